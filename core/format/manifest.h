@@ -1,0 +1,79 @@
+#ifndef FIRN_CORE_FORMAT_MANIFEST_H
+#define FIRN_CORE_FORMAT_MANIFEST_H
+
+#include "core/format/types.h"
+
+/*
+ * Manifest (file type 2): chunk refs, sorted, of one or more arrays.  A view
+ * over the decompressed, verified payload: nothing is unpacked per ref.
+ * Immutable, reference counted; any thread.
+ */
+typedef struct FirnManifest FirnManifest;
+
+/* Errors: FORMAT, UNSUPPORTED, LIMIT.  Caller owns (firn_manifest_unref). */
+FirnManifest *firn_manifest_open(GBytes *file, GError **error) FIRN_MUST_USE;
+FirnManifest *firn_manifest_ref(FirnManifest *manifest);
+void firn_manifest_unref(FirnManifest *manifest); /* NULL is a no-op */
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(FirnManifest, firn_manifest_unref)
+
+const FirnId12 *firn_manifest_id(const FirnManifest *manifest);
+size_t firn_manifest_size(const FirnManifest *manifest); /* bytes of memory held */
+size_t firn_manifest_n_arrays(const FirnManifest *manifest);
+
+/* The sorted refs of one array in one manifest; a borrowed cursor, valid with the manifest. */
+typedef struct {
+	const FirnManifest *manifest;
+	size_t position; /* private: of the vector of refs */
+	uint32_t count;
+	uint32_t rank;   /* of the first ref; all have it (checked at open) */
+} FirnRefs;
+
+/* The refs of array number `index`, and (may be NULL) its node id. */
+void firn_manifest_array(const FirnManifest *manifest, size_t index, FirnId8 *out_node,
+			 FirnRefs *out_refs);
+/* The refs of `node`; false (and count 0) if the manifest has none. */
+bool firn_manifest_find(const FirnManifest *manifest, const FirnId8 *node, FirnRefs *out_refs);
+
+/* Coordinates of ref `i` < count: `rank` items, borrowed, 4-aligned. */
+const uint32_t *firn_refs_coords(const FirnRefs *refs, uint32_t i);
+void firn_refs_get(const FirnRefs *refs, uint32_t i, FirnRef *out_ref);
+/* First ref whose first `n` <= rank coordinates are >= `coords` (lexicographic). */
+uint32_t firn_refs_lower_bound(const FirnRefs *refs, const uint32_t *coords, uint32_t n);
+/* Exact look-up of `rank` coordinates. */
+bool firn_refs_find(const FirnRefs *refs, const uint32_t *coords, uint32_t *out_index);
+
+/*
+ * The location of a virtual ref of this manifest, decompressed if need be
+ * (limit 1024 bytes then).  NUL-terminated, caller owns (g_free).  Errors: FORMAT.
+ */
+char *firn_manifest_location(const FirnManifest *manifest, const FirnRef *ref, GError **error)
+	FIRN_MUST_USE;
+
+/* ---- writing (version 2, one array a manifest) ---- */
+
+/*
+ * One pass: refs are appended in strictly ascending order straight into the
+ * payload.  One thread at a time.
+ */
+typedef struct FirnManifestWriter FirnManifestWriter;
+
+/* `n_refs`: exact number of refs that will be added, > 0. */
+FirnManifestWriter *firn_manifest_writer_new(const FirnId12 *id, const FirnId8 *node, uint32_t rank,
+					     uint32_t n_refs);
+/*
+ * Append a ref (kind inline, native or virtual; virtual locations plain, not
+ * compressed).  Copies what it needs.  Errors: LIMIT (payload over 2^31 - 1).
+ */
+bool firn_manifest_writer_add(FirnManifestWriter *writer, const uint32_t *coords,
+			      const FirnRef *ref, GError **error) FIRN_MUST_USE;
+/*
+ * The file bytes, zstd at `level`; locations are stored with a zstd dictionary
+ * when there are at least 1000 virtual refs (format section 6.4).  Frees the
+ * writer in every case.  Caller owns the result.
+ */
+GBytes *firn_manifest_writer_finish(FirnManifestWriter *writer, int level, GError **error)
+	FIRN_MUST_USE;
+void firn_manifest_writer_free(FirnManifestWriter *writer); /* NULL is a no-op */
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(FirnManifestWriter, firn_manifest_writer_free)
+
+#endif

@@ -1,0 +1,110 @@
+#ifndef FIRN_CORE_REPO_JOURNAL_H
+#define FIRN_CORE_REPO_JOURNAL_H
+
+#include "core/repo/changes.h"
+
+/*
+ * The journal: the durable, checksummed, self-contained record of what sessions
+ * changed; the unit that is forked, copied, merged and committed.  Byte layout
+ * in core/README.md.
+ *
+ * A journal holds one or more sections, one a session; a live session's
+ * journal has one, a merged journal one for each session in it, sorted by
+ * session id.  A section's records are either in the order they happened
+ * ("log") or one for each thing changed, sorted ("net"); both load to the same
+ * FirnChanges.
+ */
+typedef struct {
+	FirnId12 session;
+	uint64_t seq; /* the fork was made when the ancestor's journal had this sequence number */
+} FirnAncestor;
+
+typedef struct {
+	char *repository;     /* canonical URL when the session began; for messages */
+	uint64_t identity;    /* firn_repo_identity() */
+	uint8_t spec_version;
+	char *branch;         /* "" for none */
+	FirnId12 base;        /* snapshot */
+	FirnId12 session;
+	GArray *ancestors;    /* FirnAncestor, oldest first; never NULL */
+	char *fork;           /* fork id of a session started from a token; NULL: none */
+	uint64_t created_us;
+} FirnJournalHeader;
+
+FirnJournalHeader *firn_journal_header_copy(const FirnJournalHeader *header);
+void firn_journal_header_free(FirnJournalHeader *header); /* NULL is a no-op */
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(FirnJournalHeader, firn_journal_header_free)
+
+/* What one session changed. */
+typedef struct {
+	FirnJournalHeader *header;
+	FirnChanges *changes;  /* entries carry their sequence numbers, all > 0 */
+	uint64_t last_seq;     /* of the last record; 0: none */
+	bool sealed;           /* ends with a seal: nothing can be missing */
+	/* A commit that was begun with all up to intent_seq, as this snapshot (all zero: none). */
+	FirnId12 intent;
+	uint64_t intent_seq;
+} FirnSection;
+
+void firn_section_free(FirnSection *section);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(FirnSection, firn_section_free)
+
+/*
+ * Read a journal from its bytes.  A torn tail of the last, unsealed section is
+ * cut at the last whole record (`*out_torn`, may be NULL, says how many bytes
+ * were dropped); damage before it is FORMAT and names `name` and the offset.
+ * Returns FirnSection *s (caller owns: g_ptr_array_unref).
+ */
+GPtrArray *firn_journal_decode(GBytes *bytes, const char *name, uint64_t *out_torn, GError **error)
+	FIRN_MUST_USE;
+/* The same from a file.  Errors also: NOT_FOUND, DENIED, STORE. */
+GPtrArray *firn_journal_read(const char *path, uint64_t *out_torn, GError **error) FIRN_MUST_USE;
+
+/*
+ * A section in net form, sealed, ready to be concatenated after others: header
+ * + sorted records + seal.  Entries with seq 0 (inherited) are left out.
+ * Appended to `out`.  `last_seq`: what the seal says.
+ */
+void firn_journal_encode(const FirnJournalHeader *header, const FirnChanges *changes,
+			 uint64_t last_seq, GByteArray *out);
+/* Write sections (FirnSection *) as a journal file: temporary, sync, rename. */
+bool firn_journal_write(const char *path, GPtrArray *sections, GError **error) FIRN_MUST_USE;
+
+/* ---- the live journal of a session: appending ---- */
+
+/* One thread at a time (its owner locks). */
+typedef struct FirnJournal FirnJournal;
+
+/* Create `path` with `header` (EXISTS if it is there), or replace it atomically. */
+FirnJournal *firn_journal_create(const char *path, const FirnJournalHeader *header, bool replace,
+				 GError **error) FIRN_MUST_USE;
+/* Continue an existing one after its last whole record, cutting a torn tail; `*out_section` is
+ * what it holds so far (caller owns). */
+FirnJournal *firn_journal_resume(const char *path, FirnSection **out_section, uint64_t *out_torn,
+				 GError **error) FIRN_MUST_USE;
+void firn_journal_close(FirnJournal *journal); /* NULL is a no-op */
+
+uint64_t firn_journal_last_seq(const FirnJournal *journal);
+
+/*
+ * Append one record; true means it is in the kernel's hands (a killed process
+ * loses nothing).  `*out_seq` is its sequence number.  On failure nothing was
+ * appended (the file is cut back) and the journal stays usable.
+ */
+bool firn_journal_put_node(FirnJournal *journal, const FirnId8 *id, const char *path, FirnMeta *meta,
+			   bool created, uint64_t *out_seq, GError **error) FIRN_MUST_USE;
+bool firn_journal_delete_node(FirnJournal *journal, const FirnId8 *id, const char *path, bool created,
+			      uint64_t *out_seq, GError **error) FIRN_MUST_USE;
+bool firn_journal_move_node(FirnJournal *journal, const FirnId8 *id, const char *to,
+			    uint64_t *out_seq, GError **error) FIRN_MUST_USE;
+bool firn_journal_put_chunk(FirnJournal *journal, const FirnId8 *id, const char *path, uint32_t rank,
+			    const uint32_t *coords, const FirnRef *ref, uint64_t *out_seq,
+			    GError **error) FIRN_MUST_USE;
+bool firn_journal_put_pending(FirnJournal *journal, const char *path, const FirnRef *ref,
+			      uint64_t *out_seq, GError **error) FIRN_MUST_USE; /* NONE: gone */
+/* A commit of everything up to `seq` as `snapshot` is about to be made.  Synced. */
+bool firn_journal_intent(FirnJournal *journal, uint64_t seq, const FirnId12 *snapshot, GError **error)
+	FIRN_MUST_USE;
+bool firn_journal_sync(FirnJournal *journal, GError **error) FIRN_MUST_USE;
+
+#endif
