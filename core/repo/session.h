@@ -1,0 +1,60 @@
+#ifndef FIRN_CORE_REPO_SESSION_H
+#define FIRN_CORE_REPO_SESSION_H
+
+#include "core/repo/journal.h"
+#include "core/repo/repo.h"
+#include "core/repo/state.h"
+
+/*
+ * A session: a base snapshot, the overlay of what changed since, and the
+ * journal that makes it durable.  Plain data and the transitions between its
+ * states; whoever uses it (the view) holds a lock.
+ */
+typedef struct {
+	FirnRepo *repo;            /* borrowed */
+	FirnSnapshot *base;
+	FirnConfig *config;
+	FirnChanges *changes;      /* the overlay, relative to `base`: parents' changes with seq 0, our own */
+	FirnJournalHeader *header;
+	FirnJournal *journal;      /* NULL: read-only */
+	GPtrArray *parents;        /* FirnSection: what a fork started from; may be empty, never NULL */
+	char *directory;           /* state directory; NULL if read-only */
+	int lock_fd;               /* -1 if read-only */
+	uint64_t torn;             /* bytes of a torn journal tail dropped on resume */
+} FirnSession;
+
+/*
+ * Start a writable session on `branch` (at its tip), with a new state directory
+ * under `state_root` (firn_state_root()).  Errors: NOT_FOUND (branch), READ_ONLY, STORE.
+ */
+FirnSession *firn_session_start(FirnRepo *repo, const char *branch, const char *state_root,
+				GError **error) FIRN_MUST_USE;
+/* Start a fork from a token.  Errors also: CONFLICT (token of another repository). */
+FirnSession *firn_session_start_fork(FirnRepo *repo, const FirnForkToken *token,
+				     const char *state_root, GError **error) FIRN_MUST_USE;
+/*
+ * Take up a session whose driver died: replay its journal.  A commit that was
+ * begun and turns out to be in the repository is completed (its changes
+ * dropped, the base moved).  Errors: BUSY (live), CONFLICT (another repository), FORMAT.
+ */
+FirnSession *firn_session_resume(FirnRepo *repo, const FirnSessionInfo *info, GError **error)
+	FIRN_MUST_USE;
+/* A read-only "session": a base, no changes. */
+FirnSession *firn_session_read_only(FirnRepo *repo, FirnSnapshot *base);
+void firn_session_free(FirnSession *session); /* the state directory stays; NULL is a no-op */
+/* Remove the state directory (after a commit or discard with nothing left). */
+bool firn_session_remove_state(FirnSession *session, GError **error) FIRN_MUST_USE;
+
+/* The journal of the session's own changes in net form (caller owns); seals at the last seq. */
+GBytes *firn_session_image(const FirnSession *session);
+
+/*
+ * The session's changes up to `seq` are in `snapshot`: what came later (chunks
+ * only) is carried over to a new journal on that base, which replaces the old.
+ * `session->base`, `changes`, `header` and `journal` are replaced.  On failure
+ * nothing changed.  Chunks whose array is gone are kept as pending files.
+ */
+bool firn_session_move(FirnSession *session, FirnSnapshot *snapshot, uint64_t seq, GError **error)
+	FIRN_MUST_USE;
+
+#endif

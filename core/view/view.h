@@ -1,0 +1,170 @@
+#ifndef FIRN_CORE_VIEW_VIEW_H
+#define FIRN_CORE_VIEW_VIEW_H
+
+#include "core/repo/session.h"
+
+#include <sys/stat.h>
+
+/*
+ * The view: a session's hierarchy as a tree of inodes, with POSIX semantics
+ * and no FUSE in it.  Everything a mount shows but its control files.
+ *
+ * Inode 1 is the top: a directory that holds one name, the session's
+ * hierarchy.  Inodes of base chunk files and directories are computed and need
+ * no forget; all others are table entries with a look-up count.  Numbers up to
+ * FIRN_INO_RESERVED are never given out (the driver's own files).
+ *
+ * Functions return 0 or an errno; why is in the error log (firn_view_errors).
+ * Any thread.  No lock is held over I/O on the store, but for the journal's
+ * own append.
+ */
+typedef struct FirnView FirnView;
+typedef struct FirnFile FirnFile;           /* an open file */
+typedef struct FirnDirStream FirnDirStream; /* an open directory */
+
+#define FIRN_INO_TOP      1u
+#define FIRN_INO_RESERVED 0xffffu
+
+typedef struct {
+	const char *name;            /* of the hierarchy in the top directory, "main" */
+	uid_t uid;                   /* owner of everything */
+	gid_t gid;
+	GPtrArray *virtual_prefixes; /* char *: URL prefixes reading is authorised for; may be NULL */
+} FirnViewOptions;
+
+/* Takes ownership of `session` (read-only if it has no journal); the repo is borrowed. */
+FirnView *firn_view_new(FirnSession *session, const FirnViewOptions *options);
+void firn_view_free(FirnView *view); /* no file may be open; frees the session too */
+
+/* The session, for its constant parts (repo, directory, ids in the header). */
+const FirnSession *firn_view_session(const FirnView *view);
+
+/*
+ * The read-only hierarchy of `snapshot`: attributes of its root directory (same
+ * snapshot, same inode; counts as a look-up).
+ */
+int firn_view_snapshot_root(FirnView *view, const FirnId12 *snapshot, struct stat *out_attr);
+
+/* ---- names ---- */
+
+/* Counts as a look-up of the inode found; so do mkdir, create and link. */
+int firn_view_lookup(FirnView *view, uint64_t parent, const char *name, struct stat *out_attr);
+void firn_view_forget(FirnView *view, uint64_t ino, uint64_t n);
+int firn_view_getattr(FirnView *view, uint64_t ino, FirnFile *file, struct stat *out_attr);
+
+/* What setattr is to change. */
+#define FIRN_SET_SIZE  1u
+#define FIRN_SET_MTIME 2u
+#define FIRN_SET_MODE  4u
+#define FIRN_SET_OWNER 8u
+int firn_view_setattr(FirnView *view, uint64_t ino, FirnFile *file, unsigned what,
+		      const struct stat *values, struct stat *out_attr);
+
+int firn_view_mkdir(FirnView *view, uint64_t parent, const char *name, mode_t mode,
+		    struct stat *out_attr);
+int firn_view_unlink(FirnView *view, uint64_t parent, const char *name);
+int firn_view_rmdir(FirnView *view, uint64_t parent, const char *name);
+/* `flags`: RENAME_NOREPLACE or 0; others EINVAL. */
+int firn_view_rename(FirnView *view, uint64_t parent, const char *name, uint64_t new_parent,
+		     const char *new_name, unsigned flags);
+/* An independent copy under another inode. */
+int firn_view_link(FirnView *view, uint64_t ino, uint64_t new_parent, const char *new_name,
+		   struct stat *out_attr);
+
+/* ---- files ---- */
+
+/* `flags` as of open(2) (O_EXCL, O_TRUNC, access mode); `pid` of the caller names it in messages. */
+int firn_view_create(FirnView *view, uint64_t parent, const char *name, int flags, mode_t mode,
+		     pid_t pid, struct stat *out_attr, FirnFile **out_file);
+int firn_view_open(FirnView *view, uint64_t ino, int flags, pid_t pid, FirnFile **out_file);
+/* Never short inside the file. */
+int firn_view_read(FirnView *view, FirnFile *file, void *buffer, size_t size, uint64_t offset,
+		   size_t *out_size);
+int firn_view_write(FirnView *view, FirnFile *file, const void *data, size_t size, uint64_t offset);
+/* close(2): publish what was written. */
+int firn_view_flush(FirnView *view, FirnFile *file);
+/* Durable when it returns: chunk data and journal record. */
+int firn_view_fsync(FirnView *view, FirnFile *file);
+/* All chunk data and the journal: fsync of a directory. */
+int firn_view_fsync_all(FirnView *view);
+/* The handle's end; publishes what flush did not see. */
+void firn_view_release(FirnView *view, FirnFile *file);
+/* A descriptor whose bytes [0, size) are the file's, for passthrough; -1 if there is none.  Borrowed. */
+int firn_view_file_fd(FirnFile *file);
+
+/* ---- directories ---- */
+
+int firn_view_opendir(FirnView *view, uint64_t ino, FirnDirStream **out_dir);
+/*
+ * Call `fn` for each entry after `offset` (0: from the start) until it returns
+ * false; `next` continues after the entry.  "." and ".." included.  `attr` has
+ * st_ino and st_mode's type only, unless `plus`, which makes it complete and
+ * counts as a look-up of every entry `fn` took but "." and "..".
+ */
+typedef bool (*FirnDirFn)(const char *name, const struct stat *attr, uint64_t next, void *data);
+int firn_view_readdir(FirnView *view, FirnDirStream *dir, uint64_t offset, bool plus, FirnDirFn fn,
+		      void *data);
+void firn_view_closedir(FirnView *view, FirnDirStream *dir);
+
+/* ---- extended attributes: user.firn.node, user.firn.ref, user.firn.state ---- */
+
+/* The value (caller owns); ENODATA for a name of ours that does not apply, ENOTSUP for others. */
+int firn_view_getxattr(FirnView *view, uint64_t ino, const char *name, char **out_value);
+/* The names that apply, NUL-terminated one after another (caller owns). */
+int firn_view_listxattr(FirnView *view, uint64_t ino, GByteArray **out_names);
+
+/* ---- what happens to the session ---- */
+
+/* Something the kernel must forget: an entry (name set), or an inode's attributes and pages. */
+typedef struct {
+	uint64_t ino; /* parent directory, or the inode */
+	char *name;   /* NULL: the inode */
+} FirnInvalidation;
+void firn_invalidation_free(FirnInvalidation *invalidation);
+
+typedef struct {
+	uint64_t last_seq;
+	uint64_t n_changed_chunks; /* written or deleted */
+	GPtrArray *nodes;          /* char *: "new array /a", "changed group /g", "deleted array /b"; sorted */
+	GPtrArray *pending;        /* char *: paths below the hierarchy */
+	GPtrArray *scratch;        /* char * */
+	GPtrArray *writers;        /* char *: "PATH (pid N)": open for writing */
+} FirnViewStatus;
+FirnViewStatus *firn_view_status(FirnView *view); /* caller owns */
+void firn_view_status_free(FirnViewStatus *status);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(FirnViewStatus, firn_view_status_free)
+
+/*
+ * Begin a commit: wait up to `wait_ms` for files open for writing, then
+ * refuse (BUSY, names them).  From here to _end, changes of documents wait and
+ * chunks belong to the next commit.  `*out_image`: the journal to merge (caller
+ * owns), `*out_seq`: up to where.  One at a time (BUSY).
+ */
+bool firn_view_commit_begin(FirnView *view, unsigned wait_ms, GBytes **out_image, uint64_t *out_seq,
+			    GError **error) FIRN_MUST_USE;
+/* Record, durably, that all up to the begun seq is about to become `snapshot`. */
+bool firn_view_commit_intent(FirnView *view, const FirnId12 *snapshot, GError **error) FIRN_MUST_USE;
+/* `snapshot` is committed: move to it.  NULL `snapshot`: it was not; go on as before. */
+bool firn_view_commit_end(FirnView *view, const FirnId12 *snapshot, GPtrArray **out_invalidations,
+			  GError **error) FIRN_MUST_USE;
+/* Drop all uncommitted changes.  BUSY while files are open for writing. */
+bool firn_view_discard(FirnView *view, GPtrArray **out_invalidations, GError **error) FIRN_MUST_USE;
+/* A token for workers that start from here (caller owns). */
+FirnForkToken *firn_view_fork(FirnView *view, GError **error) FIRN_MUST_USE;
+/* The session's journal as of now (caller owns).  It counts as exported. */
+GBytes *firn_view_image(FirnView *view);
+/* Text of the last errors, newest last: "time path: reason".  Caller owns. */
+char *firn_view_errors(FirnView *view);
+/* Append to it; `path` may be NULL. */
+void firn_view_note(FirnView *view, const char *path, const char *format, ...) G_GNUC_PRINTF(3, 4);
+
+/* Counters since the start, for the stats file. */
+typedef struct {
+	uint64_t lookups, reads, read_bytes, writes, written_bytes, published, errors;
+	uint64_t inodes;         /* table entries now */
+	uint64_t open_files;     /* now */
+	uint64_t changed_chunks; /* now */
+} FirnViewStats;
+void firn_view_get_stats(FirnView *view, FirnViewStats *out_stats);
+
+#endif
