@@ -1,0 +1,124 @@
+#include "core/base/error.h"
+#include "core/store/local_internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+typedef struct {
+	FirnStoreWriter base;
+	FirnLocal *local;
+	char *key;
+	int fd;
+	int lost; /* errno of a failed sync: the kernel drops the pages, a second one would lie */
+} LocalWriter;
+
+static void
+release(LocalWriter *writer)
+{
+	close(writer->fd);
+	g_free(writer->key);
+	g_free(writer);
+}
+
+static bool
+answer(LocalWriter *writer, int failed, const char *doing, GError **error)
+{
+	if (failed != 0)
+		firn_local_fail(writer->local, error, failed, doing, writer->key);
+	return failed == 0;
+}
+
+static bool
+writer_write(FirnStoreWriter *base, uint64_t offset, const void *data, size_t len, GError **error)
+{
+	LocalWriter *writer = (LocalWriter *)base;
+
+	return answer(writer, firn_local_write_all(writer->fd, data, len, offset), "write", error);
+}
+
+static bool
+writer_read(FirnStoreWriter *base, uint64_t offset, void *out, size_t len, size_t *out_len,
+	    GError **error)
+{
+	LocalWriter *writer = (LocalWriter *)base;
+
+	return answer(writer, firn_local_read_all(writer->fd, out, len, offset, out_len), "read",
+		      error);
+}
+
+static bool
+writer_truncate(FirnStoreWriter *base, uint64_t size, GError **error)
+{
+	LocalWriter *writer = (LocalWriter *)base;
+
+	if (size > INT64_MAX)
+		return answer(writer, EFBIG, "resize", error);
+	while (ftruncate(writer->fd, (off_t)size) != 0)
+		if (errno != EINTR)
+			return answer(writer, errno, "resize", error);
+	return true;
+}
+
+/* Network file systems tell of failed writes when a descriptor is closed: close a second one. */
+static int
+flush(int fd)
+{
+	int other = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+
+	if (other < 0)
+		return errno;
+	return close(other) != 0 && errno != EINTR ? errno : 0;
+}
+
+static bool
+writer_finish(FirnStoreWriter *base, bool durable, GError **error)
+{
+	LocalWriter *writer = (LocalWriter *)base;
+
+	if (writer->lost == 0)
+		writer->lost = flush(writer->fd);
+	if (writer->lost == 0 && durable)
+		writer->lost = firn_local_fsync(writer->fd);
+	if (!answer(writer, writer->lost, "finish", error))
+		return false;
+	if (durable && !answer(writer, firn_local_sync_dir_of(writer->local, writer->key),
+			       "sync the directory of", error))
+		return false;
+	release(writer);
+	return true;
+}
+
+static void
+writer_abort(FirnStoreWriter *base)
+{
+	LocalWriter *writer = (LocalWriter *)base;
+
+	(void)unlinkat(writer->local->root, writer->key, 0);
+	release(writer);
+}
+
+static const FirnStoreWriterOps writer_ops = {
+	.write = writer_write,
+	.read = writer_read,
+	.truncate = writer_truncate,
+	.finish = writer_finish,
+	.abort = writer_abort,
+};
+
+FirnStoreWriter *
+firn_local_writer_open(FirnStore *store, const char *key, GError **error)
+{
+	FirnLocal *local = firn_local_of(store);
+	int fd = firn_local_create(local, key, O_RDWR | O_EXCL, error);
+	LocalWriter *writer;
+
+	if (fd < 0)
+		return NULL;
+	writer = g_new0(LocalWriter, 1);
+	writer->base.ops = &writer_ops;
+	writer->local = local;
+	writer->key = g_strdup(key);
+	writer->fd = fd;
+	return &writer->base;
+}
