@@ -25,13 +25,28 @@ typedef struct {
 	char *branch;
 	FirnId12 base;
 	char *fork_of;    /* fork id; NULL: none */
-	char *mountpoint; /* last one */
+	char *mountpoint; /* last one; NULL: none */
+	char *mode;       /* "rw", or what the driver wrote; NULL: unknown */
 	int64_t pid;      /* of the driver, 0 if not live */
 	bool live;        /* the lock is held */
 	uint64_t started_us;
 	uint64_t journal_bytes;
 } FirnSessionInfo;
-void firn_session_info_free(FirnSessionInfo *info);
+void firn_session_info_free(FirnSessionInfo *info); /* NULL is a no-op */
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(FirnSessionInfo, firn_session_info_free)
+
+/* Make `<root>/<id>/` (mode 0700, `root` too).  `*out_directory`: caller owns.  Errors: EXISTS, STORE... */
+bool firn_state_create(const char *root, const FirnId12 *id, char **out_directory, GError **error)
+	FIRN_MUST_USE;
+/* Hold the lock of a state directory: a descriptor (close it to let go), or -1.  Errors: BUSY (live). */
+int firn_state_lock(const char *directory, GError **error) FIRN_MUST_USE;
+/*
+ * Write `<info->directory>/session.json` (atomically) / read it.  `live` and
+ * `journal_bytes` are not in the file: found out.  A directory whose session.json
+ * is damaged or missing is read as one with empty `repository` and `branch`.
+ */
+bool firn_state_write_info(const FirnSessionInfo *info, GError **error) FIRN_MUST_USE;
+FirnSessionInfo *firn_state_read_info(const char *directory, GError **error) FIRN_MUST_USE;
 
 /* Sessions with a state directory under `root` (FirnSessionInfo *), newest first. */
 GPtrArray *firn_state_list(const char *root, GError **error) FIRN_MUST_USE;
