@@ -239,10 +239,12 @@ size_t
 firn_flat_build_vtable(FirnFlatBuilder *b, uint16_t inline_size, const uint16_t *slots, size_t n)
 {
 	uint8_t wanted[4 + 2 * FIRN_FLAT_ROW_FIELDS];
-	size_t size = 4 + 2 * n;
-	size_t at;
+	size_t size, at;
 
 	g_assert(n <= FIRN_FLAT_ROW_FIELDS);
+	while (n > 0 && slots[n - 1] == 0)
+		n--;
+	size = 4 + 2 * n;
 	store16(wanted, (uint16_t)size);
 	store16(wanted + 2, inline_size);
 	for (size_t i = 0; i < n; i++)

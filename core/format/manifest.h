@@ -25,7 +25,7 @@ typedef struct {
 	const FirnManifest *manifest;
 	size_t position; /* private: of the vector of refs */
 	uint32_t count;
-	uint32_t rank;   /* of the first ref; all have it (checked at open) */
+	uint32_t rank; /* of the first ref; all have it (checked at open) */
 } FirnRefs;
 
 /* The refs of array number `index`, and (may be NULL) its node id. */

@@ -77,20 +77,20 @@ typedef struct {
 	FirnSpan path;
 	FirnSpan meta;
 	uint32_t rank;
-	const uint64_t *lengths;             /* rank items: elements */
-	const uint32_t *n_chunks;            /* rank items: chunks   */
+	const uint64_t *lengths;  /* rank items: elements */
+	const uint32_t *n_chunks; /* rank items: chunks   */
 	bool has_dimension_names;
-	char *const *dimension_names;        /* rank items, each may be NULL */
+	char *const *dimension_names; /* rank items, each may be NULL */
 	uint32_t n_manifests;
-	const FirnId12 *manifest_ids;        /* n_manifests items */
-	const FirnExtent *manifest_extents;  /* n_manifests * rank items */
+	const FirnId12 *manifest_ids;       /* n_manifests items */
+	const FirnExtent *manifest_extents; /* n_manifests * rank items */
 } FirnSnapshotRow;
 
 typedef struct {
 	FirnId12 id;
 	uint64_t flushed_at; /* us */
 	const char *message;
-	JsonObject *metadata; /* may be NULL: empty */
+	JsonObject *metadata;        /* may be NULL: empty */
 	const FirnSnapshotRow *rows; /* strictly ascending by path bytes (asserted) */
 	size_t n_rows;
 	const FirnManifestFile *files; /* strictly ascending by id (asserted) */

@@ -1,0 +1,251 @@
+#include "core/format/envelope.h"
+
+#include "core/base/error.h"
+
+#include <string.h>
+#include <unistd.h>
+#include <zstd.h>
+
+#define MAGIC                 \
+	"ICE\xF0\x9F\xA7\x8A" \
+	"CHUNK"
+#define MAGIC_SIZE       12u
+#define WRITER_SIZE      24u
+#define VERSION_AT       36u
+#define KIND_AT          37u
+#define COMPRESSION_AT   38u
+#define COMPRESSION_NONE 0u
+#define COMPRESSION_ZSTD 1u
+
+/* No zstd block of less than four bytes says more than this. */
+#define MAX_BLOCK    ((uint64_t)128 * 1024)
+#define FIRST_OUTPUT ((size_t)64 * 1024)
+/* Below this, starting threads costs more than it gains. */
+#define PARALLEL_FROM ((size_t)4 * 1024 * 1024)
+#define MAX_WORKERS   8
+
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(ZSTD_CCtx, ZSTD_freeCCtx)
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(ZSTD_DCtx, ZSTD_freeDCtx)
+
+static bool
+format_error(GError **error, const char *what)
+{
+	g_set_error(error, FIRN_ERROR, FIRN_ERROR_FORMAT, "%s", what);
+	return false;
+}
+
+static bool
+limit_error(GError **error, size_t max_size)
+{
+	g_set_error(error, FIRN_ERROR, FIRN_ERROR_LIMIT,
+		    "the content is larger than %zu bytes, or than the memory there is", max_size);
+	return false;
+}
+
+static bool
+is_kind(uint8_t code)
+{
+	switch ((FirnKind)code) {
+	case FIRN_KIND_SNAPSHOT:
+	case FIRN_KIND_MANIFEST:
+	case FIRN_KIND_TXLOG:
+	case FIRN_KIND_REPO_INFO:
+		return true;
+	}
+	return false;
+}
+
+static bool
+check_header(FirnSpan file, GError **error)
+{
+	if (file.len < FIRN_ENVELOPE_SIZE)
+		return format_error(error, "the file is shorter than its header");
+	if (memcmp(file.data, MAGIC, MAGIC_SIZE) != 0)
+		return format_error(error, "not an Icechunk file: the magic number is wrong");
+	if (file.data[VERSION_AT] != 1 && file.data[VERSION_AT] != 2) {
+		g_set_error(error, FIRN_ERROR, FIRN_ERROR_UNSUPPORTED,
+			    "the file has format version %u; versions 1 and 2 are supported",
+			    file.data[VERSION_AT]);
+		return false;
+	}
+	if (!is_kind(file.data[KIND_AT])) {
+		g_set_error(error, FIRN_ERROR, FIRN_ERROR_FORMAT, "unknown kind of file: %u",
+			    file.data[KIND_AT]);
+		return false;
+	}
+	if (file.data[COMPRESSION_AT] > COMPRESSION_ZSTD) {
+		g_set_error(error, FIRN_ERROR, FIRN_ERROR_UNSUPPORTED,
+			    "unknown compression algorithm: %u", file.data[COMPRESSION_AT]);
+		return false;
+	}
+	return true;
+}
+
+/* One frame of known size, in one go. */
+static GBytes *
+open_sized(FirnSpan frame, size_t size, GError **error)
+{
+	g_autofree uint8_t *out = g_try_malloc(MAX(size, 1u));
+	size_t n;
+
+	if (out == NULL) {
+		(void)limit_error(error, size);
+		return NULL;
+	}
+	n = ZSTD_decompress(out, size, frame.data, frame.len);
+	if (ZSTD_isError(n) || n != size) {
+		g_set_error(error, FIRN_ERROR, FIRN_ERROR_FORMAT, "damaged zstd frame: %s",
+			    ZSTD_isError(n) ? ZSTD_getErrorName(n) : "wrong size");
+		return NULL;
+	}
+	return g_bytes_new_take(g_steal_pointer(&out), size);
+}
+
+/* Room for more output, at most `max_size` + 1 bytes so that excess is seen. */
+static bool
+widen(uint8_t **data, size_t *cap, size_t max_size, GError **error)
+{
+	size_t wanted = *cap > max_size / 2 ? max_size + 1 : MAX(*cap * 2, FIRST_OUTPUT);
+	uint8_t *wider;
+
+	wanted = MIN(wanted, max_size + 1);
+	wider = g_try_realloc(*data, wanted);
+	if (wider == NULL)
+		return limit_error(error, max_size);
+	*data = wider;
+	*cap = wanted;
+	return true;
+}
+
+/* One frame that does not say its size: older releases stream. */
+static GBytes *
+open_streamed(FirnSpan frame, size_t max_size, GError **error)
+{
+	g_autoptr(ZSTD_DCtx) dctx = ZSTD_createDCtx();
+	g_autofree uint8_t *data = NULL;
+	ZSTD_inBuffer in = { frame.data, frame.len, 0 };
+	ZSTD_outBuffer out = { NULL, 0, 0 };
+	size_t left = 1;
+
+	while (dctx != NULL && left != 0) {
+		size_t before = in.pos + out.pos;
+
+		if (out.pos == out.size && !widen(&data, &out.size, max_size, error))
+			return NULL;
+		out.dst = data;
+		left = ZSTD_decompressStream(dctx, &out, &in);
+		if (ZSTD_isError(left) || (left != 0 && in.pos + out.pos == before)) {
+			g_set_error(error, FIRN_ERROR, FIRN_ERROR_FORMAT, "damaged zstd frame: %s",
+				    ZSTD_isError(left) ? ZSTD_getErrorName(left) : "cut short");
+			return NULL;
+		}
+		if (out.pos > max_size)
+			break;
+	}
+	if (dctx == NULL || out.pos > max_size) {
+		(void)limit_error(error, max_size);
+		return NULL;
+	}
+	/* Give back what doubling took too much. */
+	out.dst = g_try_realloc(data, MAX(out.pos, 1u));
+	if (out.dst != NULL)
+		data = out.dst;
+	return g_bytes_new_take(g_steal_pointer(&data), out.pos);
+}
+
+static GBytes *
+open_frame(FirnSpan frame, size_t max_size, GError **error)
+{
+	static const uint8_t magic[4] = { 0x28, 0xb5, 0x2f, 0xfd };
+	unsigned long long size;
+	size_t used;
+
+	if (frame.len < sizeof magic || memcmp(frame.data, magic, sizeof magic) != 0) {
+		(void)format_error(error, "the content is not a zstd frame");
+		return NULL;
+	}
+	used = ZSTD_findFrameCompressedSize(frame.data, frame.len);
+	size = ZSTD_getFrameContentSize(frame.data, frame.len);
+	if (ZSTD_isError(used) || size == ZSTD_CONTENTSIZE_ERROR) {
+		(void)format_error(error, "damaged zstd frame: cut short");
+		return NULL;
+	}
+	if (used != frame.len) {
+		(void)format_error(error, "there are bytes after the zstd frame");
+		return NULL;
+	}
+	if (size == ZSTD_CONTENTSIZE_UNKNOWN)
+		return open_streamed(frame, max_size, error);
+	if (size > max_size) {
+		(void)limit_error(error, max_size);
+		return NULL;
+	}
+	/* Not worth an allocation: a frame of this length cannot hold as much. */
+	if (size > (frame.len / 4 + 1) * MAX_BLOCK) {
+		(void)format_error(error, "damaged zstd frame: impossible size");
+		return NULL;
+	}
+	return open_sized(frame, (size_t)size, error);
+}
+
+GBytes *
+firn_envelope_open(GBytes *file, size_t max_size, FirnEnvelope *out_envelope, GError **error)
+{
+	FirnSpan span;
+	FirnSpan body;
+	GBytes *payload = NULL;
+
+	g_assert(max_size > 0 && max_size < SIZE_MAX);
+	span.data = g_bytes_get_data(file, &span.len);
+	if (!check_header(span, error))
+		return NULL;
+	body = (FirnSpan){ span.data + FIRN_ENVELOPE_SIZE, span.len - FIRN_ENVELOPE_SIZE };
+	if (span.data[COMPRESSION_AT] == COMPRESSION_ZSTD)
+		payload = open_frame(body, max_size, error);
+	else if (body.len > max_size)
+		(void)limit_error(error, max_size);
+	else
+		payload = g_bytes_new_from_bytes(file, FIRN_ENVELOPE_SIZE, body.len);
+	if (payload != NULL && out_envelope != NULL) {
+		out_envelope->spec_version = span.data[VERSION_AT];
+		out_envelope->kind = (FirnKind)span.data[KIND_AT];
+	}
+	return payload;
+}
+
+static void
+fill_header(uint8_t *out, const FirnEnvelope *envelope)
+{
+	static const char writer[] = "firn-" FIRN_VERSION;
+
+	memcpy(out, MAGIC, MAGIC_SIZE);
+	memset(out + MAGIC_SIZE, ' ', WRITER_SIZE);
+	memcpy(out + MAGIC_SIZE, writer, MIN(sizeof writer - 1, WRITER_SIZE));
+	out[VERSION_AT] = envelope->spec_version;
+	out[KIND_AT] = (uint8_t)envelope->kind;
+	out[COMPRESSION_AT] = COMPRESSION_ZSTD;
+}
+
+GBytes *
+firn_envelope_seal(const FirnEnvelope *envelope, FirnSpan payload, int level)
+{
+	g_autoptr(ZSTD_CCtx) cctx = ZSTD_createCCtx();
+	size_t bound = ZSTD_compressBound(payload.len);
+	uint8_t *out = g_malloc(FIRN_ENVELOPE_SIZE + bound);
+	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+	size_t n;
+
+	g_assert(cctx != NULL && !ZSTD_isError(bound));
+	g_assert(envelope->spec_version == 1 || envelope->spec_version == 2);
+	g_assert(is_kind((uint8_t)envelope->kind));
+	fill_header(out, envelope);
+	ZSTD_CCtx_setParameter(cctx, ZSTD_c_compressionLevel, level);
+	/* Refused by a libzstd without threads, which then does without. */
+	if (payload.len >= PARALLEL_FROM && cpus > 1)
+		ZSTD_CCtx_setParameter(cctx, ZSTD_c_nbWorkers, (int)MIN(cpus, MAX_WORKERS));
+	n = ZSTD_compress2(cctx, out + FIRN_ENVELOPE_SIZE, bound, payload.data, payload.len);
+	g_assert(!ZSTD_isError(n));
+	/* What shrinks stays in place or is a small copy. */
+	out = g_realloc(out, FIRN_ENVELOPE_SIZE + n);
+	return g_bytes_new_take(out, FIRN_ENVELOPE_SIZE + n);
+}

@@ -1,0 +1,451 @@
+#include "core/base/error.h"
+#include "core/flat/build.h"
+#include "core/flat/reader.h"
+#include "core/format/envelope.h"
+#include "core/format/manifest_private.h"
+#include "core/format/payload.h"
+
+#include <string.h>
+#include <zdict.h>
+#include <zstd.h>
+
+/* When and how locations are compressed: the official library's defaults. */
+#define COMPRESS_FROM  1000u /* virtual refs */
+#define MAX_SAMPLES    100u
+#define MAX_DICTIONARY 2048u
+#define SHORT_LOCATION 8u
+#define LOCATION_LEVEL 3
+
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(ZSTD_CCtx, ZSTD_freeCCtx)
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(ZSTD_CDict, ZSTD_freeCDict)
+
+/* What a ref's table holds; each combination has one layout, and one vtable. */
+enum {
+	HAS_ID = 1,
+	HAS_INLINE = 2,
+	HAS_OFFSET = 4,
+	HAS_ETAG = 8,
+	HAS_MODIFIED = 16,
+	IS_COMPRESSED = 32,
+	N_LAYOUTS = 64,
+};
+
+/*
+ * Every table starts with soffset and index; the vector of coordinates follows
+ * the table, then strings or inline bytes.  Offsets are from the table's start.
+ */
+typedef struct {
+	size_t vtable; /* position; 0: not made yet */
+	uint16_t size; /* of the table: a multiple of 4 */
+	uint16_t offset;
+	uint16_t length;
+	uint16_t content; /* chunk id, or the offset to inline bytes or location */
+	uint16_t etag;
+	uint16_t modified;
+} Layout;
+
+/* A payload under construction. */
+typedef struct {
+	FirnFlatBuilder *b;
+	uint32_t rank;
+	size_t refs; /* vector of offsets */
+	Layout layouts[N_LAYOUTS];
+} Output;
+
+struct FirnManifestWriter {
+	Output out;
+	FirnId12 id;
+	FirnId8 node;
+	uint32_t n_refs;
+	uint32_t added;
+	uint32_t n_virtual;
+	uint32_t samples[MAX_SAMPLES]; /* indices of virtual refs, chosen uniformly */
+	uint64_t random;
+	uint32_t previous[FIRN_MAX_RANK];
+};
+
+/* ---- layout of the payload ---- */
+
+/* The tables above the refs.  `dictionary`: empty if locations are plain. */
+static void
+output_begin(Output *out, const FirnId12 *id, const FirnId8 *node, uint32_t n_refs,
+	     FirnSpan dictionary)
+{
+	FirnFlatRow manifest = { 0 };
+	FirnFlatRow array = { 0 };
+	FirnFlatBuilder *b = out->b;
+	size_t root, arrays, table;
+
+	firn_flat_row_id12(&manifest, FIRN_MANIFEST_ID, id);
+	firn_flat_row_child(&manifest, FIRN_MANIFEST_ARRAYS);
+	if (dictionary.len > 0)
+		firn_flat_row_child(&manifest, FIRN_MANIFEST_DICTIONARY);
+	else
+		firn_flat_row_u8(&manifest, FIRN_MANIFEST_ALGORITHM, FIRN_MANIFEST_ALGORITHM_PLAIN);
+	root = firn_flat_build_root(b, &manifest);
+	if (dictionary.len > 0)
+		firn_flat_link(b, root, FIRN_MANIFEST_DICTIONARY,
+			       firn_flat_build_bytes(b, dictionary));
+	arrays = firn_flat_build_offsets(b, 1);
+	firn_flat_link(b, root, FIRN_MANIFEST_ARRAYS, arrays);
+	firn_flat_row_id8(&array, FIRN_MANIFEST_ARRAY_NODE, node);
+	firn_flat_row_child(&array, FIRN_MANIFEST_ARRAY_REFS);
+	table = firn_flat_build_table(b, &array);
+	firn_flat_link_item(b, arrays, 0, table);
+	out->refs = firn_flat_build_offsets(b, n_refs);
+	firn_flat_link(b, table, FIRN_MANIFEST_ARRAY_REFS, out->refs);
+}
+
+static uint16_t
+put(Layout *l, uint16_t slots[FIRN_MANIFEST_REF_N_FIELDS], unsigned field, unsigned size)
+{
+	uint16_t at = l->size;
+
+	slots[field] = at;
+	l->size = (uint16_t)(l->size + size);
+	return at;
+}
+
+static const Layout *
+layout_for(Output *out, unsigned has)
+{
+	Layout *l = &out->layouts[has];
+	uint16_t slots[FIRN_MANIFEST_REF_N_FIELDS] = { 0 };
+
+	if (l->vtable != 0)
+		return l;
+	*l = (Layout){ .size = 4 };
+	(void)put(l, slots, FIRN_MANIFEST_REF_INDEX, 4);
+	/* The eight-byte fields come where they are aligned. */
+	if ((has & HAS_INLINE) == 0)
+		l->length = put(l, slots, FIRN_MANIFEST_REF_LENGTH, 8);
+	if (has & HAS_OFFSET)
+		l->offset = put(l, slots, FIRN_MANIFEST_REF_OFFSET, 8);
+	if (has & HAS_ID)
+		l->content = put(l, slots, FIRN_MANIFEST_REF_CHUNK_ID, sizeof(FirnId12));
+	else if (has & HAS_INLINE)
+		l->content = put(l, slots, FIRN_MANIFEST_REF_INLINE, 4);
+	else if (has & IS_COMPRESSED)
+		l->content = put(l, slots, FIRN_MANIFEST_REF_COMPRESSED, 4);
+	else
+		l->content = put(l, slots, FIRN_MANIFEST_REF_LOCATION, 4);
+	if (has & HAS_ETAG)
+		l->etag = put(l, slots, FIRN_MANIFEST_REF_ETAG, 4);
+	if (has & HAS_MODIFIED)
+		l->modified = put(l, slots, FIRN_MANIFEST_REF_LAST_MODIFIED, 4);
+	l->vtable = firn_flat_build_vtable(out->b, l->size, slots, G_N_ELEMENTS(slots));
+	return l;
+}
+
+static unsigned
+fields_of(const FirnRef *ref)
+{
+	unsigned has = 0;
+
+	if (ref->kind == FIRN_REF_INLINE)
+		return HAS_INLINE;
+	if (ref->offset != 0)
+		has |= HAS_OFFSET;
+	if (ref->kind == FIRN_REF_NATIVE)
+		return has | HAS_ID;
+	if (ref->etag.len > 0)
+		has |= HAS_ETAG;
+	if (ref->last_modified != 0)
+		has |= HAS_MODIFIED;
+	if (ref->location_compressed)
+		has |= IS_COMPRESSED;
+	return has;
+}
+
+static void
+store32(uint8_t *p, size_t value)
+{
+	uint32_t v = (uint32_t)value;
+
+	memcpy(p, &v, sizeof v);
+}
+
+/* Bytes of a vector of bytes and a NUL, padded for the next one. */
+static size_t
+room_for(FirnSpan bytes)
+{
+	return (4 + bytes.len + 1 + 3) / 4 * 4;
+}
+
+/* Write the vector at `at` of the row and let the field at `field` refer to it. */
+static size_t
+write_bytes(uint8_t *row, size_t field, size_t at, FirnSpan bytes)
+{
+	store32(row + field, at - field);
+	store32(row + at, bytes.len);
+	memcpy(row + at + 4, bytes.data, bytes.len);
+	return at + room_for(bytes);
+}
+
+/* Append ref number `i`; what goes wrong sticks to the builder. */
+static void
+output_add(Output *out, uint32_t i, const uint32_t *coords, const FirnRef *ref)
+{
+	unsigned has = fields_of(ref);
+	const Layout *l = layout_for(out, has);
+	FirnSpan content = has & HAS_INLINE ? ref->bytes : ref->location;
+	size_t at = l->size + 4 + 4 * (size_t)out->rank;
+	size_t size = at;
+	size_t table;
+	uint8_t *row;
+
+	if ((has & HAS_ID) == 0)
+		size += room_for(content);
+	if (has & HAS_ETAG)
+		size += room_for(ref->etag);
+	table = firn_flat_build_reserve(out->b, size, 0, has & HAS_INLINE ? 4 : 8);
+	if (table == 0)
+		return;
+	firn_flat_link_item(out->b, out->refs, i, table);
+	row = firn_flat_builder_at(out->b, table);
+	store32(row, table - l->vtable);
+	store32(row + 4, l->size - 4u);
+	store32(row + l->size, out->rank);
+	memcpy(row + l->size + 4, coords, 4 * (size_t)out->rank);
+	if (l->length != 0)
+		memcpy(row + l->length, &ref->length, 8);
+	if (l->offset != 0)
+		memcpy(row + l->offset, &ref->offset, 8);
+	if (l->modified != 0)
+		store32(row + l->modified, ref->last_modified);
+	if (has & HAS_ID)
+		memcpy(row + l->content, ref->id.bytes, sizeof ref->id.bytes);
+	else
+		at = write_bytes(row, l->content, at, content);
+	if (l->etag != 0)
+		(void)write_bytes(row, l->etag, at, ref->etag);
+}
+
+/* ---- the writer ---- */
+
+FirnManifestWriter *
+firn_manifest_writer_new(const FirnId12 *id, const FirnId8 *node, uint32_t rank, uint32_t n_refs)
+{
+	FirnManifestWriter *w = g_new0(FirnManifestWriter, 1);
+	/* A native ref without offset; what it is not enough for, doubling is. */
+	size_t row = (4 + 28 + 4 + 4 * (size_t)rank + 7) / 8 * 8;
+
+	g_assert(rank <= FIRN_MAX_RANK && n_refs > 0);
+	w->id = *id;
+	w->node = *node;
+	w->n_refs = n_refs;
+	w->out.rank = rank;
+	w->out.b = firn_flat_builder_new(1024 + n_refs * row);
+	output_begin(&w->out, id, node, n_refs, (FirnSpan){ NULL, 0 });
+	return w;
+}
+
+void
+firn_manifest_writer_free(FirnManifestWriter *w)
+{
+	if (w == NULL)
+		return;
+	firn_flat_builder_free(w->out.b);
+	g_free(w);
+}
+
+/* splitmix64: the choice is uniform, and the same for the same refs. */
+static uint64_t
+next_random(FirnManifestWriter *w)
+{
+	uint64_t z = w->random += 0x9e3779b97f4a7c15u;
+
+	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
+	z = (z ^ z >> 27) * 0x94d049bb133111ebu;
+	return z ^ z >> 31;
+}
+
+/* Reservoir sampling: each virtual ref has the same chance to stay. */
+static void
+sample(FirnManifestWriter *w)
+{
+	uint64_t at = w->n_virtual;
+
+	if (w->n_virtual >= MAX_SAMPLES)
+		at = next_random(w) % ((uint64_t)w->n_virtual + 1);
+	if (at < MAX_SAMPLES)
+		w->samples[at] = w->added;
+	w->n_virtual++;
+}
+
+static bool
+is_text(FirnSpan s)
+{
+	return s.len == 0 || g_utf8_validate_len((const char *)s.data, s.len, NULL);
+}
+
+static bool
+check_ref(const FirnRef *ref, GError **error)
+{
+	uint64_t length = ref->kind == FIRN_REF_INLINE ? ref->bytes.len : ref->length;
+
+	g_assert(ref->kind != FIRN_REF_NONE && !ref->location_compressed);
+	if (length == 0) {
+		g_set_error(error, FIRN_ERROR, FIRN_ERROR_INVALID,
+			    "a chunk of no bytes cannot be stored");
+		return false;
+	}
+	if (ref->kind != FIRN_REF_VIRTUAL)
+		return true;
+	if (ref->location.len == 0 || !is_text(ref->location) || !is_text(ref->etag)) {
+		g_set_error(error, FIRN_ERROR, FIRN_ERROR_INVALID,
+			    "the location or checksum of a virtual chunk is not UTF-8 text");
+		return false;
+	}
+	return true;
+}
+
+bool
+firn_manifest_writer_add(FirnManifestWriter *w, const uint32_t *coords, const FirnRef *ref,
+			 GError **error)
+{
+	g_assert(w->added < w->n_refs);
+	g_assert(w->added == 0 || firn_coords_compare(w->previous, coords, w->out.rank) < 0);
+	if (!check_ref(ref, error))
+		return false;
+	output_add(&w->out, w->added, coords, ref);
+	if (firn_flat_builder_failed(w->out.b)) {
+		g_set_error(error, FIRN_ERROR, FIRN_ERROR_LIMIT,
+			    "%u chunk references do not fit in one manifest: split the array's "
+			    "manifests",
+			    w->n_refs);
+		return false;
+	}
+	if (ref->kind == FIRN_REF_VIRTUAL)
+		sample(w);
+	memcpy(w->previous, coords, sizeof *coords * w->out.rank);
+	w->added++;
+	return true;
+}
+
+/* ---- compressed locations ---- */
+
+/* The dictionary for the sampled locations, NULL if they are better left plain. */
+static GBytes *
+train(const FirnManifestWriter *w, const FirnRefs *refs)
+{
+	g_autoptr(GByteArray) text = g_byte_array_new();
+	g_autoptr(GArray) sizes = g_array_new(FALSE, FALSE, sizeof(size_t));
+	uint8_t dictionary[MAX_DICTIONARY];
+	unsigned n_short = 0;
+	size_t once, copies, n;
+
+	for (unsigned i = 0; i < MAX_SAMPLES; i++) {
+		FirnRef ref;
+
+		firn_refs_get(refs, w->samples[i], &ref);
+		if (ref.location.len > FIRN_MANIFEST_MAX_LOCATION)
+			continue;
+		n_short += ref.location.len < SHORT_LOCATION;
+		g_byte_array_append(text, ref.location.data, (guint)ref.location.len);
+		g_array_append_val(sizes, ref.location.len);
+	}
+	if (sizes->len == 0 || n_short * 2 >= sizes->len)
+		return NULL;
+	once = text->len;
+	n = sizes->len;
+	/* Training wants more bytes than a dictionary has. */
+	copies = once < MAX_DICTIONARY ? MAX_DICTIONARY / once + 1 : 0;
+	for (size_t i = 0; i < copies * n; i++)
+		g_array_append_val(sizes, g_array_index(sizes, size_t, i));
+	for (size_t i = 0; i < copies; i++) {
+		g_byte_array_set_size(text, (guint)(text->len + once));
+		memcpy(text->data + (i + 1) * once, text->data, once);
+	}
+	n = ZDICT_trainFromBuffer(dictionary, sizeof dictionary, text->data,
+				  (const size_t *)(const void *)sizes->data, sizes->len);
+	return ZDICT_isError(n) ? NULL : g_bytes_new(dictionary, n);
+}
+
+typedef struct {
+	ZSTD_CCtx *context;
+	ZSTD_CDict *dictionary;
+	FirnSpan plain; /* that `frame` is of; chunks of one file follow each other */
+	size_t frame_len;
+	uint8_t frame[ZSTD_COMPRESSBOUND(FIRN_MANIFEST_MAX_LOCATION)];
+} Squeezer;
+
+/* Replace the location by its frame, borrowed until the next call. */
+static void
+squeeze(Squeezer *s, FirnRef *ref)
+{
+	if (ref->location.len > FIRN_MANIFEST_MAX_LOCATION)
+		return;
+	if (s->plain.data == NULL || firn_payload_compare(s->plain, ref->location) != 0) {
+		s->plain = (FirnSpan){ NULL, 0 };
+		s->frame_len = ZSTD_compress_usingCDict(s->context, s->frame, sizeof s->frame,
+							ref->location.data, ref->location.len,
+							s->dictionary);
+		/* Plain and compressed locations may stand side by side. */
+		if (ZSTD_isError(s->frame_len))
+			return;
+		s->plain = ref->location;
+	}
+	ref->location = (FirnSpan){ s->frame, s->frame_len };
+	ref->location_compressed = true;
+}
+
+/* The payload again, with locations compressed; NULL if it is better left as it is. */
+static GBytes *
+compress_locations(const FirnManifestWriter *w, GBytes *plain)
+{
+	FirnManifest m = { .b = firn_payload_span(plain) };
+	g_autoptr(GBytes) dictionary = NULL;
+	g_autoptr(ZSTD_CCtx) context = ZSTD_createCCtx();
+	g_autoptr(ZSTD_CDict) cdict = NULL;
+	Output out = { .rank = w->out.rank };
+	Squeezer s = { .context = context };
+	FirnSpan bytes;
+	FirnRefs refs;
+
+	m.root = firn_flat_root(m.b);
+	m.arrays = firn_flat_get_child(m.b, m.root, FIRN_MANIFEST_ARRAYS);
+	firn_manifest_array(&m, 0, NULL, &refs);
+	dictionary = train(w, &refs);
+	if (dictionary == NULL || context == NULL)
+		return NULL;
+	bytes = firn_payload_span(dictionary);
+	s.dictionary = cdict = ZSTD_createCDict(bytes.data, bytes.len, LOCATION_LEVEL);
+	if (cdict == NULL)
+		return NULL;
+	out.b = firn_flat_builder_new(m.b.len);
+	output_begin(&out, &w->id, &w->node, w->n_refs, bytes);
+	for (uint32_t i = 0; i < refs.count && !firn_flat_builder_failed(out.b); i++) {
+		FirnRef ref;
+
+		firn_refs_get(&refs, i, &ref);
+		if (ref.kind == FIRN_REF_VIRTUAL)
+			squeeze(&s, &ref);
+		output_add(&out, i, firn_refs_coords(&refs, i), &ref);
+	}
+	return firn_flat_builder_finish(out.b, NULL);
+}
+
+GBytes *
+firn_manifest_writer_finish(FirnManifestWriter *writer, int level, GError **error)
+{
+	static const FirnEnvelope envelope = { 2, FIRN_KIND_MANIFEST };
+	g_autoptr(FirnManifestWriter) w = writer;
+	g_autoptr(GBytes) payload = NULL;
+
+	payload = firn_flat_builder_finish(g_steal_pointer(&w->out.b), error);
+	if (payload == NULL) {
+		g_prefix_error(error, "manifest: ");
+		return NULL;
+	}
+	g_assert(w->added == w->n_refs);
+	if (w->n_virtual >= COMPRESS_FROM) {
+		g_autoptr(GBytes) compressed = compress_locations(w, payload);
+
+		if (compressed != NULL) {
+			g_bytes_unref(payload);
+			payload = g_steal_pointer(&compressed);
+		}
+	}
+	return firn_envelope_seal(&envelope, firn_payload_span(payload), level);
+}

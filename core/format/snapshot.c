@@ -1,0 +1,653 @@
+#include "core/format/snapshot.h"
+
+#include "core/base/error.h"
+#include "core/flat/flex.h"
+#include "core/flat/reader.h"
+#include "core/format/payload.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* Field ids, as the schema numbers them. */
+enum {
+	SNAP_ID,
+	SNAP_PARENT,
+	SNAP_NODES,
+	SNAP_FLUSHED,
+	SNAP_MESSAGE,
+	SNAP_META,
+	SNAP_FILES_V1,
+	SNAP_FILES
+};
+enum {
+	NODE_ID,
+	NODE_PATH,
+	NODE_META,
+	NODE_KIND,
+	NODE_DATA
+};
+enum {
+	ARRAY_SHAPE_V1,
+	ARRAY_DIM_NAMES,
+	ARRAY_MANIFESTS,
+	ARRAY_SHAPE
+};
+enum {
+	DIM_LENGTH,
+	DIM_CHUNKS
+};
+enum {
+	REF_ID,
+	REF_EXTENTS
+};
+enum {
+	FILE_ID,
+	FILE_SIZE,
+	FILE_REFS
+};
+enum {
+	ITEM_NAME,
+	ITEM_VALUE
+};
+
+/* Version 1 structs: offsets of their members. */
+#define FILE_V1_SIZE     32u
+#define FILE_V1_BYTES_AT 16u
+#define FILE_V1_REFS_AT  24u
+#define DIM_V1_SIZE      16u
+#define DIM_V1_CHUNK_AT  8u
+#define EXTENT_SIZE      8u
+
+static const FirnFlatField ref_fields[] = {
+	[REF_ID] = FIRN_FLAT_STRUCT_FIELD("object_id", 12, FIRN_FLAT_REQUIRED),
+	[REF_EXTENTS] = FIRN_FLAT_VECTOR_FIELD("extents", EXTENT_SIZE, 1, FIRN_FLAT_REQUIRED),
+};
+static const FirnFlatTable ref_table = FIRN_FLAT_TABLE("ManifestRef", ref_fields);
+
+static const FirnFlatField dim_fields[] = {
+	[DIM_LENGTH] = FIRN_FLAT_SCALAR_FIELD("array_length", 8, FIRN_FLAT_OPTIONAL),
+	[DIM_CHUNKS] = FIRN_FLAT_SCALAR_FIELD("num_chunks", 4, FIRN_FLAT_OPTIONAL),
+};
+static const FirnFlatTable dim_table = FIRN_FLAT_TABLE("DimensionShapeV2", dim_fields);
+
+static const FirnFlatField dim_name_fields[] = {
+	FIRN_FLAT_STRING_FIELD("name", FIRN_FLAT_OPTIONAL),
+};
+static const FirnFlatTable dim_name_table = FIRN_FLAT_TABLE("DimensionName", dim_name_fields);
+
+static const FirnFlatField array_fields[] = {
+	[ARRAY_SHAPE_V1] = FIRN_FLAT_VECTOR_FIELD("shape", DIM_V1_SIZE, 1, FIRN_FLAT_REQUIRED),
+	[ARRAY_DIM_NAMES] =
+		FIRN_FLAT_TABLES_FIELD("dimension_names", &dim_name_table, FIRN_FLAT_OPTIONAL),
+	[ARRAY_MANIFESTS] = FIRN_FLAT_TABLES_FIELD("manifests", &ref_table, FIRN_FLAT_REQUIRED),
+	[ARRAY_SHAPE] = FIRN_FLAT_TABLES_FIELD("shape_v2", &dim_table, FIRN_FLAT_OPTIONAL),
+};
+static const FirnFlatTable array_table = FIRN_FLAT_TABLE("ArrayNodeData", array_fields);
+static const FirnFlatTable group_table = FIRN_FLAT_EMPTY_TABLE("GroupNodeData");
+static const FirnFlatTable *const node_data[] = { &array_table, &group_table };
+
+static const FirnFlatField node_fields[] = {
+	[NODE_ID] = FIRN_FLAT_STRUCT_FIELD("id", 8, FIRN_FLAT_REQUIRED),
+	[NODE_PATH] = FIRN_FLAT_STRING_FIELD("path", FIRN_FLAT_REQUIRED),
+	[NODE_META] = FIRN_FLAT_VECTOR_FIELD("user_data", 1, 1, FIRN_FLAT_REQUIRED),
+	[NODE_KIND] = FIRN_FLAT_UNION_FIELD("node_data", node_data, FIRN_FLAT_REQUIRED),
+	[NODE_DATA] = FIRN_FLAT_SKIP_FIELD,
+};
+static const FirnFlatTable node_table = FIRN_FLAT_TABLE("NodeSnapshot", node_fields);
+
+static const FirnFlatField file_fields[] = {
+	[FILE_ID] = FIRN_FLAT_STRUCT_FIELD("id", 12, FIRN_FLAT_REQUIRED),
+	[FILE_SIZE] = FIRN_FLAT_SCALAR_FIELD("size_bytes", 8, FIRN_FLAT_OPTIONAL),
+	[FILE_REFS] = FIRN_FLAT_SCALAR_FIELD("num_chunk_refs", 4, FIRN_FLAT_OPTIONAL),
+};
+static const FirnFlatTable file_table = FIRN_FLAT_TABLE("ManifestFileInfoV2", file_fields);
+
+static const FirnFlatField snapshot_fields[] = {
+	[SNAP_ID] = FIRN_FLAT_STRUCT_FIELD("id", 12, FIRN_FLAT_REQUIRED),
+	[SNAP_PARENT] = FIRN_FLAT_STRUCT_FIELD("parent_id", 12, FIRN_FLAT_OPTIONAL),
+	[SNAP_NODES] = FIRN_FLAT_TABLES_FIELD("nodes", &node_table, FIRN_FLAT_REQUIRED),
+	[SNAP_FLUSHED] = FIRN_FLAT_SCALAR_FIELD("flushed_at", 8, FIRN_FLAT_OPTIONAL),
+	[SNAP_MESSAGE] = FIRN_FLAT_STRING_FIELD("message", FIRN_FLAT_REQUIRED),
+	[SNAP_META] =
+		FIRN_FLAT_TABLES_FIELD("metadata", &firn_payload_metadata_item, FIRN_FLAT_REQUIRED),
+	[SNAP_FILES_V1] =
+		FIRN_FLAT_VECTOR_FIELD("manifest_files", FILE_V1_SIZE, 1, FIRN_FLAT_REQUIRED),
+	[SNAP_FILES] = FIRN_FLAT_TABLES_FIELD("manifest_files_v2", &file_table, FIRN_FLAT_OPTIONAL),
+};
+static const FirnFlatTable snapshot_table = FIRN_FLAT_TABLE("Snapshot", snapshot_fields);
+
+/* An order other than the stored one; built under `lock`, then never changed. */
+typedef struct {
+	pthread_mutex_t lock;
+	_Atomic(uint32_t *) nodes; /* by id; NULL: not built yet */
+} IdIndex;
+
+struct FirnSnapshot {
+	gint refs;
+	GBytes *payload;
+	FirnSpan b;
+	size_t root;
+	size_t nodes;
+	size_t files; /* of tables, or of structs if `files_v1` */
+	bool files_v1;
+	uint8_t spec_version;
+	char *message;
+	uint32_t *files_by_id; /* NULL: they are stored in that order */
+	IdIndex *by_id;
+};
+
+static bool bad(GError **error, const char *format, ...) G_GNUC_PRINTF(2, 3);
+
+static bool
+bad(GError **error, const char *format, ...)
+{
+	g_autofree char *text = NULL;
+	va_list args;
+
+	va_start(args, format);
+	text = g_strdup_vprintf(format, args);
+	va_end(args);
+	g_set_error(error, FIRN_ERROR, FIRN_ERROR_FORMAT, "damaged snapshot: %s", text);
+	return false;
+}
+
+/* ---- shape ---- */
+
+static size_t
+node_array(const FirnSnapshot *s, size_t table)
+{
+	return firn_flat_get_child(s->b, table, NODE_DATA);
+}
+
+static uint32_t
+array_rank(const FirnSnapshot *s, size_t array)
+{
+	if (firn_flat_has(s->b, array, ARRAY_SHAPE))
+		return firn_flat_count(s->b, firn_flat_get_child(s->b, array, ARRAY_SHAPE));
+	return firn_flat_count(s->b, firn_flat_get_child(s->b, array, ARRAY_SHAPE_V1));
+}
+
+/* False if a version 1 shape makes no sense. */
+static bool
+array_dim(const FirnSnapshot *s, size_t array, uint32_t axis, uint64_t *out_length,
+	  uint32_t *out_n_chunks)
+{
+	size_t shape = firn_flat_get_child(s->b, array, ARRAY_SHAPE);
+	const uint8_t *dim;
+	uint64_t chunk, n;
+
+	if (shape != 0) {
+		size_t table = firn_flat_item(s->b, shape, axis);
+
+		*out_length = firn_flat_get_u64(s->b, table, DIM_LENGTH, 0);
+		*out_n_chunks = firn_flat_get_u32(s->b, table, DIM_CHUNKS, 0);
+		return true;
+	}
+	dim = firn_flat_items(s->b, firn_flat_get_child(s->b, array, ARRAY_SHAPE_V1)) +
+	      (size_t)axis * DIM_V1_SIZE;
+	*out_length = firn_flat_load64(dim);
+	*out_n_chunks = 0;
+	chunk = firn_flat_load64(dim + DIM_V1_CHUNK_AT);
+	if (*out_length == 0)
+		return true;
+	if (chunk == 0)
+		return false;
+	n = (*out_length - 1) / chunk + 1;
+	*out_n_chunks = (uint32_t)n;
+	return n <= UINT32_MAX;
+}
+
+/* ---- checks ---- */
+
+/* "/" or "/a/b": no empty, "." or ".." component, no NUL. */
+static bool
+is_path(FirnSpan path)
+{
+	const char *at = (const char *)path.data;
+	const char *end = at + path.len;
+
+	if (path.len == 0 || *at != '/' || memchr(at, '\0', path.len) != NULL)
+		return false;
+	if (path.len == 1)
+		return true;
+	while (at < end) {
+		const char *name = at + 1;
+		size_t len;
+
+		at = memchr(name, '/', (size_t)(end - name));
+		if (at == NULL)
+			at = end;
+		len = (size_t)(at - name);
+		if (len == 0 || (len == 1 && name[0] == '.') ||
+		    (len == 2 && name[0] == '.' && name[1] == '.'))
+			return false;
+	}
+	return true;
+}
+
+static bool
+check_array(const FirnSnapshot *s, size_t array, GError **error)
+{
+	size_t manifests = firn_flat_get_child(s->b, array, ARRAY_MANIFESTS);
+	uint32_t rank = array_rank(s, array);
+
+	if (rank > FIRN_MAX_RANK)
+		return bad(error, "an array has %u dimensions", rank);
+	for (uint32_t axis = 0; axis < rank; axis++) {
+		uint64_t length;
+		uint32_t n_chunks;
+
+		if (!array_dim(s, array, axis, &length, &n_chunks))
+			return bad(error, "an array has an impossible shape");
+	}
+	for (uint32_t i = 0; i < firn_flat_count(s->b, manifests); i++) {
+		size_t ref = firn_flat_item(s->b, manifests, i);
+		uint32_t n = firn_flat_count(s->b, firn_flat_get_child(s->b, ref, REF_EXTENTS));
+
+		/* Empty extents hold everything, for the official reader too. */
+		if (n != rank && n != 0)
+			return bad(error, "a manifest of an array of rank %u has %u extents", rank,
+				   n);
+	}
+	return true;
+}
+
+static bool
+check_nodes(const FirnSnapshot *s, GError **error)
+{
+	FirnSpan previous = { NULL, 0 };
+
+	for (uint32_t i = 0; i < firn_flat_count(s->b, s->nodes); i++) {
+		size_t table = firn_flat_item(s->b, s->nodes, i);
+		uint8_t kind = firn_flat_get_u8(s->b, table, NODE_KIND, 0);
+		FirnSpan path = firn_flat_get_bytes(s->b, table, NODE_PATH);
+
+		if (kind != FIRN_NODE_ARRAY && kind != FIRN_NODE_GROUP)
+			return bad(error, "node %u has the unknown kind %u", i, kind);
+		if (!is_path(path))
+			return bad(error, "node %u has an impossible path", i);
+		if (i > 0 && firn_payload_compare(previous, path) >= 0)
+			return bad(error, "node %u is out of order", i);
+		previous = path;
+		if (kind == FIRN_NODE_ARRAY && !check_array(s, node_array(s, table), error)) {
+			g_prefix_error(error, "%.*s: ", (int)MIN(path.len, 4096),
+				       (const char *)path.data);
+			return false;
+		}
+	}
+	return true;
+}
+
+/* ---- manifest files ---- */
+
+static const FirnId12 *
+file_id(const FirnSnapshot *s, size_t index)
+{
+	if (s->files_v1)
+		return (const FirnId12 *)(firn_flat_items(s->b, s->files) + index * FILE_V1_SIZE);
+	return firn_flat_get_id12(s->b, firn_flat_item(s->b, s->files, (uint32_t)index), FILE_ID);
+}
+
+static int
+compare_files(const void *a, const void *b, void *snapshot)
+{
+	return firn_id12_compare(file_id(snapshot, *(const uint32_t *)a),
+				 file_id(snapshot, *(const uint32_t *)b));
+}
+
+/* Older libraries look through the list, so it need not be sorted. */
+static bool
+order_files(FirnSnapshot *s, GError **error)
+{
+	size_t n = firn_snapshot_n_manifest_files(s);
+	bool sorted = true;
+
+	for (size_t i = 1; i < n && sorted; i++)
+		sorted = firn_id12_compare(file_id(s, i - 1), file_id(s, i)) < 0;
+	if (sorted)
+		return true;
+	s->files_by_id = g_try_new(uint32_t, n);
+	if (s->files_by_id == NULL) {
+		g_set_error(error, FIRN_ERROR, FIRN_ERROR_LIMIT, "no memory for %zu manifests", n);
+		return false;
+	}
+	for (size_t i = 0; i < n; i++)
+		s->files_by_id[i] = (uint32_t)i;
+	qsort_r(s->files_by_id, n, sizeof *s->files_by_id, compare_files, s);
+	return true;
+}
+
+size_t
+firn_snapshot_n_manifest_files(const FirnSnapshot *s)
+{
+	return firn_flat_count(s->b, s->files);
+}
+
+void
+firn_snapshot_manifest_file(const FirnSnapshot *s, size_t index, FirnManifestFile *out_file)
+{
+	g_assert(index < firn_snapshot_n_manifest_files(s));
+	*out_file = (FirnManifestFile){ .id = *file_id(s, index) };
+	if (s->files_v1) {
+		const uint8_t *file = firn_flat_items(s->b, s->files) + index * FILE_V1_SIZE;
+
+		out_file->size_bytes = firn_flat_load64(file + FILE_V1_BYTES_AT);
+		out_file->n_refs = firn_flat_load32(file + FILE_V1_REFS_AT);
+	} else {
+		size_t table = firn_flat_item(s->b, s->files, (uint32_t)index);
+
+		out_file->size_bytes = firn_flat_get_u64(s->b, table, FILE_SIZE, 0);
+		out_file->n_refs = firn_flat_get_u32(s->b, table, FILE_REFS, 0);
+	}
+}
+
+bool
+firn_snapshot_find_manifest_file(const FirnSnapshot *s, const FirnId12 *id,
+				 FirnManifestFile *out_file)
+{
+	size_t low = 0;
+	size_t high = firn_snapshot_n_manifest_files(s);
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+		size_t index = s->files_by_id != NULL ? s->files_by_id[middle] : middle;
+		int order = firn_id12_compare(file_id(s, index), id);
+
+		if (order == 0) {
+			firn_snapshot_manifest_file(s, index, out_file);
+			return true;
+		}
+		if (order < 0)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return false;
+}
+
+/* ---- opening ---- */
+
+static bool
+take_message(FirnSnapshot *s, GError **error)
+{
+	FirnSpan text = firn_flat_get_bytes(s->b, s->root, SNAP_MESSAGE);
+
+	/* The verifier lets pass a string without its NUL. */
+	s->message = g_try_malloc(text.len + 1);
+	if (s->message == NULL) {
+		g_set_error(error, FIRN_ERROR, FIRN_ERROR_LIMIT, "no memory for the message");
+		return false;
+	}
+	memcpy(s->message, text.data, text.len);
+	s->message[text.len] = '\0';
+	return true;
+}
+
+FirnSnapshot *
+firn_snapshot_open(GBytes *file, GError **error)
+{
+	g_autoptr(FirnSnapshot) s = NULL;
+	uint8_t version;
+	GBytes *payload = firn_payload_open(file, FIRN_KIND_SNAPSHOT, &snapshot_table,
+					    FIRN_PAYLOAD_MAX_TABLES, &version, error);
+
+	if (payload == NULL)
+		return NULL;
+	s = g_new0(FirnSnapshot, 1);
+	s->refs = 1;
+	s->payload = payload;
+	s->spec_version = version;
+	s->b = firn_payload_span(payload);
+	s->root = firn_flat_root(s->b);
+	s->nodes = firn_flat_get_child(s->b, s->root, SNAP_NODES);
+	s->files_v1 = !firn_flat_has(s->b, s->root, SNAP_FILES);
+	s->files = firn_flat_get_child(s->b, s->root, s->files_v1 ? SNAP_FILES_V1 : SNAP_FILES);
+	s->by_id = g_new0(IdIndex, 1);
+	pthread_mutex_init(&s->by_id->lock, NULL);
+	if (firn_snapshot_flushed_at(s) > INT64_MAX)
+		bad(error, "impossible time");
+	else if (take_message(s, error) && check_nodes(s, error) && order_files(s, error))
+		return g_steal_pointer(&s);
+	return NULL;
+}
+
+FirnSnapshot *
+firn_snapshot_ref(FirnSnapshot *s)
+{
+	g_atomic_int_inc(&s->refs);
+	return s;
+}
+
+void
+firn_snapshot_unref(FirnSnapshot *s)
+{
+	if (s == NULL || !g_atomic_int_dec_and_test(&s->refs))
+		return;
+	g_free(s->by_id->nodes);
+	pthread_mutex_destroy(&s->by_id->lock);
+	g_free(s->by_id);
+	g_free(s->files_by_id);
+	g_free(s->message);
+	g_bytes_unref(s->payload);
+	g_free(s);
+}
+
+/* ---- the snapshot itself ---- */
+
+const FirnId12 *
+firn_snapshot_id(const FirnSnapshot *s)
+{
+	return firn_flat_get_id12(s->b, s->root, SNAP_ID);
+}
+
+uint8_t
+firn_snapshot_spec_version(const FirnSnapshot *s)
+{
+	return s->spec_version;
+}
+
+uint64_t
+firn_snapshot_flushed_at(const FirnSnapshot *s)
+{
+	return firn_flat_get_u64(s->b, s->root, SNAP_FLUSHED, 0);
+}
+
+const char *
+firn_snapshot_message(const FirnSnapshot *s)
+{
+	return s->message;
+}
+
+bool
+firn_snapshot_parent(const FirnSnapshot *s, FirnId12 *out_parent)
+{
+	const FirnId12 *parent = firn_flat_get_id12(s->b, s->root, SNAP_PARENT);
+
+	if (parent == NULL)
+		return false;
+	*out_parent = *parent;
+	return true;
+}
+
+JsonObject *
+firn_snapshot_metadata(const FirnSnapshot *s, GError **error)
+{
+	size_t items = firn_flat_get_child(s->b, s->root, SNAP_META);
+	g_autoptr(JsonObject) metadata = json_object_new();
+
+	for (uint32_t i = 0; i < firn_flat_count(s->b, items); i++) {
+		size_t item = firn_flat_item(s->b, items, i);
+		FirnSpan name = firn_flat_get_bytes(s->b, item, ITEM_NAME);
+		FirnSpan bytes = firn_flat_get_bytes(s->b, item, ITEM_VALUE);
+		g_autofree char *key = g_try_malloc(name.len + 1);
+		JsonNode *value = NULL;
+
+		if (key == NULL) {
+			g_set_error(error, FIRN_ERROR, FIRN_ERROR_LIMIT, "no memory for a name");
+			return NULL;
+		}
+		memcpy(key, name.data, name.len);
+		key[name.len] = '\0';
+		value = s->spec_version == 1 ? firn_flex_read_msgpack(bytes, error)
+					     : firn_flex_read(bytes, error);
+		if (value == NULL) {
+			g_prefix_error(error, "snapshot metadata '%.200s': ", key);
+			return NULL;
+		}
+		json_object_set_member(metadata, key, value);
+	}
+	return g_steal_pointer(&metadata);
+}
+
+/* ---- nodes ---- */
+
+size_t
+firn_snapshot_n_nodes(const FirnSnapshot *s)
+{
+	return firn_flat_count(s->b, s->nodes);
+}
+
+void
+firn_snapshot_node(const FirnSnapshot *s, size_t index, FirnSnapshotNode *out_node)
+{
+	size_t table;
+
+	g_assert(index < firn_snapshot_n_nodes(s));
+	table = firn_flat_item(s->b, s->nodes, (uint32_t)index);
+	*out_node = (FirnSnapshotNode){
+		.id = *firn_flat_get_id8(s->b, table, NODE_ID),
+		.kind = (FirnNodeKind)firn_flat_get_u8(s->b, table, NODE_KIND, 0),
+		.path = firn_flat_get_bytes(s->b, table, NODE_PATH),
+		.meta = firn_flat_get_bytes(s->b, table, NODE_META),
+		.position = table,
+	};
+	if (out_node->kind == FIRN_NODE_ARRAY) {
+		size_t array = node_array(s, table);
+
+		out_node->rank = array_rank(s, array);
+		out_node->n_manifests =
+			firn_flat_count(s->b, firn_flat_get_child(s->b, array, ARRAY_MANIFESTS));
+	}
+}
+
+bool
+firn_snapshot_find_path(const FirnSnapshot *s, const char *path, size_t len, size_t *out_index)
+{
+	FirnSpan wanted = { (const uint8_t *)path, len };
+	size_t low = 0;
+	size_t high = firn_snapshot_n_nodes(s);
+	bool found = false;
+
+	while (low < high && !found) {
+		size_t middle = low + (high - low) / 2;
+		size_t table = firn_flat_item(s->b, s->nodes, (uint32_t)middle);
+		int order =
+			firn_payload_compare(firn_flat_get_bytes(s->b, table, NODE_PATH), wanted);
+
+		found = order == 0;
+		if (order < 0)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	*out_index = found ? high : low;
+	return found;
+}
+
+static const FirnId8 *
+node_id(const FirnSnapshot *s, uint32_t index)
+{
+	return firn_flat_get_id8(s->b, firn_flat_item(s->b, s->nodes, index), NODE_ID);
+}
+
+typedef struct {
+	const FirnSnapshot *snapshot;
+} NodeOrder;
+
+static int
+compare_nodes(const void *a, const void *b, void *order)
+{
+	const FirnSnapshot *s = ((const NodeOrder *)order)->snapshot;
+	uint32_t i = *(const uint32_t *)a;
+	uint32_t k = *(const uint32_t *)b;
+	int by_id = firn_id8_compare(node_id(s, i), node_id(s, k));
+
+	/* Ids are unique in sound files; the first of equal ones is found. */
+	return by_id != 0 ? by_id : (i > k) - (i < k);
+}
+
+static const uint32_t *
+nodes_by_id(const FirnSnapshot *s)
+{
+	NodeOrder order = { s };
+	uint32_t n = (uint32_t)firn_snapshot_n_nodes(s);
+	uint32_t *nodes = s->by_id->nodes;
+
+	if (nodes != NULL)
+		return nodes;
+	FIRN_LOCK_SCOPE(&s->by_id->lock);
+	nodes = s->by_id->nodes;
+	if (nodes != NULL)
+		return nodes;
+	/* At most a twelfth of the file's own size, which is in memory. */
+	nodes = g_new(uint32_t, MAX(n, 1u));
+	for (uint32_t i = 0; i < n; i++)
+		nodes[i] = i;
+	qsort_r(nodes, n, sizeof *nodes, compare_nodes, &order);
+	s->by_id->nodes = nodes;
+	return nodes;
+}
+
+bool
+firn_snapshot_find_id(const FirnSnapshot *s, const FirnId8 *id, size_t *out_index)
+{
+	const uint32_t *nodes = nodes_by_id(s);
+	size_t n = firn_snapshot_n_nodes(s);
+	size_t low = 0;
+	size_t high = n;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+
+		if (firn_id8_compare(node_id(s, nodes[middle]), id) < 0)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	if (low == n || firn_id8_compare(node_id(s, nodes[low]), id) != 0)
+		return false;
+	*out_index = nodes[low];
+	return true;
+}
+
+void
+firn_snapshot_node_shape(const FirnSnapshot *s, const FirnSnapshotNode *node, uint32_t axis,
+			 uint64_t *out_length, uint32_t *out_n_chunks)
+{
+	g_assert(axis < node->rank);
+	if (!array_dim(s, node_array(s, node->position), axis, out_length, out_n_chunks))
+		g_assert_not_reached();
+}
+
+void
+firn_snapshot_node_manifest(const FirnSnapshot *s, const FirnSnapshotNode *node, uint32_t index,
+			    FirnId12 *out_id, FirnExtent *out_extents)
+{
+	size_t array = node_array(s, node->position);
+	size_t ref, extents;
+
+	g_assert(index < node->n_manifests);
+	ref = firn_flat_item(s->b, firn_flat_get_child(s->b, array, ARRAY_MANIFESTS), index);
+	*out_id = *firn_flat_get_id12(s->b, ref, REF_ID);
+	if (out_extents == NULL)
+		return;
+	extents = firn_flat_get_child(s->b, ref, REF_EXTENTS);
+	for (uint32_t axis = 0; axis < node->rank; axis++) {
+		const uint8_t *at = firn_flat_items(s->b, extents) + (size_t)axis * EXTENT_SIZE;
+
+		out_extents[axis] = (FirnExtent){ 0, UINT32_MAX };
+		if (firn_flat_count(s->b, extents) != 0)
+			out_extents[axis] =
+				(FirnExtent){ firn_flat_load32(at), firn_flat_load32(at + 4) };
+	}
+}
