@@ -629,6 +629,47 @@ firn_snapshot_node_shape(const FirnSnapshot *s, const FirnSnapshotNode *node, ui
 		g_assert_not_reached();
 }
 
+/* The name of one dimension; no data if it has none, or an empty one. */
+static FirnSpan
+dim_name(const FirnSnapshot *s, size_t names, uint32_t axis)
+{
+	FirnSpan none = { NULL, 0 };
+	FirnSpan name;
+
+	if (axis >= firn_flat_count(s->b, names))
+		return none;
+	name = firn_flat_get_bytes(s->b, firn_flat_item(s->b, names, axis), 0);
+	return name.len > 0 ? name : none;
+}
+
+char **
+firn_snapshot_node_dimension_names(const FirnSnapshot *s, const FirnSnapshotNode *node)
+{
+	size_t size = sizeof(char *) * (node->rank + 1u);
+	size_t names;
+	char **block;
+	char *text;
+
+	if (node->kind != FIRN_NODE_ARRAY)
+		return NULL;
+	names = firn_flat_get_child(s->b, node_array(s, node->position), ARRAY_DIM_NAMES);
+	if (names == 0)
+		return NULL;
+	for (uint32_t axis = 0; axis < node->rank; axis++)
+		size += dim_name(s, names, axis).len + 1;
+	block = g_malloc0(size);
+	text = (char *)(block + node->rank + 1);
+	for (uint32_t axis = 0; axis < node->rank; axis++) {
+		FirnSpan name = dim_name(s, names, axis);
+
+		if (name.data == NULL)
+			continue;
+		block[axis] = memcpy(text, name.data, name.len);
+		text += name.len + 1;
+	}
+	return block;
+}
+
 void
 firn_snapshot_node_manifest(const FirnSnapshot *s, const FirnSnapshotNode *node, uint32_t index,
 			    FirnId12 *out_id, FirnExtent *out_extents)

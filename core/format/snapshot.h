@@ -53,6 +53,13 @@ bool firn_snapshot_find_id(const FirnSnapshot *snapshot, const FirnId8 *id, size
 /* Shape of an array along `axis` < rank: elements, chunks. */
 void firn_snapshot_node_shape(const FirnSnapshot *snapshot, const FirnSnapshotNode *node,
 			      uint32_t axis, uint64_t *out_length, uint32_t *out_n_chunks);
+/*
+ * The dimension names recorded for an array: `rank` strings, NULL for an
+ * unnamed dimension, all in one block (caller owns; g_free).  NULL if none are
+ * recorded.
+ */
+char **firn_snapshot_node_dimension_names(const FirnSnapshot *snapshot,
+					  const FirnSnapshotNode *node) FIRN_MUST_USE;
 /* Manifest ref `index` < n_manifests; `out_extents` receives `rank` items (may be NULL). */
 void firn_snapshot_node_manifest(const FirnSnapshot *snapshot, const FirnSnapshotNode *node,
 				 uint32_t index, FirnId12 *out_id, FirnExtent *out_extents);
