@@ -41,7 +41,8 @@ typedef struct {
 	enum { FIRN_DIFF_ADDED, FIRN_DIFF_DELETED, FIRN_DIFF_CHANGED } change;
 	bool meta_changed;
 	uint32_t rank;
-	GArray *chunks; /* uint32_t, rank per chunk, sorted and unique; NULL: none */
+	GArray *chunks; /* uint32_t, rank per chunk, sorted and unique; NULL: none
+			 * (an empty one of rank 0: the chunk) */
 } FirnDiffEntry;
 /* Errors: INVALID (`from` is no ancestor), NOT_FOUND, FORMAT, STORE.  Caller owns. */
 FirnDiff *firn_refs_diff(FirnRepo *repo, const FirnId12 *from, const FirnId12 *to, GError **error)

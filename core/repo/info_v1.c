@@ -1,0 +1,239 @@
+#include "core/base/error.h"
+#include "core/repo/repo_internal.h"
+#include "core/zarr/json_check.h"
+
+#include <string.h>
+
+#define BRANCH_PREFIX "branch."
+#define TAG_PREFIX    "tag."
+#define REF_FILE      "/ref.json"
+#define DELETED_FILE  "/ref.json.deleted"
+
+/* A ref.json holds one id; anything near this size is something else. */
+#define MAX_REF_BYTES 4096
+
+typedef struct {
+	FirnRepo *repo;
+	FirnRepoInfo *info;
+	GPtrArray *keys; /* char *, under refs/ */
+	bool has_root;   /* the initial snapshot was met */
+} Builder;
+
+static bool
+collect(const char *key, uint64_t size, int64_t mtime_us, void *data)
+{
+	(void)size;
+	(void)mtime_us;
+	g_ptr_array_add(data, g_strdup(key));
+	return true;
+}
+
+static bool
+parse_ref(FirnSpan text, FirnId12 *out_id)
+{
+	g_autoptr(JsonParser) parser = NULL;
+	JsonNode *root;
+	JsonNode *member;
+	const char *id;
+
+	if (firn_json_check(text, 16, NULL) != NULL)
+		return false;
+	parser = json_parser_new();
+	if (!json_parser_load_from_data(parser, (const char *)text.data, (gssize)text.len, NULL))
+		return false;
+	root = json_parser_get_root(parser);
+	if (root == NULL || !JSON_NODE_HOLDS_OBJECT(root))
+		return false;
+	member = json_object_get_member(json_node_get_object(root), "snapshot");
+	if (member == NULL || json_node_get_value_type(member) != G_TYPE_STRING)
+		return false;
+	id = json_node_get_string(member);
+	return firn_id12_parse(id, strlen(id), out_id);
+}
+
+static bool
+read_ref(FirnRepo *repo, const char *key, FirnId12 *out_id, GError **error)
+{
+	g_autoptr(GBytes) file = NULL;
+	FirnSpan text;
+
+	if (!firn_store_get(repo->store, key, 0, MAX_REF_BYTES, &file, NULL, error))
+		return false;
+	/* Deleted since it was listed: as a broken one, but that is the honest message. */
+	if (file != NULL)
+		text.data = g_bytes_get_data(file, &text.len);
+	if (file != NULL && parse_ref(text, out_id))
+		return true;
+	g_set_error(error, FIRN_ERROR, file != NULL ? FIRN_ERROR_FORMAT : FIRN_ERROR_NOT_FOUND,
+		    "%s: %s %s", firn_repo_url(repo), key,
+		    file != NULL ? "is no {\"snapshot\": \"ID\"} document" : "has just vanished");
+	return false;
+}
+
+/* Take over one snapshot; `*out_parent` is where to go on, false if it is the root. */
+static bool
+add_snapshot(Builder *builder, const FirnSnapshot *snapshot, const FirnId12 *id,
+	     FirnId12 *out_parent, bool *out_has_parent, GError **error)
+{
+	JsonObject *metadata = firn_snapshot_metadata(snapshot, error);
+	FirnSnapshotInfo *initial;
+
+	if (metadata == NULL)
+		return false;
+	*out_has_parent = firn_snapshot_parent(snapshot, out_parent);
+	if (firn_id12_equal(id, &firn_id_initial_snapshot)) {
+		/* A new repo info has it already. */
+		initial = firn_repo_info_find_snapshot(builder->info, id);
+		builder->has_root = true;
+		initial->flushed_at = firn_snapshot_flushed_at(snapshot);
+		g_free(initial->message);
+		initial->message = g_strdup(firn_snapshot_message(snapshot));
+		g_clear_pointer(&initial->metadata, json_object_unref);
+		initial->metadata = json_object_ref(metadata);
+	} else if (!firn_repo_info_add_snapshot(builder->info, id,
+						*out_has_parent ? out_parent : NULL,
+						firn_snapshot_flushed_at(snapshot),
+						firn_snapshot_message(snapshot), metadata)) {
+		*out_has_parent = false;
+	}
+	json_object_unref(metadata);
+	return true;
+}
+
+static bool
+is_known(const Builder *builder, const FirnId12 *id)
+{
+	if (firn_id12_equal(id, &firn_id_initial_snapshot))
+		return builder->has_root;
+	return firn_repo_info_find_snapshot(builder->info, id) != NULL;
+}
+
+/* Add `tip` and all its ancestors; one that is known ends the walk, so a cycle does, too. */
+static bool
+add_history(Builder *builder, const FirnId12 *tip, GError **error)
+{
+	FirnId12 id = *tip;
+	bool more = true;
+
+	while (more && !is_known(builder, &id)) {
+		g_autoptr(FirnSnapshot) snapshot =
+			firn_repo_get_snapshot(builder->repo, &id, error);
+		FirnId12 parent;
+
+		if (snapshot == NULL ||
+		    !add_snapshot(builder, snapshot, &id, &parent, &more, error))
+			return false;
+		id = parent;
+	}
+	return true;
+}
+
+static bool
+add_branch(Builder *builder, const char *name, const FirnId12 *id)
+{
+	FirnRefInfo *main;
+
+	if (strcmp(name, "main") != 0)
+		return firn_repo_info_add_branch(builder->info, name, id);
+	main = firn_repo_info_find_branch(builder->info, name);
+	main->snapshot = *id;
+	return true;
+}
+
+static bool
+has_key(const Builder *builder, const char *key)
+{
+	return g_ptr_array_find_with_equal_func(builder->keys, key, g_str_equal, NULL);
+}
+
+/* "refs/branch.x/ref.json" or "refs/tag.x/ref.json"; other keys are skipped. */
+static bool
+add_ref(Builder *builder, const char *key, GError **error)
+{
+	const char *rest = key + strlen(FIRN_REPO_V1_PREFIX);
+	bool is_tag = g_str_has_prefix(rest, TAG_PREFIX);
+	size_t skip = strlen(is_tag ? TAG_PREFIX : BRANCH_PREFIX);
+	g_autofree char *name = NULL;
+	g_autofree char *deleted = NULL;
+	FirnId12 id;
+	bool added;
+
+	if (!g_str_has_suffix(key, REF_FILE) ||
+	    (!is_tag && !g_str_has_prefix(rest, BRANCH_PREFIX)) ||
+	    strlen(rest) <= skip + strlen(REF_FILE))
+		return true;
+	name = g_strndup(rest + skip, strlen(rest) - skip - strlen(REF_FILE));
+	deleted = g_strdup_printf("%s.deleted", key);
+	if (is_tag && has_key(builder, deleted)) {
+		/* The only way to record the name as used up; what it pointed at may be gone. */
+		added = firn_repo_info_add_tag(builder->info, name, &firn_id_initial_snapshot) &&
+			firn_repo_info_remove_tag(builder->info, name);
+	} else {
+		if (!read_ref(builder->repo, key, &id, error) || !add_history(builder, &id, error))
+			return false;
+		added = is_tag ? firn_repo_info_add_tag(builder->info, name, &id)
+			       : add_branch(builder, name, &id);
+	}
+	if (!added)
+		g_set_error(error, FIRN_ERROR, FIRN_ERROR_FORMAT, "%s: %s is there twice",
+			    firn_repo_url(builder->repo), key);
+	return added;
+}
+
+static bool
+add_config(Builder *builder, GError **error)
+{
+	g_autoptr(GBytes) yaml = NULL;
+	FirnSpan text;
+
+	if (!firn_store_get(builder->repo->store, FIRN_REPO_V1_CONFIG, 0, UINT64_MAX, &yaml, NULL,
+			    error))
+		return false;
+	if (yaml == NULL)
+		return true;
+	text.data = g_bytes_get_data(yaml, &text.len);
+	builder->info->config = firn_config_from_yaml(text, error);
+	return builder->info->config != NULL;
+}
+
+static bool
+build(Builder *builder, GError **error)
+{
+	if (!firn_store_list(builder->repo->store, FIRN_REPO_V1_PREFIX, collect, builder->keys,
+			     error))
+		return false;
+	if (!has_key(builder, FIRN_REPO_V1_MAIN)) {
+		g_set_error(error, FIRN_ERROR, FIRN_ERROR_NOT_FOUND,
+			    "%s: " FIRN_REPO_V1_MAIN " is gone; if the repository was converted to "
+			    "version 2, open it again",
+			    firn_repo_url(builder->repo));
+		return false;
+	}
+	for (guint i = 0; i < builder->keys->len; i++)
+		if (!add_ref(builder, builder->keys->pdata[i], error))
+			return false;
+	return add_config(builder, error);
+}
+
+FirnRepoInfo *
+firn_repo_read_info_v1(FirnRepo *repo, GError **error)
+{
+	g_autoptr(FirnRepoInfo) info = firn_repo_info_new(0, NULL);
+	Builder builder = { .repo = repo, .info = info };
+	bool ok;
+
+	builder.keys = g_ptr_array_new_with_free_func(g_free);
+	info->spec_version = 1;
+	ok = build(&builder, error);
+	g_ptr_array_unref(builder.keys);
+	if (!ok)
+		return NULL;
+	if (!builder.has_root) {
+		FirnSnapshotInfo *initial =
+			firn_repo_info_find_snapshot(info, &firn_id_initial_snapshot);
+
+		/* Expiration can take it away; nothing refers to it then. */
+		g_ptr_array_remove(info->snapshots, initial);
+	}
+	return g_steal_pointer(&info);
+}

@@ -1,0 +1,399 @@
+#include "core/repo/repo.h"
+
+#include "core/base/error.h"
+#include "core/repo/repo_internal.h"
+
+#include <string.h>
+
+#define MANIFEST_CACHE_BYTES ((size_t)256 << 20)
+#define SNAPSHOT_CACHE_BYTES ((size_t)64 << 20)
+
+/* What a snapshot's memory is to its compressed file, roughly; only steers the cache. */
+#define SNAPSHOT_EXPANSION 8
+
+char *
+firn_repo_key(const char *folder, const FirnId12 *id)
+{
+	char text[FIRN_ID12_TEXT + 1];
+
+	firn_id12_format(id, text);
+	return g_strconcat(folder, "/", text, NULL);
+}
+
+GBytes *
+firn_repo_fetch(FirnRepo *repo, const char *key, uint64_t len, GError **error)
+{
+	GBytes *file = NULL;
+
+	if (!firn_store_get(repo->store, key, 0, len != 0 ? len : UINT64_MAX, &file, NULL, error))
+		return NULL;
+	if (file == NULL) {
+		g_set_error(error, FIRN_ERROR, FIRN_ERROR_NOT_FOUND,
+			    "%s: the object %s is missing; if it was removed by hand, restore it, "
+			    "else run: firn fsck %s",
+			    firn_store_url(repo->store), key, firn_store_url(repo->store));
+	} else if (len != 0 && g_bytes_get_size(file) < len) {
+		g_set_error(error, FIRN_ERROR, FIRN_ERROR_FORMAT,
+			    "%s: the object %s is cut off: %zu of %" G_GUINT64_FORMAT " bytes",
+			    firn_store_url(repo->store), key, g_bytes_get_size(file), len);
+		g_clear_pointer(&file, g_bytes_unref);
+	}
+	return file;
+}
+
+void
+firn_repo_discard(FirnStore *store, const char *key)
+{
+	g_autoptr(GError) ignored = NULL;
+
+	if (!firn_store_remove(store, key, &ignored))
+		g_debug("%s", ignored->message);
+}
+
+/* ---- cached objects ---- */
+
+static gpointer
+fetch_snapshot(const FirnId12 *id, void *data, size_t *out_bytes, GError **error)
+{
+	FirnRepo *repo = data;
+	g_autofree char *key = firn_repo_key("snapshots", id);
+	g_autoptr(GBytes) file = firn_repo_fetch(repo, key, 0, error);
+	FirnSnapshot *snapshot;
+
+	if (file == NULL)
+		return NULL;
+	snapshot = firn_snapshot_open(file, error);
+	if (snapshot == NULL)
+		g_prefix_error(error, "%s: %s: ", firn_store_url(repo->store), key);
+	*out_bytes = g_bytes_get_size(file) * SNAPSHOT_EXPANSION;
+	return snapshot;
+}
+
+typedef struct {
+	FirnRepo *repo;
+	uint64_t size;
+} ManifestRequest;
+
+static gpointer
+fetch_manifest(const FirnId12 *id, void *data, size_t *out_bytes, GError **error)
+{
+	ManifestRequest *request = data;
+	g_autofree char *key = firn_repo_key("manifests", id);
+	g_autoptr(GBytes) file = firn_repo_fetch(request->repo, key, request->size, error);
+	FirnManifest *manifest;
+
+	if (file == NULL)
+		return NULL;
+	manifest = firn_manifest_open(file, error);
+	if (manifest == NULL)
+		g_prefix_error(error, "%s: %s: ", firn_store_url(request->repo->store), key);
+	else
+		*out_bytes = firn_manifest_size(manifest);
+	return manifest;
+}
+
+static gpointer
+ref_snapshot(gpointer snapshot)
+{
+	return firn_snapshot_ref(snapshot);
+}
+
+static void
+unref_snapshot(gpointer snapshot)
+{
+	firn_snapshot_unref(snapshot);
+}
+
+static gpointer
+ref_manifest(gpointer manifest)
+{
+	return firn_manifest_ref(manifest);
+}
+
+static void
+unref_manifest(gpointer manifest)
+{
+	firn_manifest_unref(manifest);
+}
+
+FirnSnapshot *
+firn_repo_get_snapshot(FirnRepo *repo, const FirnId12 *id, GError **error)
+{
+	return firn_cache_get(repo->snapshots, id, repo, error);
+}
+
+FirnManifest *
+firn_repo_get_manifest(FirnRepo *repo, const FirnId12 *id, uint64_t size_bytes, GError **error)
+{
+	ManifestRequest request = { .repo = repo, .size = size_bytes };
+
+	return firn_cache_get(repo->manifests, id, &request, error);
+}
+
+FirnTxlog *
+firn_repo_get_txlog(FirnRepo *repo, const FirnId12 *id, GError **error)
+{
+	g_autofree char *key = firn_repo_key("transactions", id);
+	g_autoptr(GBytes) file = firn_repo_fetch(repo, key, 0, error);
+	FirnTxlog *txlog;
+
+	if (file == NULL)
+		return NULL;
+	txlog = firn_txlog_open(file, error);
+	if (txlog == NULL)
+		g_prefix_error(error, "%s: %s: ", firn_store_url(repo->store), key);
+	return txlog;
+}
+
+void
+firn_repo_set_cache_size(FirnRepo *repo, size_t bytes)
+{
+	firn_cache_set_max_bytes(repo->manifests, bytes);
+}
+
+/* ---- repo info ---- */
+
+/* The file of `repo` as it is now; NULL without `error` if there is none.  Caller owns. */
+static GBytes *
+read_info_file(FirnRepo *repo, FirnVersion *out_version, GError **error)
+{
+	g_autoptr(GBytes) probe = NULL;
+	g_autoptr(GBytes) known = NULL;
+	FirnVersion known_version = { "" };
+	GBytes *file = NULL;
+
+	pthread_mutex_lock(&repo->mutex);
+	if (repo->info_file != NULL) {
+		known = g_bytes_ref(repo->info_file);
+		known_version = repo->info_version;
+	}
+	pthread_mutex_unlock(&repo->mutex);
+
+	if (known != NULL) {
+		if (!firn_store_get(repo->store, FIRN_REPO_KEY, 0, 0, &probe, out_version, error))
+			return NULL;
+		if (probe != NULL && strcmp(known_version.tag, out_version->tag) == 0)
+			return g_steal_pointer(&known);
+	}
+	if (!firn_store_get(repo->store, FIRN_REPO_KEY, 0, UINT64_MAX, &file, out_version, error))
+		return NULL;
+	if (file == NULL)
+		return NULL;
+	pthread_mutex_lock(&repo->mutex);
+	g_clear_pointer(&repo->info_file, g_bytes_unref);
+	repo->info_file = g_bytes_ref(file);
+	repo->info_version = *out_version;
+	pthread_mutex_unlock(&repo->mutex);
+	return file;
+}
+
+FirnRepoInfo *
+firn_repo_read_info_versioned(FirnRepo *repo, FirnVersion *out_version, GError **error)
+{
+	GError *failed = NULL;
+	g_autoptr(GBytes) file = read_info_file(repo, out_version, &failed);
+	FirnRepoInfo *info;
+
+	if (failed != NULL) {
+		g_propagate_error(error, failed);
+		return NULL;
+	}
+	if (file == NULL) {
+		g_set_error(error, FIRN_ERROR, FIRN_ERROR_NOT_FOUND,
+			    "%s: the object " FIRN_REPO_KEY " is gone; the newest file in "
+			    "overwritten/ is its last backup",
+			    firn_store_url(repo->store));
+		return NULL;
+	}
+	info = firn_repo_info_decode(file, error);
+	if (info == NULL)
+		g_prefix_error(error, "%s: " FIRN_REPO_KEY ": ", firn_store_url(repo->store));
+	return info;
+}
+
+FirnRepoInfo *
+firn_repo_read_info(FirnRepo *repo, GError **error)
+{
+	FirnVersion version;
+
+	if (repo->spec_version == 1)
+		return firn_repo_read_info_v1(repo, error);
+	return firn_repo_read_info_versioned(repo, &version, error);
+}
+
+static FirnConfig *
+read_config_v1(FirnRepo *repo, GError **error)
+{
+	g_autoptr(GBytes) yaml = NULL;
+	g_autoptr(JsonNode) json = NULL;
+	FirnConfig *config;
+	FirnSpan span;
+
+	if (!firn_store_get(repo->store, FIRN_REPO_V1_CONFIG, 0, UINT64_MAX, &yaml, NULL, error))
+		return NULL;
+	if (yaml == NULL)
+		return firn_config_parse(NULL, error);
+	span.data = g_bytes_get_data(yaml, &span.len);
+	json = firn_config_from_yaml(span, error);
+	config = json != NULL ? firn_config_parse(json, error) : NULL;
+	if (config == NULL)
+		g_prefix_error(error, "%s: " FIRN_REPO_V1_CONFIG ": ", firn_store_url(repo->store));
+	return config;
+}
+
+FirnConfig *
+firn_repo_read_config(FirnRepo *repo, GError **error)
+{
+	g_autoptr(FirnRepoInfo) info = NULL;
+	FirnConfig *config;
+
+	if (repo->spec_version == 1)
+		return read_config_v1(repo, error);
+	info = firn_repo_read_info(repo, error);
+	if (info == NULL)
+		return NULL;
+	config = firn_config_parse(info->config, error);
+	if (config == NULL)
+		g_prefix_error(error, "%s: the configuration: ", firn_store_url(repo->store));
+	return config;
+}
+
+/* ---- open ---- */
+
+static bool
+detect(FirnRepo *repo, GError **error)
+{
+	const char *url = firn_store_url(repo->store);
+	FirnVersion version;
+	bool v1 = false;
+	GError *failed = NULL;
+	g_autoptr(GBytes) file = read_info_file(repo, &version, &failed);
+
+	if (failed != NULL) {
+		g_propagate_error(error, failed);
+		return false;
+	}
+	repo->spec_version = file != NULL ? 2 : 1;
+	if (file != NULL)
+		return true;
+	if (!firn_store_stat(repo->store, FIRN_REPO_V1_MAIN, &v1, NULL, NULL, error))
+		return false;
+	if (!v1)
+		g_set_error(error, FIRN_ERROR, FIRN_ERROR_NOT_FOUND,
+			    "%s is no Icechunk repository (it has neither '" FIRN_REPO_KEY
+			    "' nor '" FIRN_REPO_V1_MAIN "'); create one with: firn init %s",
+			    url, url);
+	return v1;
+}
+
+/* The time of the oldest snapshot without a parent: the root of the history. */
+static uint64_t
+root_time(const FirnRepoInfo *info)
+{
+	const FirnSnapshotInfo *root =
+		firn_repo_info_find_snapshot(info, &firn_id_initial_snapshot);
+
+	for (guint i = 0; root == NULL && i < info->snapshots->len; i++) {
+		const FirnSnapshotInfo *snapshot = info->snapshots->pdata[i];
+
+		if (!snapshot->has_parent)
+			root = snapshot;
+	}
+	return root != NULL ? root->flushed_at : 0;
+}
+
+static bool
+identify(FirnRepo *repo, GError **error)
+{
+	g_autoptr(FirnRepoInfo) info = NULL;
+
+	if (repo->spec_version == 1) {
+		g_autoptr(FirnSnapshot) root =
+			firn_repo_get_snapshot(repo, &firn_id_initial_snapshot, NULL);
+
+		/* The usual case, without reading the whole history. */
+		if (root != NULL) {
+			repo->identity = firn_snapshot_flushed_at(root);
+			return true;
+		}
+	}
+	info = firn_repo_read_info(repo, error);
+	if (info == NULL)
+		return false;
+	repo->identity = root_time(info);
+	return true;
+}
+
+FirnRepo *
+firn_repo_open_store(FirnStore *store, GError **error)
+{
+	static const FirnCacheType snapshots = { fetch_snapshot, ref_snapshot, unref_snapshot };
+	static const FirnCacheType manifests = { fetch_manifest, ref_manifest, unref_manifest };
+	FirnRepo *repo = g_new0(FirnRepo, 1);
+
+	repo->store = store;
+	repo->snapshots = firn_cache_new(&snapshots, SNAPSHOT_CACHE_BYTES);
+	repo->manifests = firn_cache_new(&manifests, MANIFEST_CACHE_BYTES);
+	pthread_mutex_init(&repo->mutex, NULL);
+	if (detect(repo, error) && identify(repo, error))
+		return repo;
+	firn_repo_free(repo);
+	return NULL;
+}
+
+FirnRepo *
+firn_repo_open(const char *url, GError **error)
+{
+	GError *failed = NULL;
+	FirnStore *store = firn_store_open(url, false, &failed);
+
+	if (store != NULL)
+		return firn_repo_open_store(store, error);
+	if (g_error_matches(failed, FIRN_ERROR, FIRN_ERROR_NOT_FOUND)) {
+		g_set_error(error, FIRN_ERROR, FIRN_ERROR_NOT_FOUND,
+			    "%s is no Icechunk repository (there is no such directory); create one "
+			    "with: firn init %s",
+			    url, url);
+		g_error_free(failed);
+	} else {
+		g_propagate_error(error, failed);
+	}
+	return NULL;
+}
+
+void
+firn_repo_free(FirnRepo *repo)
+{
+	if (repo == NULL)
+		return;
+	firn_cache_free(repo->snapshots);
+	firn_cache_free(repo->manifests);
+	g_clear_pointer(&repo->info_file, g_bytes_unref);
+	pthread_mutex_destroy(&repo->mutex);
+	firn_store_free(repo->store);
+	g_free(repo);
+}
+
+FirnStore *
+firn_repo_store(FirnRepo *repo)
+{
+	return repo->store;
+}
+
+const char *
+firn_repo_url(const FirnRepo *repo)
+{
+	return firn_store_url(repo->store);
+}
+
+uint8_t
+firn_repo_spec_version(const FirnRepo *repo)
+{
+	return repo->spec_version;
+}
+
+uint64_t
+firn_repo_identity(const FirnRepo *repo)
+{
+	return repo->identity;
+}

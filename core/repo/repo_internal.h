@@ -1,0 +1,39 @@
+#ifndef FIRN_CORE_REPO_REPO_INTERNAL_H
+#define FIRN_CORE_REPO_REPO_INTERNAL_H
+
+#include "core/repo/cache.h"
+#include "core/repo/repo.h"
+
+/* Shared by the files of FirnRepo; nobody else includes this. */
+struct FirnRepo {
+	FirnStore *store;
+	uint8_t spec_version;
+	uint64_t identity;
+	FirnCache *snapshots;
+	FirnCache *manifests;
+	pthread_mutex_t mutex;
+	GBytes *info_file;        /* of `repo` as last read, or NULL; under mutex */
+	FirnVersion info_version; /* of info_file; under mutex */
+};
+
+#define FIRN_REPO_KEY       "repo"
+#define FIRN_REPO_V1_PREFIX "refs/"
+#define FIRN_REPO_V1_MAIN   "refs/branch.main/ref.json"
+#define FIRN_REPO_V1_CONFIG "config.yaml"
+
+/* "snapshots/<id>" and so on.  Caller owns. */
+char *firn_repo_key(const char *folder, const FirnId12 *id);
+/* The object's bytes; NOT_FOUND if there is none.  `len` 0 means all of it.  Caller owns. */
+GBytes *firn_repo_fetch(FirnRepo *repo, const char *key, uint64_t len, GError **error);
+
+/* Remove an object nobody refers to; if that fails it stays as garbage for a gc. */
+void firn_repo_discard(FirnStore *store, const char *key);
+
+/* Repo info of a version 2 repository, and the version of its object.  Caller owns. */
+FirnRepoInfo *firn_repo_read_info_versioned(FirnRepo *repo, FirnVersion *out_version,
+					    GError **error);
+
+/* What a version 1 repository's refs and snapshots say.  Caller owns. */
+FirnRepoInfo *firn_repo_read_info_v1(FirnRepo *repo, GError **error);
+
+#endif
