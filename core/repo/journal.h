@@ -20,14 +20,14 @@ typedef struct {
 } FirnAncestor;
 
 typedef struct {
-	char *repository;     /* canonical URL when the session began; for messages */
-	uint64_t identity;    /* firn_repo_identity() */
+	char *repository;  /* canonical URL when the session began; for messages */
+	uint64_t identity; /* firn_repo_identity() */
 	uint8_t spec_version;
-	char *branch;         /* "" for none */
-	FirnId12 base;        /* snapshot */
+	char *branch;  /* "" for none */
+	FirnId12 base; /* snapshot */
 	FirnId12 session;
-	GArray *ancestors;    /* FirnAncestor, oldest first; never NULL */
-	char *fork;           /* fork id of a session started from a token; NULL: none */
+	GArray *ancestors; /* FirnAncestor, oldest first; never NULL */
+	char *fork;        /* fork id of a session started from a token; NULL: none */
 	uint64_t created_us;
 } FirnJournalHeader;
 
@@ -38,9 +38,9 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(FirnJournalHeader, firn_journal_header_free)
 /* What one session changed. */
 typedef struct {
 	FirnJournalHeader *header;
-	FirnChanges *changes;  /* entries carry their sequence numbers, all > 0 */
-	uint64_t last_seq;     /* of the last record; 0: none */
-	bool sealed;           /* ends with a seal: nothing can be missing */
+	FirnChanges *changes; /* entries carry their sequence numbers, all > 0 */
+	uint64_t last_seq;    /* of the last record; 0: none */
+	bool sealed;          /* ends with a seal: nothing can be missing */
 	/* A commit that was begun with all up to intent_seq, as this snapshot (all zero: none). */
 	FirnId12 intent;
 	uint64_t intent_seq;
@@ -89,22 +89,25 @@ uint64_t firn_journal_last_seq(const FirnJournal *journal);
 /*
  * Append one record; true means it is in the kernel's hands (a killed process
  * loses nothing).  `*out_seq` is its sequence number.  On failure nothing was
- * appended (the file is cut back) and the journal stays usable.
+ * appended (the file is cut back) and the journal stays usable.  `created`: made
+ * by this session, not inherited from a parent; only such a node can be moved
+ * (else INVALID).  LIMIT: a document or inline chunk of more than 256 MiB.
  */
-bool firn_journal_put_node(FirnJournal *journal, const FirnId8 *id, const char *path, FirnMeta *meta,
-			   bool created, uint64_t *out_seq, GError **error) FIRN_MUST_USE;
-bool firn_journal_delete_node(FirnJournal *journal, const FirnId8 *id, const char *path, bool created,
-			      uint64_t *out_seq, GError **error) FIRN_MUST_USE;
+bool firn_journal_put_node(FirnJournal *journal, const FirnId8 *id, const char *path,
+			   FirnMeta *meta, bool created, uint64_t *out_seq, GError **error)
+	FIRN_MUST_USE;
+bool firn_journal_delete_node(FirnJournal *journal, const FirnId8 *id, const char *path,
+			      bool created, uint64_t *out_seq, GError **error) FIRN_MUST_USE;
 bool firn_journal_move_node(FirnJournal *journal, const FirnId8 *id, const char *to,
 			    uint64_t *out_seq, GError **error) FIRN_MUST_USE;
-bool firn_journal_put_chunk(FirnJournal *journal, const FirnId8 *id, const char *path, uint32_t rank,
-			    const uint32_t *coords, const FirnRef *ref, uint64_t *out_seq,
-			    GError **error) FIRN_MUST_USE;
+bool firn_journal_put_chunk(FirnJournal *journal, const FirnId8 *id, const char *path,
+			    uint32_t rank, const uint32_t *coords, const FirnRef *ref,
+			    uint64_t *out_seq, GError **error) FIRN_MUST_USE;
 bool firn_journal_put_pending(FirnJournal *journal, const char *path, const FirnRef *ref,
 			      uint64_t *out_seq, GError **error) FIRN_MUST_USE; /* NONE: gone */
 /* A commit of everything up to `seq` as `snapshot` is about to be made.  Synced. */
-bool firn_journal_intent(FirnJournal *journal, uint64_t seq, const FirnId12 *snapshot, GError **error)
-	FIRN_MUST_USE;
+bool firn_journal_intent(FirnJournal *journal, uint64_t seq, const FirnId12 *snapshot,
+			 GError **error) FIRN_MUST_USE;
 bool firn_journal_sync(FirnJournal *journal, GError **error) FIRN_MUST_USE;
 
 #endif

@@ -1,0 +1,490 @@
+#include "core/repo/journal.h"
+
+#include "core/base/error.h"
+#include "core/repo/journal_record.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define READ_STEP (1u << 20)
+
+/* What the live journal knows of a node it named. */
+#define NODE_NAMED   1u
+#define NODE_CREATED 2u
+
+struct FirnJournal {
+	int fd;
+	char *path;
+	uint64_t end; /* bytes of whole records; what is behind it is rubbish of a failed append */
+	uint64_t last_seq;
+	uint64_t seed;
+	GHashTable *nodes; /* FirnId8 * (owned) -> NODE_* */
+	GByteArray *buffer;
+};
+
+/* ---- headers and sections ---- */
+
+FirnJournalHeader *
+firn_journal_header_copy(const FirnJournalHeader *header)
+{
+	FirnJournalHeader *copy = g_memdup2(header, sizeof *header);
+
+	copy->repository = g_strdup(header->repository);
+	copy->branch = g_strdup(header->branch);
+	copy->fork = g_strdup(header->fork);
+	copy->ancestors = g_array_copy(header->ancestors);
+	return copy;
+}
+
+void
+firn_journal_header_free(FirnJournalHeader *header)
+{
+	if (header == NULL)
+		return;
+	g_free(header->repository);
+	g_free(header->branch);
+	g_free(header->fork);
+	g_array_unref(header->ancestors);
+	g_free(header);
+}
+
+void
+firn_section_free(FirnSection *section)
+{
+	if (section == NULL)
+		return;
+	firn_journal_header_free(section->header);
+	firn_changes_free(section->changes);
+	g_free(section);
+}
+
+/* ---- whole files ---- */
+
+static bool
+write_at(int fd, const uint8_t *data, size_t len, uint64_t offset)
+{
+	while (len > 0) {
+		ssize_t n = pwrite(fd, data, len, (off_t)offset);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n == 0)
+			errno = EIO;
+		if (n <= 0)
+			return false;
+		data += n;
+		len -= (size_t)n;
+		offset += (uint64_t)n;
+	}
+	return true;
+}
+
+/* To the end: a journal in a mount's .firn directory may not say its size. */
+static GBytes *
+read_all(int fd, const char *path, GError **error)
+{
+	uint8_t *data = NULL;
+	size_t len = 0, size = 0;
+
+	for (;;) {
+		uint8_t *bigger;
+		ssize_t n;
+
+		if (len == size) {
+			size += MAX(size / 2, READ_STEP);
+			bigger = g_try_realloc(data, size);
+			if (bigger == NULL) {
+				g_set_error(error, FIRN_ERROR, FIRN_ERROR_LIMIT,
+					    "journal %s does not fit into memory", path);
+				g_free(data);
+				return NULL;
+			}
+			data = bigger;
+		}
+		n = pread(fd, data + len, size - len, (off_t)len);
+		if (n == 0)
+			return g_bytes_new_take(data, len);
+		if (n > 0)
+			len += (size_t)n;
+		else if (errno != EINTR)
+			break;
+	}
+	firn_error_set_errno(error, errno, "cannot read journal %s", path);
+	g_free(data);
+	return NULL;
+}
+
+GPtrArray *
+firn_journal_read(const char *path, uint64_t *out_torn, GError **error)
+{
+	g_autoptr(GBytes) bytes = NULL;
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0) {
+		firn_error_set_errno(error, errno, "cannot open journal %s", path);
+		return NULL;
+	}
+	bytes = read_all(fd, path, error);
+	close(fd);
+	return bytes != NULL ? firn_journal_decode(bytes, path, out_torn, error) : NULL;
+}
+
+static bool
+sync_directory(const char *path, GError **error)
+{
+	g_autofree char *directory = g_path_get_dirname(path);
+	int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	bool done = fd >= 0 && (fsync(fd) == 0 || errno == EINVAL);
+
+	if (!done)
+		firn_error_set_errno(error, errno, "cannot sync directory %s", directory);
+	if (fd >= 0)
+		close(fd);
+	return done;
+}
+
+/* A new file beside `path`, to be renamed to it; -1 on failure.  `*out_temporary`: caller owns. */
+static int
+open_temporary(const char *path, char **out_temporary, GError **error)
+{
+	g_autofree char *temporary = g_strdup_printf("%s.XXXXXX", path);
+	int fd = mkostemp(temporary, O_CLOEXEC);
+
+	if (fd < 0) {
+		firn_error_set_errno(error, errno, "cannot create a file beside %s", path);
+		return -1;
+	}
+	*out_temporary = g_steal_pointer(&temporary);
+	return fd;
+}
+
+/* Make `temporary`, written through `fd`, durable as `path`. */
+static bool
+publish(int fd, const char *temporary, const char *path, GError **error)
+{
+	if (fsync(fd) == 0 && rename(temporary, path) == 0)
+		return sync_directory(path, error);
+	firn_error_set_errno(error, errno, "cannot write journal %s", path);
+	return false;
+}
+
+static bool
+write_sections(int fd, GPtrArray *sections, const char *path, GError **error)
+{
+	uint64_t end = 0;
+
+	for (guint i = 0; i < sections->len; i++) {
+		const FirnSection *section = sections->pdata[i];
+		g_autoptr(GByteArray) bytes = g_byte_array_new();
+
+		firn_journal_encode(section->header, section->changes, section->last_seq, bytes);
+		if (!write_at(fd, bytes->data, bytes->len, end)) {
+			firn_error_set_errno(error, errno, "cannot write journal %s", path);
+			return false;
+		}
+		end += bytes->len;
+	}
+	return true;
+}
+
+bool
+firn_journal_write(const char *path, GPtrArray *sections, GError **error)
+{
+	g_autofree char *temporary = NULL;
+	int fd = open_temporary(path, &temporary, error);
+	bool done;
+
+	if (fd < 0)
+		return false;
+	done = write_sections(fd, sections, path, error) && publish(fd, temporary, path, error);
+	if (!done)
+		unlink(temporary);
+	close(fd);
+	return done;
+}
+
+/* ---- the live journal ---- */
+
+static FirnJournal *
+journal_new(int fd, const char *path, const FirnId12 *session, uint64_t end)
+{
+	FirnJournal *journal = g_new0(FirnJournal, 1);
+
+	journal->fd = fd;
+	journal->path = g_strdup(path);
+	journal->end = end;
+	journal->seed = firn_journal_record_seed(session);
+	journal->nodes = g_hash_table_new_full(firn_id8_hash, firn_id8_equal, g_free, NULL);
+	journal->buffer = g_byte_array_new();
+	return journal;
+}
+
+void
+firn_journal_close(FirnJournal *journal)
+{
+	if (journal == NULL)
+		return;
+	close(journal->fd);
+	g_free(journal->path);
+	g_hash_table_unref(journal->nodes);
+	g_byte_array_unref(journal->buffer);
+	g_free(journal);
+}
+
+uint64_t
+firn_journal_last_seq(const FirnJournal *journal)
+{
+	return journal->last_seq;
+}
+
+static unsigned
+node_flags(const FirnJournal *journal, const FirnId8 *id)
+{
+	return GPOINTER_TO_UINT(g_hash_table_lookup(journal->nodes, id));
+}
+
+static void
+note_node(FirnJournal *journal, const FirnId8 *id, unsigned flags)
+{
+	g_hash_table_replace(journal->nodes, g_memdup2(id, sizeof *id), GUINT_TO_POINTER(flags));
+}
+
+FirnJournal *
+firn_journal_create(const char *path, const FirnJournalHeader *header, bool replace, GError **error)
+{
+	g_autoptr(GByteArray) bytes = g_byte_array_new();
+	g_autofree char *temporary = NULL;
+	const char *made = path;
+	bool done;
+	int fd;
+
+	firn_journal_record_add_header(header, FIRN_JOURNAL_LOG, bytes);
+	if (replace) {
+		fd = open_temporary(path, &temporary, error);
+		made = temporary;
+	} else {
+		fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+		if (fd < 0)
+			firn_error_set_errno(error, errno, "cannot create journal %s", path);
+	}
+	if (fd < 0)
+		return NULL;
+	done = write_at(fd, bytes->data, bytes->len, 0);
+	if (!done)
+		firn_error_set_errno(error, errno, "cannot write journal %s", path);
+	else
+		done = publish(fd, made, path, error);
+	if (done)
+		return journal_new(fd, path, &header->session, bytes->len);
+	unlink(made);
+	close(fd);
+	return NULL;
+}
+
+static void
+note_section(FirnJournal *journal, const FirnSection *section)
+{
+	GHashTableIter iter;
+	gpointer value;
+
+	g_hash_table_iter_init(&iter, section->changes->by_id);
+	while (g_hash_table_iter_next(&iter, NULL, &value)) {
+		const FirnNodeChange *node = value;
+
+		note_node(journal, &node->id, NODE_NAMED | (node->created ? NODE_CREATED : 0));
+	}
+	journal->last_seq = section->last_seq;
+}
+
+static FirnSection *
+take_only_section(GPtrArray *sections, const char *path, GError **error)
+{
+	const FirnSection *section = sections->pdata[0];
+
+	if (sections->len != 1 || section->sealed) {
+		g_set_error(error, FIRN_ERROR, FIRN_ERROR_INVALID,
+			    "journal %s is finished (exported or merged): it can be committed, "
+			    "not continued",
+			    path);
+		return NULL;
+	}
+	return g_ptr_array_steal_index(sections, 0);
+}
+
+FirnJournal *
+firn_journal_resume(const char *path, FirnSection **out_section, uint64_t *out_torn, GError **error)
+{
+	g_autoptr(GBytes) bytes = NULL;
+	g_autoptr(GPtrArray) sections = NULL;
+	g_autoptr(FirnSection) section = NULL;
+	FirnJournal *journal;
+	uint64_t torn = 0, end;
+	int fd = open(path, O_RDWR | O_CLOEXEC);
+
+	if (fd < 0) {
+		firn_error_set_errno(error, errno, "cannot open journal %s", path);
+		return NULL;
+	}
+	bytes = read_all(fd, path, error);
+	if (bytes != NULL)
+		sections = firn_journal_decode(bytes, path, &torn, error);
+	if (sections != NULL)
+		section = take_only_section(sections, path, error);
+	if (section == NULL) {
+		close(fd);
+		return NULL;
+	}
+	end = g_bytes_get_size(bytes) - torn;
+	if (torn > 0 && ftruncate(fd, (off_t)end) != 0) {
+		firn_error_set_errno(error, errno, "cannot cut the torn tail of journal %s", path);
+		close(fd);
+		return NULL;
+	}
+	journal = journal_new(fd, path, &section->header->session, end);
+	note_section(journal, section);
+	*out_section = g_steal_pointer(&section);
+	if (out_torn != NULL)
+		*out_torn = torn;
+	return journal;
+}
+
+/*
+ * One record, at the end, by offset: whatever a failed append left behind is
+ * cut off, or else written over by the next one.
+ */
+static bool
+append(FirnJournal *journal, const FirnRecord *record, GError **error)
+{
+	g_byte_array_set_size(journal->buffer, 0);
+	if (!firn_journal_record_encode(record, journal->seed, journal->buffer)) {
+		g_set_error(error, FIRN_ERROR, FIRN_ERROR_LIMIT,
+			    "a journal record may have %u bytes: store what is larger as a chunk",
+			    FIRN_JOURNAL_MAX_RECORD);
+		return false;
+	}
+	if (!write_at(journal->fd, journal->buffer->data, journal->buffer->len, journal->end)) {
+		int errnum = errno;
+
+		/* If this fails too, a reader finds a torn tail. */
+		(void)(ftruncate(journal->fd, (off_t)journal->end) == 0);
+		firn_error_set_errno(error, errnum, "cannot append to journal %s", journal->path);
+		return false;
+	}
+	journal->end += journal->buffer->len;
+	journal->last_seq = record->seq;
+	return true;
+}
+
+/* A record that changes something: it gets the next number. */
+static bool
+append_change(FirnJournal *journal, FirnRecord *record, unsigned flags, uint64_t *out_seq,
+	      GError **error)
+{
+	record->seq = journal->last_seq + 1;
+	if (record->created)
+		record->created_seq = record->seq;
+	if (!append(journal, record, error))
+		return false;
+	if (flags != 0 && (node_flags(journal, &record->id) & flags) != flags)
+		note_node(journal, &record->id, node_flags(journal, &record->id) | flags);
+	*out_seq = record->seq;
+	return true;
+}
+
+static FirnSpan
+span_of(const char *text)
+{
+	return (FirnSpan){ (const uint8_t *)text, strlen(text) };
+}
+
+bool
+firn_journal_put_node(FirnJournal *journal, const FirnId8 *id, const char *path, FirnMeta *meta,
+		      bool created, uint64_t *out_seq, GError **error)
+{
+	FirnRecord record = {
+		.kind = FIRN_RECORD_NODE_PUT, .id = *id, .path = span_of(path), .created = created
+	};
+
+	record.document.data = g_bytes_get_data(meta->raw, &record.document.len);
+	return append_change(journal, &record, NODE_NAMED | (created ? NODE_CREATED : 0), out_seq,
+			     error);
+}
+
+bool
+firn_journal_delete_node(FirnJournal *journal, const FirnId8 *id, const char *path, bool created,
+			 uint64_t *out_seq, GError **error)
+{
+	FirnRecord record = { .kind = FIRN_RECORD_NODE_DELETE,
+			      .id = *id,
+			      .path = span_of(path),
+			      .created = created };
+
+	return append_change(journal, &record, NODE_NAMED, out_seq, error);
+}
+
+bool
+firn_journal_move_node(FirnJournal *journal, const FirnId8 *id, const char *to, uint64_t *out_seq,
+		       GError **error)
+{
+	FirnRecord record = { .kind = FIRN_RECORD_NODE_MOVE, .id = *id, .path = span_of(to) };
+
+	if ((node_flags(journal, id) & NODE_CREATED) == 0) {
+		g_set_error(error, FIRN_ERROR, FIRN_ERROR_INVALID,
+			    "%s: only a node made in this session can be moved there: copy it, and "
+			    "remove the original",
+			    to);
+		return false;
+	}
+	return append_change(journal, &record, 0, out_seq, error);
+}
+
+bool
+firn_journal_put_chunk(FirnJournal *journal, const FirnId8 *id, const char *path, uint32_t rank,
+		       const uint32_t *coords, const FirnRef *ref, uint64_t *out_seq,
+		       GError **error)
+{
+	FirnRecord record = { .kind = FIRN_RECORD_CHUNK, .id = *id, .rank = rank, .ref = *ref };
+
+	g_assert(rank <= FIRN_MAX_RANK && !ref->location_compressed);
+	if ((node_flags(journal, id) & NODE_NAMED) == 0) {
+		record.has_path = true;
+		record.path = span_of(path);
+	}
+	if (rank > 0)
+		memcpy(record.numbers, coords, rank * sizeof *coords);
+	return append_change(journal, &record, NODE_NAMED, out_seq, error);
+}
+
+bool
+firn_journal_put_pending(FirnJournal *journal, const char *path, const FirnRef *ref,
+			 uint64_t *out_seq, GError **error)
+{
+	FirnRecord record = { .kind = FIRN_RECORD_PENDING, .path = span_of(path), .ref = *ref };
+
+	g_assert(!ref->location_compressed);
+	return append_change(journal, &record, 0, out_seq, error);
+}
+
+bool
+firn_journal_intent(FirnJournal *journal, uint64_t seq, const FirnId12 *snapshot, GError **error)
+{
+	FirnRecord record = { .kind = FIRN_RECORD_INTENT,
+			      .seq = journal->last_seq,
+			      .number = seq,
+			      .snapshot = *snapshot };
+
+	return append(journal, &record, error) && firn_journal_sync(journal, error);
+}
+
+bool
+firn_journal_sync(FirnJournal *journal, GError **error)
+{
+	if (fdatasync(journal->fd) == 0)
+		return true;
+	firn_error_set_errno(error, errno, "cannot sync journal %s", journal->path);
+	return false;
+}
