@@ -33,8 +33,12 @@ typedef struct {
 	uint32_t *coords;   /* NULL if not about a chunk */
 	char *first;        /* names of the two sources (journals, or a snapshot) */
 	char *second;
+	bool swapped;       /* of "written by A, deleted by B" and the like, A is `second` */
 } FirnConflict;
-void firn_conflict_free(FirnConflict *conflict);
+void firn_conflict_free(FirnConflict *conflict); /* NULL is a no-op */
+
+/* As many are listed; those beyond are only counted. */
+#define FIRN_CONFLICTS_LISTED 1000000u
 const char *firn_conflict_kind_name(FirnConflictKind kind); /* "chunk", "chunk-deleted", ... */
 /* One line: "/a c/0/1: written by w1.journal and w2.journal with different content".  Caller owns. */
 char *firn_conflict_format(const FirnConflict *conflict);
@@ -52,7 +56,8 @@ void firn_source_free(FirnSource *source);
 typedef struct {
 	FirnJournalHeader *header; /* repository, branch, base common to all */
 	FirnChanges *changes;      /* relative to the base snapshot; what a commit needs */
-	GPtrArray *conflicts;      /* FirnConflict *; empty: merged */
+	GPtrArray *conflicts;      /* FirnConflict *, by path and coordinates; empty: merged */
+	uint64_t n_conflicts;      /* all of them: the list stops at FIRN_CONFLICTS_LISTED */
 	uint64_t n_collisions_settled; /* chunk conflicts settled by `favor` */
 } FirnMerge;
 void firn_merge_free(FirnMerge *merge);

@@ -1,0 +1,423 @@
+#include "core/repo/merge.h"
+
+#include "core/base/error.h"
+#include "core/repo/merge_priv.h"
+
+#include <string.h>
+
+FirnSource *
+firn_source_new(const char *name, GPtrArray *sections)
+{
+	FirnSource *source = g_new0(FirnSource, 1);
+
+	source->name = g_strdup(name);
+	source->sections = sections;
+	return source;
+}
+
+void
+firn_source_free(FirnSource *source)
+{
+	if (source == NULL)
+		return;
+	g_free(source->name);
+	g_clear_pointer(&source->sections, g_ptr_array_unref);
+	g_free(source);
+}
+
+void
+firn_merge_free(FirnMerge *merge)
+{
+	if (merge == NULL)
+		return;
+	firn_journal_header_free(merge->header);
+	firn_changes_free(merge->changes);
+	g_clear_pointer(&merge->conflicts, g_ptr_array_unref);
+	g_free(merge);
+}
+
+uint64_t
+firn_merge_seen(const FirnMerging *m, unsigned x, unsigned y)
+{
+	const GArray *seen = firn_merge_party(m, y)->seen;
+
+	if (x == y)
+		return UINT64_MAX;
+	for (guint i = 0; i < seen->len; i++)
+		if (g_array_index(seen, FirnMergeSeen, i).party == x)
+			return g_array_index(seen, FirnMergeSeen, i).seq;
+	return 0;
+}
+
+bool
+firn_merge_before(const FirnMerging *m, unsigned x, uint64_t seq, unsigned y)
+{
+	return x != y && seq <= firn_merge_seen(m, x, y);
+}
+
+/* ---- parties ---- */
+
+static void
+clear_party(gpointer data)
+{
+	FirnMergeParty *party = data;
+
+	g_free(party->name);
+	g_clear_pointer(&party->seen, g_array_unref);
+	g_clear_pointer(&party->parents, g_ptr_array_unref);
+}
+
+static void
+free_node(gpointer data)
+{
+	FirnMergeNode *node = data;
+
+	g_array_unref(node->touches);
+	firn_meta_unref(node->meta);
+	g_free(node);
+}
+
+static void
+merging_clear(FirnMerging *m)
+{
+	g_clear_pointer(&m->base, firn_snapshot_unref);
+	g_clear_pointer(&m->live, g_hash_table_unref);
+	g_clear_pointer(&m->order, g_ptr_array_unref);
+	g_clear_pointer(&m->nodes, g_hash_table_unref);
+	g_clear_pointer(&m->parties, g_array_unref);
+	g_free(m->slots);
+	firn_conflicts_clear(&m->conflicts);
+	firn_changes_free(m->out);
+}
+
+static void
+merging_init(FirnMerging *m, FirnRepo *repo, FirnFavor favor)
+{
+	*m = (FirnMerging){ .repo = repo, .favor = favor };
+	m->parties = g_array_new(FALSE, TRUE, sizeof(FirnMergeParty));
+	g_array_set_clear_func(m->parties, clear_party);
+	m->nodes = g_hash_table_new_full(firn_id8_hash, firn_id8_equal, NULL, free_node);
+	m->order = g_ptr_array_new();
+	m->live = g_hash_table_new(g_str_hash, g_str_equal);
+	firn_conflicts_init(&m->conflicts);
+}
+
+static gint
+compare_parties(gconstpointer a, gconstpointer b)
+{
+	const FirnMergeParty *x = a, *y = b;
+	int order = firn_id12_compare(&x->section->header->session, &y->section->header->session);
+
+	return order != 0 ? order : (x->given > y->given) - (x->given < y->given);
+}
+
+static char *
+party_name(const FirnSource *source, const FirnSection *section)
+{
+	char text[FIRN_ID12_TEXT + 1];
+
+	if (source->sections->len == 1)
+		return g_strdup(source->name);
+	firn_id12_format(&section->header->session, text);
+	return g_strdup_printf("%s (session %s)", source->name, text);
+}
+
+static void
+add_parties(FirnMerging *m, GPtrArray *sources)
+{
+	for (guint i = 0; i < sources->len; i++) {
+		const FirnSource *source = sources->pdata[i];
+
+		for (guint j = 0; j < source->sections->len; j++) {
+			FirnSection *section = source->sections->pdata[j];
+			FirnMergeParty party = {
+				.section = section,
+				.name = party_name(source, section),
+				.given = m->parties->len,
+				.seen = g_array_new(FALSE, FALSE, sizeof(FirnMergeSeen)),
+			};
+
+			g_array_append_val(m->parties, party);
+		}
+	}
+	g_array_sort(m->parties, compare_parties);
+	m->slots = g_new(int, MAX(m->parties->len, 1));
+	for (guint i = 0; i < m->parties->len; i++)
+		m->slots[i] = -1;
+}
+
+/* ---- lineage ---- */
+
+static bool
+check_repository(const FirnMerging *m, const FirnMergeParty *party, GError **error)
+{
+	const FirnJournalHeader *header = party->section->header;
+
+	if (header->identity == firn_repo_identity(m->repo))
+		return true;
+	g_set_error(error, FIRN_ERROR, FIRN_ERROR_CONFLICT,
+		    "%s belongs to another repository (%s), not to %s", party->name,
+		    header->repository != NULL ? header->repository : "unknown",
+		    firn_repo_url(m->repo));
+	return false;
+}
+
+static bool
+check_start(const FirnMergeParty *first, const FirnMergeParty *party, GError **error)
+{
+	const FirnJournalHeader *a = first->section->header, *b = party->section->header;
+	char base_a[FIRN_ID12_TEXT + 1], base_b[FIRN_ID12_TEXT + 1];
+
+	if (g_strcmp0(a->branch, b->branch) == 0 && firn_id12_compare(&a->base, &b->base) == 0)
+		return true;
+	firn_id12_format(&a->base, base_a);
+	firn_id12_format(&b->base, base_b);
+	g_set_error(error, FIRN_ERROR, FIRN_ERROR_CONFLICT,
+		    "%s starts from snapshot %s of branch %s, %s from %s of %s: only journals of "
+		    "one lineage can be merged; commit them one by one with --rebase",
+		    first->name, base_a, a->branch, party->name, base_b, b->branch);
+	return false;
+}
+
+static bool
+check_twice(const FirnMergeParty *a, const FirnMergeParty *b, GError **error)
+{
+	char text[FIRN_ID12_TEXT + 1];
+
+	if (firn_id12_compare(&a->section->header->session, &b->section->header->session) != 0)
+		return true;
+	firn_id12_format(&a->section->header->session, text);
+	g_set_error(error, FIRN_ERROR, FIRN_ERROR_CONFLICT,
+		    "session %s is given twice, in %s and in %s: leave out the older", text,
+		    a->name, b->name);
+	return false;
+}
+
+static int
+find_session(const FirnMerging *m, const FirnId12 *session)
+{
+	guint from = 0, to = m->parties->len;
+
+	while (from < to) {
+		guint middle = from + (to - from) / 2;
+		const FirnMergeParty *party = firn_merge_party(m, middle);
+		int order = firn_id12_compare(&party->section->header->session, session);
+
+		if (order == 0)
+			return (int)middle;
+		if (order < 0)
+			from = middle + 1;
+		else
+			to = middle;
+	}
+	return -1;
+}
+
+/* The ancestors of one party: those it needs are there, and long enough. */
+static bool
+link_ancestors(FirnMerging *m, FirnMergeParty *party, GError **error)
+{
+	const GArray *ancestors = party->section->header->ancestors;
+	char text[FIRN_ID12_TEXT + 1];
+
+	for (guint i = 0; i < ancestors->len; i++) {
+		const FirnAncestor *ancestor = &g_array_index(ancestors, FirnAncestor, i);
+		int index = find_session(m, &ancestor->session);
+		FirnMergeSeen seen = { .seq = ancestor->seq };
+
+		firn_id12_format(&ancestor->session, text);
+		if (index < 0 && ancestor->seq > 0) {
+			g_set_error(error, FIRN_ERROR, FIRN_ERROR_CONFLICT,
+				    "%s was forked from session %s, which had changes: give its "
+				    "journal (or mount) too",
+				    party->name, text);
+			return false;
+		}
+		if (index < 0 || ancestor->seq == 0)
+			continue;
+		seen.party = (unsigned)index;
+		if (firn_merge_party(m, seen.party)->section->last_seq < ancestor->seq) {
+			g_set_error(error, FIRN_ERROR, FIRN_ERROR_CONFLICT,
+				    "%s is older than %s, which was forked from it later: give the "
+				    "whole journal of session %s",
+				    firn_merge_party(m, seen.party)->name, party->name, text);
+			return false;
+		}
+		g_array_append_val(party->seen, seen);
+	}
+	return true;
+}
+
+static bool
+check_lineage(FirnMerging *m, GError **error)
+{
+	for (guint i = 0; i < m->parties->len; i++)
+		if (!check_repository(m, firn_merge_party(m, i), error))
+			return false;
+	for (guint i = 1; i < m->parties->len; i++)
+		if (!check_start(firn_merge_party(m, 0), firn_merge_party(m, i), error) ||
+		    !check_twice(firn_merge_party(m, i - 1), firn_merge_party(m, i), error))
+			return false;
+	for (guint i = 0; i < m->parties->len; i++)
+		if (!link_ancestors(m, firn_merge_party(m, i), error))
+			return false;
+	return true;
+}
+
+/* ---- pending files ---- */
+
+static bool
+settle_pending(FirnMerging *m, unsigned y, const FirnPending *pending, GHashTable *owners,
+	       GError **error)
+{
+	gpointer value;
+	unsigned x;
+	const FirnPending *other;
+	FirnRef a, b;
+	int same;
+
+	if (!g_hash_table_lookup_extended(owners, pending->path, NULL, &value)) {
+		g_hash_table_insert(owners, pending->path, GUINT_TO_POINTER(y));
+		return true;
+	}
+	x = GPOINTER_TO_UINT(value);
+	other = g_hash_table_lookup(firn_merge_party(m, x)->section->changes->pending,
+				    pending->path);
+	if (firn_merge_before(m, y, pending->seq, x))
+		return true;
+	if (firn_merge_before(m, x, other->seq, y)) {
+		g_hash_table_insert(owners, pending->path, GUINT_TO_POINTER(y));
+		return true;
+	}
+	firn_chunk_change_get(&pending->content, &a);
+	firn_chunk_change_get(&other->content, &b);
+	same = firn_conflict_compare_refs(m->repo, &a, &b, error);
+	if (same == 0)
+		firn_conflicts_add(&m->conflicts,
+				   &(FirnClash){ .kind = FIRN_CONFLICT_CHUNK,
+						 .path = pending->path,
+						 .first = firn_merge_party(m, x)->name,
+						 .second = firn_merge_party(m, y)->name });
+	return same >= 0;
+}
+
+/* Pending files have no place, so only files of the same name can collide. */
+static bool
+merge_pending(FirnMerging *m, GError **error)
+{
+	g_autoptr(GHashTable) owners = g_hash_table_new(g_str_hash, g_str_equal);
+	GHashTableIter iter;
+	gpointer key, value;
+
+	for (guint i = 0; i < m->parties->len; i++) {
+		g_hash_table_iter_init(&iter, firn_merge_party(m, i)->section->changes->pending);
+		while (g_hash_table_iter_next(&iter, NULL, &value))
+			if (!settle_pending(m, i, value, owners, error))
+				return false;
+	}
+	if (m->out == NULL)
+		return true;
+	g_hash_table_iter_init(&iter, owners);
+	while (g_hash_table_iter_next(&iter, &key, &value)) {
+		const FirnMergeParty *party = firn_merge_party(m, GPOINTER_TO_UINT(value));
+		const FirnPending *pending =
+			g_hash_table_lookup(party->section->changes->pending, key);
+		FirnRef ref;
+
+		firn_chunk_change_get(&pending->content, &ref);
+		firn_changes_put_pending(m->out, key, &ref, pending->seq);
+	}
+	return true;
+}
+
+/* ---- the whole ---- */
+
+static bool
+run(FirnMerging *m, GPtrArray *sources, GError **error)
+{
+	add_parties(m, sources);
+	if (m->parties->len == 0) {
+		g_set_error(error, FIRN_ERROR, FIRN_ERROR_INVALID, "there is no journal to merge");
+		return false;
+	}
+	if (!check_lineage(m, error))
+		return false;
+	m->base = firn_repo_get_snapshot(m->repo, &firn_merge_party(m, 0)->section->header->base,
+					 error);
+	return m->base != NULL && firn_merge_nodes(m, error) && firn_merge_chunks(m, error) &&
+	       merge_pending(m, error);
+}
+
+static FirnJournalHeader *
+common_header(const FirnMerging *m)
+{
+	FirnJournalHeader *header =
+		firn_journal_header_copy(firn_merge_party(m, 0)->section->header);
+
+	memset(&header->session, 0, sizeof header->session);
+	g_array_set_size(header->ancestors, 0);
+	g_clear_pointer(&header->fork, g_free);
+	return header;
+}
+
+FirnMerge *
+firn_merge_sources(FirnRepo *repo, GPtrArray *sources, FirnFavor favor, GError **error)
+{
+	FirnMerge *merge = NULL;
+	FirnMerging m;
+
+	merging_init(&m, repo, favor);
+	m.out = firn_changes_new();
+	if (run(&m, sources, error)) {
+		merge = g_new0(FirnMerge, 1);
+		merge->header = common_header(&m);
+		merge->n_conflicts = m.conflicts.n;
+		merge->n_collisions_settled = m.n_settled;
+		merge->conflicts = firn_conflicts_steal(&m.conflicts);
+		if (merge->n_conflicts == 0)
+			merge->changes = g_steal_pointer(&m.out);
+		else
+			merge->changes = firn_changes_new();
+	}
+	merging_clear(&m);
+	return merge;
+}
+
+static void
+free_section(gpointer section)
+{
+	firn_section_free(section);
+}
+
+static GPtrArray *
+take_sections(FirnMerging *m, GPtrArray *sources)
+{
+	GPtrArray *sections = g_ptr_array_new_with_free_func(free_section);
+
+	for (guint i = 0; i < m->parties->len; i++)
+		g_ptr_array_add(sections, firn_merge_party(m, i)->section);
+	for (guint i = 0; i < sources->len; i++) {
+		FirnSource *source = sources->pdata[i];
+
+		g_free(g_ptr_array_steal(source->sections, NULL));
+	}
+	return sections;
+}
+
+GPtrArray *
+firn_merge_to_journal(FirnRepo *repo, GPtrArray *sources, FirnFavor favor,
+		      GPtrArray **out_conflicts, GError **error)
+{
+	GPtrArray *sections = NULL;
+	FirnMerging m;
+
+	merging_init(&m, repo, favor);
+	if (run(&m, sources, error)) {
+		if (m.conflicts.n == 0)
+			sections = take_sections(&m, sources);
+		if (out_conflicts != NULL)
+			*out_conflicts = firn_conflicts_steal(&m.conflicts);
+	}
+	merging_clear(&m);
+	return sections;
+}

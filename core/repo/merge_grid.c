@@ -1,0 +1,272 @@
+#include "core/repo/merge_priv.h"
+
+#include <string.h>
+
+void
+firn_merge_clash_chunk(const FirnMergeSettling *s, FirnConflictKind kind, const uint32_t *coords,
+		       uint32_t rank, const char *first, const char *second)
+{
+	firn_conflicts_add(&s->m->conflicts, &(FirnClash){ .kind = kind,
+							   .path = s->node->path,
+							   .rank = rank,
+							   .coords = coords,
+							   .first = first,
+							   .second = second });
+}
+
+static bool
+inside(const uint32_t *coords, const uint32_t *grid, uint32_t rank)
+{
+	for (uint32_t i = 0; i < rank; i++)
+		if (coords[i] >= grid[i])
+			return false;
+	return true;
+}
+
+/* ---- geometry ---- */
+
+static bool
+base_geometry(const FirnMergeSettling *s, uint64_t *out_geometry)
+{
+	g_autoptr(GBytes) raw = NULL;
+	g_autoptr(FirnMeta) meta = NULL;
+	FirnSnapshotNode base;
+
+	if (!s->node->in_base)
+		return false;
+	firn_snapshot_node(s->m->base, s->node->base_index, &base);
+	raw = g_bytes_new(base.meta.data, base.meta.len);
+	meta = firn_meta_parse(raw, NULL);
+	if (meta != NULL)
+		*out_geometry = meta->geometry;
+	return meta != NULL;
+}
+
+/* What a fork started from; an empty array if that cannot be read. */
+static const GPtrArray *
+parents_of(const FirnMerging *m, FirnMergeParty *party)
+{
+	const char *fork = party->section->header->fork;
+	g_autofree char *key = NULL;
+	g_autoptr(GBytes) bytes = NULL;
+
+	if (party->parents != NULL)
+		return party->parents;
+	if (fork != NULL) {
+		key = g_strdup_printf("firn/sessions/%s/parent", fork);
+		if (firn_store_get(firn_repo_store(m->repo), key, 0, UINT64_MAX, &bytes, NULL,
+				   NULL) &&
+		    bytes != NULL)
+			party->parents = firn_journal_decode(bytes, key, NULL, NULL);
+	}
+	if (party->parents == NULL)
+		party->parents = g_ptr_array_new();
+	return party->parents;
+}
+
+static const FirnMeta *
+find_document(const FirnMergeSettling *s, const FirnSection *section)
+{
+	for (guint i = 0; i < s->node->touches->len; i++) {
+		const FirnNodeChange *touch = firn_merge_touch(s->node, i)->change;
+		const FirnNodeChange *change = firn_changes_find(section->changes, &touch->id);
+
+		if (change != NULL && change->meta != NULL)
+			return change->meta;
+	}
+	return NULL;
+}
+
+/* The document as `party`'s fork started with it, from the youngest ancestor that has it. */
+static const FirnMeta *
+inherited_document(const FirnMergeSettling *s, FirnMergeParty *party)
+{
+	const GPtrArray *parents = parents_of(s->m, party);
+	const GArray *ancestors = party->section->header->ancestors;
+
+	for (guint i = ancestors->len; i-- > 0;) {
+		const FirnId12 *session = &g_array_index(ancestors, FirnAncestor, i).session;
+
+		for (guint j = 0; j < parents->len; j++) {
+			const FirnSection *section = parents->pdata[j];
+			const FirnMeta *meta = NULL;
+
+			if (firn_id12_equal(&section->header->session, session))
+				meta = find_document(s, section);
+			if (meta != NULL)
+				return meta;
+		}
+	}
+	return NULL;
+}
+
+/*
+ * The geometry a party without a document of its own wrote under.  An ancestor's journal says only
+ * what its document was last: if it was written again after the fork, what the
+ * fork started from is looked up where it was published.
+ */
+static bool
+seen_geometry(const FirnMergeSettling *s, unsigned y, uint64_t *out_geometry)
+{
+	const FirnMergeTouch *latest = NULL;
+	bool rewritten = false;
+
+	for (guint i = 0; i < s->node->touches->len; i++) {
+		const FirnMergeTouch *touch = firn_merge_touch(s->node, i);
+		uint64_t seen = firn_merge_seen(s->m, touch->party, y);
+
+		if (touch->change->kind != FIRN_CHANGE_PUT || touch->party == y)
+			continue;
+		if (touch->change->seq > seen)
+			rewritten = rewritten || seen > 0;
+		else if (latest == NULL ||
+			 firn_merge_before(s->m, latest->party, latest->change->seq, touch->party))
+			latest = touch;
+	}
+	if (rewritten) {
+		const FirnMeta *meta = inherited_document(s, firn_merge_party(s->m, y));
+
+		if (meta != NULL) {
+			*out_geometry = meta->geometry;
+			return true;
+		}
+	}
+	if (latest != NULL) {
+		*out_geometry = latest->change->meta->geometry;
+		return true;
+	}
+	return base_geometry(s, out_geometry);
+}
+
+static bool
+wrote_other_geometry(const FirnMergeSettling *s, const FirnMergeSource *source)
+{
+	uint64_t geometry = 0;
+
+	if (s->node->winner < 0)
+		return false;
+	if (source->change->meta != NULL)
+		geometry = source->change->meta->geometry;
+	else if (!seen_geometry(s, source->party, &geometry))
+		return true;
+	return geometry != s->node->meta->geometry;
+}
+
+/* ---- sources ---- */
+
+static void
+clear_source(gpointer data)
+{
+	g_array_unref(((FirnMergeSource *)data)->shrinks);
+}
+
+static void
+add_shrinks(const FirnMergeSettling *s, FirnMergeSource *source)
+{
+	for (guint i = 0; i < s->node->touches->len; i++) {
+		const FirnMergeTouch *touch = firn_merge_touch(s->node, i);
+		FirnMergeShrink shrink = { .party = touch->party,
+					   .seen = firn_merge_seen(s->m, source->party,
+								   touch->party),
+					   .keep = touch->change->keep,
+					   .rank = touch->change->keep_rank };
+
+		if (touch->party != source->party && touch->change->kind == FIRN_CHANGE_PUT &&
+		    shrink.keep != NULL)
+			g_array_append_val(source->shrinks, shrink);
+	}
+}
+
+void
+firn_merge_add_sources(FirnMergeSettling *s)
+{
+	s->sources = g_array_new(FALSE, FALSE, sizeof(FirnMergeSource));
+	g_array_set_clear_func(s->sources, clear_source);
+	for (guint i = 0; i < s->node->touches->len; i++) {
+		const FirnMergeTouch *touch = firn_merge_touch(s->node, i);
+		FirnMergeSource source = { .party = touch->party, .change = touch->change };
+
+		if (touch->change->chunks == NULL ||
+		    firn_chunk_map_size(touch->change->chunks) == 0)
+			continue;
+		source.own_seq = touch->change->kind == FIRN_CHANGE_PUT ? touch->change->seq : 0;
+		source.shrinks = g_array_new(FALSE, FALSE, sizeof(FirnMergeShrink));
+		add_shrinks(s, &source);
+		source.other_geometry = wrote_other_geometry(s, &source);
+		firn_chunk_iter_seek(&source.iter, touch->change->chunks, NULL, 0);
+		g_array_append_val(s->sources, source);
+	}
+}
+
+/* A shrink that the writer did not know of, and that took a chunk of the base away? */
+static bool
+shrunk_aside(const FirnMergeSettling *s, const FirnMergeSource *source,
+	     const FirnMergeShrink *shrink)
+{
+	return shrink->rank == s->rank && s->base_rank == s->rank &&
+	       firn_merge_seen(s->m, shrink->party, source->party) == 0 &&
+	       inside(source->coords, s->base_grid, s->rank);
+}
+
+/* Whether the chunk in turn takes part; if not, it is gone with a shrink, or was reported. */
+static bool
+takes_part(const FirnMergeSettling *s, const FirnMergeSource *source)
+{
+	uint32_t rank = firn_chunk_map_rank(source->change->chunks);
+	bool written = source->chunk->kind != FIRN_REF_NONE;
+
+	for (guint i = 0; i < source->shrinks->len; i++) {
+		const FirnMergeShrink *shrink = &g_array_index(source->shrinks, FirnMergeShrink, i);
+
+		if (shrink->rank == rank && inside(source->coords, shrink->keep, rank))
+			continue;
+		if (source->chunk->seq <= shrink->seen)
+			return false;
+		if (!written || !shrunk_aside(s, source, shrink))
+			continue;
+		firn_merge_clash_chunk(s, FIRN_CONFLICT_CHUNK_OUTSIDE, source->coords, rank,
+				       firn_merge_source_name(s, source),
+				       firn_merge_party(s->m, shrink->party)->name);
+		return false;
+	}
+	if (rank == s->rank && inside(source->coords, s->grid, rank) &&
+	    !(written && source->other_geometry))
+		return true;
+	if (written)
+		firn_merge_clash_chunk(s,
+				       rank == s->rank && !source->other_geometry
+					       ? FIRN_CONFLICT_CHUNK_OUTSIDE
+					       : FIRN_CONFLICT_CHUNK_GEOMETRY,
+				       source->coords, rank, firn_merge_source_name(s, source),
+				       s->winner_name);
+	return false;
+}
+
+bool
+firn_merge_source_next(const FirnMergeSettling *s, FirnMergeSource *source)
+{
+	while (firn_chunk_iter_next(&source->iter, &source->coords, &source->chunk))
+		if (takes_part(s, source))
+			return true;
+	return false;
+}
+
+void
+firn_merge_init_grids(FirnMergeSettling *s)
+{
+	FirnMergeNode *node = s->node;
+
+	if (node->in_base) {
+		FirnSnapshotNode base;
+
+		firn_snapshot_node(s->m->base, node->base_index, &base);
+		s->base_rank = base.rank;
+		for (uint32_t i = 0; i < base.rank; i++)
+			firn_snapshot_node_shape(s->m->base, &base, i, &(uint64_t){ 0 },
+						 &s->base_grid[i]);
+	}
+	s->rank = node->meta != NULL ? node->meta->rank : s->base_rank;
+	if (s->rank > 0)
+		memcpy(s->grid, node->meta != NULL ? node->meta->n_chunks : s->base_grid,
+		       s->rank * sizeof s->grid[0]);
+}

@@ -1,0 +1,451 @@
+#include "core/base/error.h"
+#include "core/repo/merge_priv.h"
+
+#include <string.h>
+
+static const char base_name[] = "the base snapshot";
+
+/* ---- who touched what ---- */
+
+static void
+add_touch(FirnMerging *m, unsigned party, FirnNodeChange *change)
+{
+	FirnMergeNode *node = g_hash_table_lookup(m->nodes, &change->id);
+	FirnMergeTouch touch = { .party = party, .change = change };
+
+	if (node == NULL) {
+		node = g_new0(FirnMergeNode, 1);
+		node->id = change->id;
+		node->touches = g_array_new(FALSE, FALSE, sizeof(FirnMergeTouch));
+		node->creator = -1;
+		node->winner = -1;
+		node->in_base = firn_snapshot_find_id(m->base, &node->id, &node->base_index);
+		g_hash_table_insert(m->nodes, &node->id, node);
+	}
+	g_array_append_val(node->touches, touch);
+}
+
+static void
+collect(FirnMerging *m)
+{
+	GHashTableIter iter;
+	gpointer value;
+
+	for (guint i = 0; i < m->parties->len; i++) {
+		g_hash_table_iter_init(&iter, firn_merge_party(m, i)->section->changes->by_id);
+		while (g_hash_table_iter_next(&iter, NULL, &value))
+			add_touch(m, i, value);
+	}
+}
+
+/* The first to create the node: a fork that rewrites its parent's new node may claim it too. */
+static void
+find_creator(const FirnMerging *m, FirnMergeNode *node)
+{
+	for (guint i = 0; i < node->touches->len && !node->in_base; i++) {
+		const FirnMergeTouch *touch = firn_merge_touch(node, i);
+		const FirnNodeChange *change = touch->change;
+
+		if (!change->created || change->created_seq == 0)
+			continue;
+		if (node->creator >= 0 && !firn_merge_before(m, touch->party, change->created_seq,
+							     (unsigned)node->creator))
+			continue;
+		node->creator = (int)touch->party;
+		node->created_seq = change->created_seq;
+	}
+}
+
+static bool
+knows(const FirnMerging *m, const FirnMergeNode *node, unsigned party)
+{
+	return node->in_base ||
+	       (node->creator >= 0 &&
+		node->created_seq <= firn_merge_seen(m, (unsigned)node->creator, party));
+}
+
+static bool
+check_touch(const FirnMerging *m, const FirnMergeNode *node, const FirnMergeTouch *touch,
+	    GError **error)
+{
+	const char *name = firn_merge_party(m, touch->party)->name;
+	char text[FIRN_ID8_TEXT + 1];
+	FirnSnapshotNode base;
+
+	firn_id8_format(&node->id, text);
+	if (!knows(m, node, touch->party)) {
+		g_set_error(error, FIRN_ERROR, FIRN_ERROR_CONFLICT,
+			    "%s changes node %s (%s), which is neither in its base snapshot nor "
+			    "made by a journal it was forked from",
+			    name, text, touch->change->path);
+		return false;
+	}
+	if (!node->in_base)
+		return true;
+	firn_snapshot_node(m->base, node->base_index, &base);
+	if (strlen(touch->change->path) == base.path.len &&
+	    memcmp(touch->change->path, base.path.data, base.path.len) == 0)
+		return true;
+	g_set_error(error, FIRN_ERROR, FIRN_ERROR_CONFLICT,
+		    "%s has node %s at %s, the base snapshot at %.*s", name, text,
+		    touch->change->path, (int)base.path.len, (const char *)base.path.data);
+	return false;
+}
+
+static bool
+check_touches(const FirnMerging *m, const FirnMergeNode *node, GError **error)
+{
+	for (guint i = 0; i < node->touches->len; i++)
+		if (!check_touch(m, node, firn_merge_touch(node, i), error))
+			return false;
+	return true;
+}
+
+/* ---- which document counts ---- */
+
+static bool
+is_record(const FirnMergeTouch *touch)
+{
+	return touch->change->kind != FIRN_CHANGE_CHUNKS;
+}
+
+/* The records (indices of touches) of documents that nobody's record came after. */
+static GArray *
+latest_records(FirnMerging *m, const FirnMergeNode *node)
+{
+	GArray *latest = g_array_new(FALSE, FALSE, sizeof(guint));
+
+	for (guint i = 0; i < node->touches->len; i++)
+		if (is_record(firn_merge_touch(node, i)))
+			m->slots[firn_merge_touch(node, i)->party] = (int)i;
+	for (guint i = 0; i < node->touches->len; i++) {
+		const FirnMergeTouch *touch = firn_merge_touch(node, i);
+		const GArray *seen = firn_merge_party(m, touch->party)->seen;
+
+		for (guint j = 0; is_record(touch) && j < seen->len; j++) {
+			const FirnMergeSeen *ancestor = &g_array_index(seen, FirnMergeSeen, j);
+			int slot = m->slots[ancestor->party];
+
+			if (slot >= 0 &&
+			    firn_merge_touch(node, (guint)slot)->change->seq <= ancestor->seq)
+				m->slots[ancestor->party] = -1;
+		}
+	}
+	for (guint i = 0; i < node->touches->len; i++) {
+		unsigned party = firn_merge_touch(node, i)->party;
+
+		if (m->slots[party] == (int)i)
+			g_array_append_val(latest, i);
+		if (is_record(firn_merge_touch(node, i)))
+			m->slots[party] = -1;
+	}
+	return latest;
+}
+
+static void
+clash(FirnMerging *m, FirnConflictKind kind, const char *path, const char *first,
+      const char *second)
+{
+	firn_conflicts_add(&m->conflicts,
+			   &(FirnClash){
+				   .kind = kind, .path = path, .first = first, .second = second });
+}
+
+static const char *
+touch_name(const FirnMerging *m, const FirnMergeTouch *touch)
+{
+	return firn_merge_party(m, touch->party)->name;
+}
+
+static bool
+same_document(const FirnNodeChange *a, const FirnNodeChange *b)
+{
+	return strcmp(a->path, b->path) == 0 && firn_meta_equal(a->meta, b->meta);
+}
+
+/* Report each record that differs from the first, and choose that one. */
+static void
+compare_records(FirnMerging *m, FirnMergeNode *node, const GArray *latest)
+{
+	const FirnMergeTouch *first = firn_merge_touch(node, g_array_index(latest, guint, 0));
+
+	node->winner = (int)g_array_index(latest, guint, 0);
+	for (guint i = 1; i < latest->len; i++) {
+		const FirnMergeTouch *other =
+			firn_merge_touch(node, g_array_index(latest, guint, i));
+		bool gone = first->change->kind == FIRN_CHANGE_DELETE;
+		bool other_gone = other->change->kind == FIRN_CHANGE_DELETE;
+
+		if (gone != other_gone)
+			clash(m, FIRN_CONFLICT_META_DELETED, first->change->path,
+			      touch_name(m, gone ? other : first),
+			      touch_name(m, gone ? first : other));
+		else if (!gone && !same_document(first->change, other->change))
+			clash(m, FIRN_CONFLICT_META, first->change->path, touch_name(m, first),
+			      touch_name(m, other));
+	}
+}
+
+static void
+resolve(FirnMerging *m, FirnMergeNode *node)
+{
+	g_autoptr(GArray) latest = latest_records(m, node);
+	const FirnNodeChange *change = firn_merge_touch(node, 0)->change;
+
+	node->path = change->path;
+	node->live = node->in_base;
+	if (latest->len == 0)
+		return;
+	compare_records(m, node, latest);
+	change = firn_merge_touch(node, (guint)node->winner)->change;
+	node->path = change->path;
+	node->live = change->kind == FIRN_CHANGE_PUT;
+	if (node->live)
+		node->meta = firn_meta_ref(change->meta);
+}
+
+FirnNodeKind
+firn_merge_node_kind(const FirnMerging *m, const FirnMergeNode *node)
+{
+	FirnSnapshotNode base;
+
+	if (node->meta != NULL)
+		return node->meta->kind;
+	firn_snapshot_node(m->base, node->base_index, &base);
+	return base.kind;
+}
+
+static gint
+compare_nodes(gconstpointer a, gconstpointer b)
+{
+	const FirnMergeNode *x = *(const FirnMergeNode *const *)a;
+	const FirnMergeNode *y = *(const FirnMergeNode *const *)b;
+	int order = strcmp(x->path, y->path);
+
+	return order != 0 ? order : firn_id8_compare(&x->id, &y->id);
+}
+
+/* ---- one node a path ---- */
+
+static const char *
+creator_name(const FirnMerging *m, const FirnMergeNode *node)
+{
+	return node->creator < 0 ? base_name : firn_merge_party(m, (unsigned)node->creator)->name;
+}
+
+/* A second live node at a path: the same thing, made twice with the same document, or a conflict. */
+static void
+unify(FirnMerging *m, FirnMergeNode *first, FirnMergeNode *other)
+{
+	const char *a = creator_name(m, first), *b = creator_name(m, other);
+
+	other->same = first;
+	if (firn_merge_node_kind(m, first) != firn_merge_node_kind(m, other))
+		clash(m, FIRN_CONFLICT_KIND, first->path, a, b);
+	else if (first->in_base || other->in_base || !firn_meta_equal(first->meta, other->meta))
+		clash(m, FIRN_CONFLICT_CREATED, first->path, a, b);
+	else
+		g_array_append_vals(first->touches, other->touches->data, other->touches->len);
+}
+
+/* A node of the base nobody touched can still be in the way of a new one. */
+static void
+check_base_path(FirnMerging *m, const FirnMergeNode *node)
+{
+	FirnSnapshotNode base;
+	size_t at;
+
+	if (node->in_base || !firn_snapshot_find_path(m->base, node->path, strlen(node->path), &at))
+		return;
+	firn_snapshot_node(m->base, at, &base);
+	if (g_hash_table_lookup(m->nodes, &base.id) == NULL)
+		clash(m, FIRN_CONFLICT_CREATED, node->path, creator_name(m, node), base_name);
+}
+
+static void
+unify_paths(FirnMerging *m)
+{
+	for (guint i = 0; i < m->order->len; i++) {
+		FirnMergeNode *node = m->order->pdata[i];
+		FirnMergeNode *there;
+
+		if (!node->live)
+			continue;
+		check_base_path(m, node);
+		there = g_hash_table_lookup(m->live, node->path);
+		if (there == NULL)
+			g_hash_table_insert(m->live, node->path, node);
+		else
+			unify(m, there, node);
+	}
+}
+
+/* ---- new nodes and what is above them ---- */
+
+/* A delete by one party. */
+typedef struct {
+	const FirnMergeNode *node;
+	FirnMergeTouch touch;
+} Tombstone;
+
+static void
+free_tombstones(gpointer array)
+{
+	g_array_unref(array);
+}
+
+static GHashTable *
+tombstones_by_path(const FirnMerging *m)
+{
+	GHashTable *table = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, free_tombstones);
+
+	for (guint i = 0; i < m->order->len; i++) {
+		const FirnMergeNode *node = m->order->pdata[i];
+
+		for (guint j = 0; j < node->touches->len; j++) {
+			Tombstone stone = { .node = node, .touch = *firn_merge_touch(node, j) };
+			GArray *array;
+
+			if (stone.touch.change->kind != FIRN_CHANGE_DELETE)
+				continue;
+			array = g_hash_table_lookup(table, stone.touch.change->path);
+			if (array == NULL) {
+				array = g_array_new(FALSE, FALSE, sizeof stone);
+				g_hash_table_insert(table, stone.touch.change->path, array);
+			}
+			g_array_append_val(array, stone);
+		}
+	}
+	return table;
+}
+
+/* Whether `party`, or an ancestor where it forked off, deleted `node` too. */
+static bool
+deleted_by(const FirnMerging *m, const FirnMergeNode *node, unsigned party)
+{
+	for (guint i = 0; i < node->touches->len; i++) {
+		const FirnMergeTouch *touch = firn_merge_touch(node, i);
+
+		if (touch->change->kind == FIRN_CHANGE_DELETE &&
+		    touch->change->seq <= firn_merge_seen(m, touch->party, party))
+			return true;
+	}
+	return false;
+}
+
+/* Whether `party` put a live node of its own at `path`. */
+static bool
+recreated_by(const FirnMerging *m, const char *path, unsigned party)
+{
+	const FirnNodeChange *change =
+		firn_changes_find_path(firn_merge_party(m, party)->section->changes, path);
+
+	return change != NULL && change->created;
+}
+
+/*
+ * A node made by one party, at or below a path at which another one, not
+ * knowing of it, deleted something it saw: a conflict, unless both
+ * deleted that and the other put something new there.
+ */
+static void
+check_tombstone(FirnMerging *m, const FirnMergeNode *node, const Tombstone *stone)
+{
+	unsigned y = (unsigned)node->creator, x = stone->touch.party;
+	const FirnNodeChange *deleted = stone->touch.change;
+	bool self = strcmp(deleted->path, node->path) == 0;
+
+	if (x == y || stone->node == node || !knows(m, stone->node, y))
+		return;
+	if (firn_merge_before(m, x, deleted->seq, y) ||
+	    firn_merge_before(m, y, node->created_seq, x))
+		return;
+	if (deleted_by(m, stone->node, y) && recreated_by(m, deleted->path, x))
+		return;
+	clash(m, self ? FIRN_CONFLICT_META_DELETED : FIRN_CONFLICT_PARENT, node->path,
+	      creator_name(m, node), firn_merge_party(m, x)->name);
+}
+
+/* The party to name for the array (live, or untouched in the base) at `path`; NULL: there is none. */
+static const char *
+array_owner(const FirnMerging *m, const char *path)
+{
+	const FirnMergeNode *node = g_hash_table_lookup(m->live, path);
+	FirnSnapshotNode base;
+	size_t at;
+
+	if (node != NULL)
+		return firn_merge_node_kind(m, node) == FIRN_NODE_ARRAY ? creator_name(m, node)
+									: NULL;
+	if (!firn_snapshot_find_path(m->base, path, strlen(path), &at))
+		return NULL;
+	firn_snapshot_node(m->base, at, &base);
+	if (g_hash_table_lookup(m->nodes, &base.id) != NULL)
+		return NULL;
+	return base.kind == FIRN_NODE_ARRAY ? base_name : NULL;
+}
+
+static void
+check_place(FirnMerging *m, const FirnMergeNode *node, GHashTable *tombstones)
+{
+	g_autofree char *path = g_strdup(node->path);
+	uint64_t before = m->conflicts.n;
+	size_t len = strlen(path);
+
+	/* Of a deleted subtree, the lowest directory is enough to report. */
+	do {
+		const GArray *stones;
+		const char *owner;
+
+		path[len] = '\0';
+		stones = g_hash_table_lookup(tombstones, path);
+		for (guint i = 0; stones != NULL && i < stones->len; i++)
+			check_tombstone(m, node, &g_array_index(stones, Tombstone, i));
+		owner = strcmp(path, node->path) != 0 ? array_owner(m, path) : NULL;
+		if (owner != NULL)
+			clash(m, FIRN_CONFLICT_PARENT, node->path, creator_name(m, node), owner);
+	} while (m->conflicts.n == before && firn_conflict_parent_path(path, &len));
+}
+
+static void
+check_places(FirnMerging *m)
+{
+	g_autoptr(GHashTable) tombstones = tombstones_by_path(m);
+
+	for (guint i = 0; i < m->order->len; i++) {
+		const FirnMergeNode *node = m->order->pdata[i];
+
+		if (node->live && node->creator >= 0)
+			check_place(m, node, tombstones);
+	}
+}
+
+bool
+firn_merge_nodes(FirnMerging *m, GError **error)
+{
+	GHashTableIter iter;
+	gpointer value;
+
+	collect(m);
+	g_hash_table_iter_init(&iter, m->nodes);
+	while (g_hash_table_iter_next(&iter, NULL, &value))
+		g_ptr_array_add(m->order, value);
+	for (guint i = 0; i < m->order->len; i++)
+		find_creator(m, m->order->pdata[i]);
+	/* By path as a party has it, so that of several errors always the same one is reported. */
+	for (guint i = 0; i < m->order->len; i++) {
+		FirnMergeNode *node = m->order->pdata[i];
+
+		node->path = firn_merge_touch(node, 0)->change->path;
+	}
+	g_ptr_array_sort(m->order, compare_nodes);
+	for (guint i = 0; i < m->order->len; i++)
+		if (!check_touches(m, m->order->pdata[i], error))
+			return false;
+	for (guint i = 0; i < m->order->len; i++)
+		resolve(m, m->order->pdata[i]);
+	g_ptr_array_sort(m->order, compare_nodes);
+	unify_paths(m);
+	check_places(m);
+	return true;
+}

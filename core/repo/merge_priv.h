@@ -1,0 +1,150 @@
+#ifndef FIRN_CORE_REPO_MERGE_PRIV_H
+#define FIRN_CORE_REPO_MERGE_PRIV_H
+
+#include "core/repo/conflict.h"
+
+/*
+ * The parts of a merge, shared by its files only:
+ *
+ *   merge.c         what is given, lineage, the outcome
+ *   merge_nodes.c   what becomes of each node
+ *   merge_chunks.c  what becomes of its chunks
+ *   merge_grid.c    whether a chunk has a place in what its array became
+ *
+ * A party is one section taking part.  Parties are sorted by session, so that
+ * nothing depends on the order in which they were given.
+ */
+typedef struct {
+	unsigned party; /* an ancestor's index */
+	uint64_t seq;   /* it saw this one's records up to here */
+} FirnMergeSeen;
+
+typedef struct {
+	FirnSection *section; /* borrowed from its source */
+	char *name;           /* for messages */
+	unsigned given;       /* position among all sections as given, for `favor` */
+	GArray *seen;         /* FirnMergeSeen: ancestors that are parties */
+	GPtrArray *parents;   /* FirnSection *: what its fork started from; NULL: not read */
+} FirnMergeParty;
+
+/* What one party did to one node. */
+typedef struct {
+	unsigned party;
+	FirnNodeChange *change; /* borrowed from the party's section */
+} FirnMergeTouch;
+
+typedef struct FirnMergeNode {
+	FirnId8 id;
+	GArray *touches; /* FirnMergeTouch, by party (and then id, where nodes were unified) */
+	bool in_base;
+	size_t base_index;
+	int creator; /* party, -1: in the base */
+	uint64_t created_seq;
+	/* What becomes of it. */
+	int winner; /* touch whose document (or delete) counts, -1: the base's */
+	bool live;
+	char *path;                 /* borrowed from a touch */
+	FirnMeta *meta;             /* live: its document, owned; NULL: the base's, not parsed */
+	struct FirnMergeNode *same; /* unified with this one; NULL: it stands for itself */
+} FirnMergeNode;
+
+typedef struct {
+	FirnRepo *repo;
+	FirnSnapshot *base;
+	FirnFavor favor;
+	GArray *parties;   /* FirnMergeParty */
+	GHashTable *nodes; /* id -> FirnMergeNode, owned */
+	GPtrArray *order;  /* FirnMergeNode *, by path, then id */
+	GHashTable *live;  /* path -> FirnMergeNode */
+	int *slots;        /* scratch, one a party, -1 when not in use */
+	FirnConflicts conflicts;
+	uint64_t n_settled;
+	/* Where chunks go: the outcome, or NULL: losers are taken out of their sections. */
+	FirnChanges *out;
+} FirnMerging;
+
+static inline FirnMergeParty *
+firn_merge_party(const FirnMerging *m, unsigned party)
+{
+	return &g_array_index(m->parties, FirnMergeParty, party);
+}
+
+static inline FirnMergeTouch *
+firn_merge_touch(const FirnMergeNode *node, guint i)
+{
+	return &g_array_index(node->touches, FirnMergeTouch, i);
+}
+
+/* How much of `x` party `y` saw: 0 if nothing; everything of itself. */
+uint64_t firn_merge_seen(const FirnMerging *m, unsigned x, unsigned y);
+/* Whether record `seq` of `x` happened before all that `y` did. */
+bool firn_merge_before(const FirnMerging *m, unsigned x, uint64_t seq, unsigned y);
+
+/* The kind of a live node. */
+FirnNodeKind firn_merge_node_kind(const FirnMerging *m, const FirnMergeNode *node);
+
+/* Chunks that `party` saw up to `seen`, and that are not inside `keep`, are gone. */
+typedef struct {
+	unsigned party;
+	uint64_t seen;
+	const uint32_t *keep;
+	uint32_t rank;
+} FirnMergeShrink;
+
+/* The chunks one party changed. */
+typedef struct {
+	unsigned party;
+	FirnNodeChange *change;
+	uint64_t own_seq;    /* of its own document, 0: none */
+	bool other_geometry; /* written under another geometry than the final one */
+	GArray *shrinks;     /* FirnMergeShrink, by others */
+	FirnChunkIter iter;
+	const uint32_t *coords; /* the one in turn */
+	FirnChunkChange *chunk;
+} FirnMergeSource;
+
+/* One node being settled. */
+typedef struct {
+	FirnMerging *m;
+	FirnMergeNode *node;
+	uint32_t rank;
+	uint32_t grid[FIRN_MAX_RANK]; /* final chunks along each axis */
+	uint32_t base_rank;
+	uint32_t base_grid[FIRN_MAX_RANK]; /* all 0 if the node is new */
+	const char *winner_name;
+	GArray *sources; /* FirnMergeSource */
+	guint *heap;     /* indices of sources, the least coordinates first */
+	guint n_heap;
+	GArray *touchers;  /* indices of sources */
+	FirnChunkMap *map; /* outcome; NULL: none wanted */
+} FirnMergeSettling;
+
+static inline FirnMergeSource *
+firn_merge_source(const FirnMergeSettling *s, guint i)
+{
+	return &g_array_index(s->sources, FirnMergeSource, i);
+}
+
+static inline const char *
+firn_merge_source_name(const FirnMergeSettling *s, const FirnMergeSource *source)
+{
+	return firn_merge_party(s->m, source->party)->name;
+}
+
+/* Report a chunk of the node. */
+void firn_merge_clash_chunk(const FirnMergeSettling *s, FirnConflictKind kind,
+			    const uint32_t *coords, uint32_t rank, const char *first,
+			    const char *second);
+/* Fill the grids of `s`. */
+void firn_merge_init_grids(FirnMergeSettling *s);
+/* Make `s->sources` (caller owns): the parties that changed chunks of the node. */
+void firn_merge_add_sources(FirnMergeSettling *s);
+/* Step to the next chunk that takes part; false at the end. */
+bool firn_merge_source_next(const FirnMergeSettling *s, FirnMergeSource *source);
+
+/* Fill `nodes`, `order` and `live`.  False with `error`: a journal that cannot be. */
+bool firn_merge_nodes(FirnMerging *m, GError **error) FIRN_MUST_USE;
+/* Settle the chunks of all nodes. */
+bool firn_merge_chunks(FirnMerging *m, GError **error) FIRN_MUST_USE;
+
+#endif
