@@ -11,16 +11,17 @@
  * states; whoever uses it (the view) holds a lock.
  */
 typedef struct {
-	FirnRepo *repo;            /* borrowed */
+	FirnRepo *repo; /* borrowed */
 	FirnSnapshot *base;
 	FirnConfig *config;
-	FirnChanges *changes;      /* the overlay, relative to `base`: parents' changes with seq 0, our own */
+	FirnChanges *
+		changes; /* the overlay, relative to `base`: parents' changes with seq 0, our own */
 	FirnJournalHeader *header;
-	FirnJournal *journal;      /* NULL: read-only */
-	GPtrArray *parents;        /* FirnSection: what a fork started from; may be empty, never NULL */
-	char *directory;           /* state directory; NULL if read-only */
-	int lock_fd;               /* -1 if read-only */
-	uint64_t torn;             /* bytes of a torn journal tail dropped on resume */
+	FirnJournal *journal; /* NULL: read-only */
+	GPtrArray *parents;   /* FirnSection: what a fork started from; may be empty, never NULL */
+	char *directory;      /* state directory; NULL if read-only */
+	int lock_fd;          /* -1 if read-only */
+	uint64_t torn;        /* bytes of a torn journal tail dropped on resume */
 } FirnSession;
 
 /*
@@ -53,8 +54,12 @@ GBytes *firn_session_image(const FirnSession *session);
  * only) is carried over to a new journal on that base, which replaces the old.
  * `session->base`, `changes`, `header` and `journal` are replaced.  On failure
  * nothing changed.  Chunks whose array is gone are kept as pending files.
+ * `out_old` (may be NULL): the overlay as it was (caller owns).
  */
-bool firn_session_move(FirnSession *session, FirnSnapshot *snapshot, uint64_t seq, GError **error)
-	FIRN_MUST_USE;
+bool firn_session_move(FirnSession *session, FirnSnapshot *snapshot, uint64_t seq,
+		       FirnChanges **out_old, GError **error) FIRN_MUST_USE;
+
+/* Drop all changes of the session's own: a new, empty journal on the same start. */
+bool firn_session_reset(FirnSession *session, GError **error) FIRN_MUST_USE;
 
 #endif

@@ -26,10 +26,11 @@ typedef struct FirnDirStream FirnDirStream; /* an open directory */
 #define FIRN_INO_RESERVED 0xffffu
 
 typedef struct {
-	const char *name;            /* of the hierarchy in the top directory, "main" */
-	uid_t uid;                   /* owner of everything */
+	const char *name; /* of the hierarchy in the top directory, "main" */
+	uid_t uid;        /* owner of everything */
 	gid_t gid;
-	GPtrArray *virtual_prefixes; /* char *: URL prefixes reading is authorised for; may be NULL */
+	GPtrArray
+		*virtual_prefixes; /* char *: URL prefixes reading is authorised for; may be NULL */
 } FirnViewOptions;
 
 /* Takes ownership of `session` (read-only if it has no journal); the repo is borrowed. */
@@ -122,13 +123,21 @@ typedef struct {
 } FirnInvalidation;
 void firn_invalidation_free(FirnInvalidation *invalidation);
 
+/*
+ * Who is told, outside all locks and from any thread, what the kernel must
+ * forget because of something a request did (a shrink, a refused document).  Takes the array.
+ */
+typedef void (*FirnViewNotifyFn)(GPtrArray *invalidations, void *data);
+void firn_view_set_notify(FirnView *view, FirnViewNotifyFn fn, void *data);
+
 typedef struct {
 	uint64_t last_seq;
 	uint64_t n_changed_chunks; /* written or deleted */
-	GPtrArray *nodes;          /* char *: "new array /a", "changed group /g", "deleted array /b"; sorted */
-	GPtrArray *pending;        /* char *: paths below the hierarchy */
-	GPtrArray *scratch;        /* char * */
-	GPtrArray *writers;        /* char *: "PATH (pid N)": open for writing */
+	GPtrArray
+		*nodes; /* char *: "new array /a", "changed group /g", "deleted array /b"; sorted */
+	GPtrArray *pending; /* char *: paths below the hierarchy */
+	GPtrArray *scratch; /* char * */
+	GPtrArray *writers; /* char *: "PATH (pid N)": open for writing */
 } FirnViewStatus;
 FirnViewStatus *firn_view_status(FirnView *view); /* caller owns */
 void firn_view_status_free(FirnViewStatus *status);
@@ -143,7 +152,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(FirnViewStatus, firn_view_status_free)
 bool firn_view_commit_begin(FirnView *view, unsigned wait_ms, GBytes **out_image, uint64_t *out_seq,
 			    GError **error) FIRN_MUST_USE;
 /* Record, durably, that all up to the begun seq is about to become `snapshot`. */
-bool firn_view_commit_intent(FirnView *view, const FirnId12 *snapshot, GError **error) FIRN_MUST_USE;
+bool firn_view_commit_intent(FirnView *view, const FirnId12 *snapshot, GError **error)
+	FIRN_MUST_USE;
 /* `snapshot` is committed: move to it.  NULL `snapshot`: it was not; go on as before. */
 bool firn_view_commit_end(FirnView *view, const FirnId12 *snapshot, GPtrArray **out_invalidations,
 			  GError **error) FIRN_MUST_USE;

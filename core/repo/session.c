@@ -1,0 +1,505 @@
+#include "core/repo/session.h"
+
+#include "core/base/clock.h"
+#include "core/base/error.h"
+#include "core/zarr/name.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+static char *
+journal_path(const char *directory, const char *suffix)
+{
+	return g_strconcat(directory, "/journal", suffix, NULL);
+}
+
+static FirnSession *
+session_new(FirnRepo *repo)
+{
+	FirnSession *session = g_new0(FirnSession, 1);
+
+	session->repo = repo;
+	session->lock_fd = -1;
+	session->changes = firn_changes_new();
+	session->parents = g_ptr_array_new_with_free_func((GDestroyNotify)firn_section_free);
+	return session;
+}
+
+void
+firn_session_free(FirnSession *session)
+{
+	if (session == NULL)
+		return;
+	firn_journal_close(session->journal);
+	firn_snapshot_unref(session->base);
+	firn_config_free(session->config);
+	firn_changes_free(session->changes);
+	firn_journal_header_free(session->header);
+	g_ptr_array_unref(session->parents);
+	g_free(session->directory);
+	if (session->lock_fd >= 0)
+		close(session->lock_fd);
+	g_free(session);
+}
+
+/* Base snapshot and configuration, as the header says. */
+static bool
+load_base(FirnSession *session, GError **error)
+{
+	session->base = firn_repo_get_snapshot(session->repo, &session->header->base, error);
+	if (session->base == NULL)
+		return false;
+	session->config = firn_repo_read_config(session->repo, error);
+	return session->config != NULL;
+}
+
+/* The overlay starts as what the parents left. */
+static bool
+inherit(FirnSession *session, GError **error)
+{
+	for (guint i = 0; i < session->parents->len; i++) {
+		FirnSection *section = session->parents->pdata[i];
+
+		if (!firn_changes_apply(session->changes, section->changes, true)) {
+			g_set_error(error, FIRN_ERROR, FIRN_ERROR_FORMAT,
+				    "the journals this fork starts from do not fit together");
+			return false;
+		}
+	}
+	return true;
+}
+
+static bool
+write_info(FirnSession *session, GError **error)
+{
+	FirnSessionInfo info = {
+		.id = session->header->session,
+		.directory = session->directory,
+		.repository = session->header->repository,
+		.branch = session->header->branch,
+		.base = session->header->base,
+		.fork_of = session->header->fork,
+		.mode = (char *)(uintptr_t) "rw",
+		.pid = getpid(),
+		.started_us = session->header->created_us,
+	};
+
+	return firn_state_write_info(&info, error);
+}
+
+static bool
+write_parents(FirnSession *session, GError **error)
+{
+	g_autofree char *path = g_strconcat(session->directory, "/parent", NULL);
+
+	return session->parents->len == 0 || firn_journal_write(path, session->parents, error);
+}
+
+/* A new state directory, locked, with an empty journal. */
+static bool
+begin(FirnSession *session, const char *state_root, GError **error)
+{
+	g_autofree char *path = NULL;
+
+	if (!firn_state_create(state_root, &session->header->session, &session->directory, error))
+		return false;
+	session->lock_fd = firn_state_lock(session->directory, error);
+	if (session->lock_fd < 0)
+		return false;
+	path = journal_path(session->directory, "");
+	if (!write_parents(session, error) || !write_info(session, error))
+		return false;
+	session->journal = firn_journal_create(path, session->header, false, error);
+	return session->journal != NULL;
+}
+
+static bool
+check_writable(FirnRepo *repo, GError **error)
+{
+	if (firn_repo_spec_version(repo) >= 2)
+		return true;
+	g_set_error(error, FIRN_ERROR, FIRN_ERROR_READ_ONLY,
+		    "%s is a repository of format 1, which can only be read here: mount it with "
+		    "--read-only, or upgrade it with the official library",
+		    firn_repo_url(repo));
+	return false;
+}
+
+FirnSession *
+firn_session_start(FirnRepo *repo, const char *branch, const char *state_root, GError **error)
+{
+	g_autoptr(FirnRepoInfo) info = NULL;
+	FirnSession *session;
+	FirnRefInfo *ref;
+
+	if (!check_writable(repo, error))
+		return NULL;
+	info = firn_repo_read_info(repo, error);
+	if (info == NULL)
+		return NULL;
+	if (info->availability != 0) {
+		g_set_error(error, FIRN_ERROR, FIRN_ERROR_READ_ONLY,
+			    "%s is set to read-only%s%s: mount it with --read-only",
+			    firn_repo_url(repo), info->status_reason != NULL ? ": " : "",
+			    info->status_reason != NULL ? info->status_reason : "");
+		return NULL;
+	}
+	ref = firn_repo_info_find_branch(info, branch);
+	if (ref == NULL) {
+		g_set_error(error, FIRN_ERROR, FIRN_ERROR_NOT_FOUND,
+			    "%s has no branch \"%s\": see `firn branch list`", firn_repo_url(repo),
+			    branch);
+		return NULL;
+	}
+	session = session_new(repo);
+	session->header = g_new0(FirnJournalHeader, 1);
+	session->header->repository = g_strdup(firn_repo_url(repo));
+	session->header->identity = firn_repo_identity(repo);
+	session->header->spec_version = firn_repo_spec_version(repo);
+	session->header->branch = g_strdup(branch);
+	session->header->base = ref->snapshot;
+	session->header->session = firn_id12_random();
+	session->header->ancestors = g_array_new(FALSE, FALSE, sizeof(FirnAncestor));
+	session->header->created_us = firn_clock_now_us();
+	if (load_base(session, error) && begin(session, state_root, error))
+		return session;
+	firn_session_free(session);
+	return NULL;
+}
+
+FirnSession *
+firn_session_start_fork(FirnRepo *repo, const FirnForkToken *token, const char *state_root,
+			GError **error)
+{
+	FirnSession *session;
+	GPtrArray *parents;
+
+	if (!check_writable(repo, error))
+		return NULL;
+	if (token->start->identity != firn_repo_identity(repo)) {
+		g_set_error(error, FIRN_ERROR, FIRN_ERROR_CONFLICT,
+			    "the fork token was made for another repository (%s) than %s",
+			    token->start->repository, firn_repo_url(repo));
+		return NULL;
+	}
+	parents = firn_fork_token_parents(repo, token, error);
+	if (parents == NULL)
+		return NULL;
+	session = session_new(repo);
+	g_ptr_array_unref(session->parents);
+	session->parents = parents;
+	session->header = firn_journal_header_copy(token->start);
+	g_free(session->header->fork);
+	session->header->fork = g_strdup(token->fork);
+	session->header->session = firn_id12_random();
+	session->header->created_us = firn_clock_now_us();
+	if (load_base(session, error) && inherit(session, error) &&
+	    begin(session, state_root, error))
+		return session;
+	firn_session_free(session);
+	return NULL;
+}
+
+static bool
+read_parents(FirnSession *session, GError **error)
+{
+	g_autofree char *path = g_strconcat(session->directory, "/parent", NULL);
+	GPtrArray *sections;
+
+	if (access(path, F_OK) != 0)
+		return true;
+	sections = firn_journal_read(path, NULL, error);
+	if (sections == NULL)
+		return false;
+	g_ptr_array_unref(session->parents);
+	session->parents = sections;
+	return true;
+}
+
+/* A commit that was begun: did it happen? */
+static bool
+finish_intent(FirnSession *session, const FirnSection *section, GError **error)
+{
+	static const FirnId12 none = { { 0 } };
+	g_autoptr(FirnRepoInfo) info = NULL;
+	g_autoptr(FirnSnapshot) snapshot = NULL;
+
+	if (firn_id12_compare(&section->intent, &none) == 0)
+		return true;
+	info = firn_repo_read_info(session->repo, error);
+	if (info == NULL)
+		return false;
+	if (firn_repo_info_find_snapshot(info, &section->intent) == NULL)
+		return true;
+	snapshot = firn_repo_get_snapshot(session->repo, &section->intent, error);
+	return snapshot != NULL &&
+	       firn_session_move(session, snapshot, section->intent_seq, NULL, error);
+}
+
+FirnSession *
+firn_session_resume(FirnRepo *repo, const FirnSessionInfo *info, GError **error)
+{
+	FirnSession *session = session_new(repo);
+	g_autoptr(FirnSection) section = NULL;
+	g_autofree char *path = journal_path(info->directory, "");
+
+	session->directory = g_strdup(info->directory);
+	session->lock_fd = firn_state_lock(info->directory, error);
+	if (session->lock_fd < 0)
+		goto fail;
+	session->journal = firn_journal_resume(path, &section, &session->torn, error);
+	if (session->journal == NULL)
+		goto fail;
+	session->header = firn_journal_header_copy(section->header);
+	if (session->header->identity != firn_repo_identity(repo)) {
+		g_set_error(error, FIRN_ERROR, FIRN_ERROR_CONFLICT,
+			    "session %s belongs to another repository (%s) than %s",
+			    info->directory, session->header->repository, firn_repo_url(repo));
+		goto fail;
+	}
+	if (!load_base(session, error) || !read_parents(session, error) || !inherit(session, error))
+		goto fail;
+	if (!firn_changes_apply(session->changes, section->changes, false)) {
+		g_set_error(error, FIRN_ERROR, FIRN_ERROR_FORMAT,
+			    "the journal %s does not fit what it was forked from", path);
+		goto fail;
+	}
+	if (!finish_intent(session, section, error) || !write_info(session, error))
+		goto fail;
+	return session;
+fail:
+	firn_session_free(session);
+	return NULL;
+}
+
+FirnSession *
+firn_session_read_only(FirnRepo *repo, FirnSnapshot *base)
+{
+	FirnSession *session = session_new(repo);
+	GError *error = NULL;
+
+	session->header = g_new0(FirnJournalHeader, 1);
+	session->header->repository = g_strdup(firn_repo_url(repo));
+	session->header->identity = firn_repo_identity(repo);
+	session->header->spec_version = firn_repo_spec_version(repo);
+	session->header->branch = g_strdup("");
+	session->header->base = *firn_snapshot_id(base);
+	session->header->session = firn_id12_random();
+	session->header->ancestors = g_array_new(FALSE, FALSE, sizeof(FirnAncestor));
+	session->header->created_us = firn_clock_now_us();
+	session->base = firn_snapshot_ref(base);
+	session->config = firn_repo_read_config(repo, &error);
+	if (session->config == NULL) {
+		/* Reading needs nothing of it but the names of virtual containers. */
+		g_error_free(error);
+		session->config = firn_config_parse(NULL, NULL);
+	}
+	return session;
+}
+
+bool
+firn_session_remove_state(FirnSession *session, GError **error)
+{
+	g_autoptr(FirnSessionInfo) info = NULL;
+
+	if (session->directory == NULL)
+		return true;
+	firn_journal_close(session->journal);
+	session->journal = NULL;
+	close(session->lock_fd);
+	session->lock_fd = -1;
+	info = firn_state_read_info(session->directory, error);
+	return info != NULL && firn_state_remove(info, error);
+}
+
+GBytes *
+firn_session_image(const FirnSession *session)
+{
+	GByteArray *out = g_byte_array_new();
+
+	firn_journal_encode(session->header, session->changes,
+			    session->journal != NULL ? firn_journal_last_seq(session->journal) : 0,
+			    out);
+	return g_byte_array_free_to_bytes(out);
+}
+
+/* ---- moving to another base ---- */
+
+typedef struct {
+	FirnSession *session;
+	FirnJournal *journal;
+	FirnChanges *changes;
+	uint64_t seq;
+} Carry;
+
+/* One node's chunks that came after the commit began. */
+static bool
+carry_node(Carry *carry, const FirnNodeChange *node, const FirnSnapshot *snapshot, GError **error)
+{
+	FirnSnapshotNode found;
+	FirnChunkChange *change;
+	const uint32_t *coords;
+	FirnChunkIter iter;
+	bool has_place;
+	size_t index;
+	uint32_t rank;
+
+	if (node->chunks == NULL)
+		return true;
+	rank = firn_chunk_map_rank(node->chunks);
+	has_place = firn_snapshot_find_path(snapshot, node->path, strlen(node->path), &index);
+	if (has_place) {
+		firn_snapshot_node(snapshot, index, &found);
+		has_place = found.kind == FIRN_NODE_ARRAY && found.rank == rank;
+	}
+	firn_chunk_iter_seek(&iter, node->chunks, NULL, 0);
+	while (firn_chunk_iter_next(&iter, &coords, &change)) {
+		FirnRef ref;
+		uint64_t seq;
+
+		if (change->seq <= carry->seq)
+			continue;
+		firn_chunk_change_get(change, &ref);
+		if (has_place) {
+			FirnChunkChange *kept;
+
+			if (!firn_journal_put_chunk(carry->journal, &found.id, node->path, rank,
+						    coords, &ref, &seq, error))
+				return false;
+			kept = firn_changes_put_chunk(carry->changes, &found.id, node->path, rank,
+						      coords, &ref, seq);
+			kept->ino = change->ino;
+			kept->mtime_ns = change->mtime_ns;
+		} else if (ref.kind != FIRN_REF_NONE) {
+			g_autofree char *name = firn_name_format_chunk(coords, rank);
+			g_autofree char *path =
+				g_strconcat(strcmp(node->path, "/") == 0 ? "" : node->path, "/",
+					    name, NULL);
+
+			if (!firn_journal_put_pending(carry->journal, path, &ref, &seq, error))
+				return false;
+			firn_changes_put_pending(carry->changes, path, &ref, seq);
+		}
+	}
+	return true;
+}
+
+static bool
+carry_pending(Carry *carry, GError **error)
+{
+	GHashTableIter iter;
+	gpointer value;
+
+	g_hash_table_iter_init(&iter, carry->session->changes->pending);
+	while (g_hash_table_iter_next(&iter, NULL, &value)) {
+		FirnPending *pending = value;
+		FirnRef ref;
+		uint64_t seq;
+
+		if (pending->seq <= carry->seq)
+			continue;
+		firn_chunk_change_get(&pending->content, &ref);
+		if (!firn_journal_put_pending(carry->journal, pending->path, &ref, &seq, error))
+			return false;
+		firn_changes_put_pending(carry->changes, pending->path, &ref, seq);
+	}
+	return true;
+}
+
+static bool
+carry_all(Carry *carry, FirnSnapshot *snapshot, GError **error)
+{
+	g_autoptr(GPtrArray) nodes = firn_changes_sorted_by_id(carry->session->changes);
+
+	for (guint i = 0; i < nodes->len; i++)
+		if (!carry_node(carry, nodes->pdata[i], snapshot, error))
+			return false;
+	return carry_pending(carry, error) && firn_journal_sync(carry->journal, error);
+}
+
+static bool
+publish_journal(FirnSession *session, GError **error)
+{
+	g_autofree char *from = journal_path(session->directory, ".next");
+	g_autofree char *to = journal_path(session->directory, "");
+	int fd;
+
+	if (rename(from, to) != 0) {
+		firn_error_set_errno(error, errno, "cannot replace %s", to);
+		return false;
+	}
+	fd = open(session->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd >= 0) {
+		(void)fsync(fd);
+		close(fd);
+	}
+	return true;
+}
+
+bool
+firn_session_move(FirnSession *session, FirnSnapshot *snapshot, uint64_t seq, FirnChanges **out_old,
+		  GError **error)
+{
+	g_autofree char *next = journal_path(session->directory, ".next");
+	g_autofree char *parent = g_strconcat(session->directory, "/parent", NULL);
+	g_autoptr(FirnJournalHeader) header = firn_journal_header_copy(session->header);
+	Carry carry = { .session = session, .seq = seq };
+
+	header->base = *firn_snapshot_id(snapshot);
+	g_array_set_size(header->ancestors, 0);
+	header->created_us = firn_clock_now_us();
+	carry.journal = firn_journal_create(next, header, true, error);
+	if (carry.journal == NULL)
+		return false;
+	carry.changes = firn_changes_new();
+	if (!carry_all(&carry, snapshot, error) || !publish_journal(session, error)) {
+		firn_journal_close(carry.journal);
+		firn_changes_free(carry.changes);
+		(void)unlink(next);
+		return false;
+	}
+	(void)unlink(parent);
+	firn_journal_close(session->journal);
+	session->journal = carry.journal;
+	if (out_old != NULL)
+		*out_old = session->changes;
+	else
+		firn_changes_free(session->changes);
+	session->changes = carry.changes;
+	firn_journal_header_free(session->header);
+	session->header = g_steal_pointer(&header);
+	g_ptr_array_set_size(session->parents, 0);
+	firn_snapshot_unref(session->base);
+	session->base = firn_snapshot_ref(snapshot);
+	return write_info(session, error);
+}
+
+bool
+firn_session_reset(FirnSession *session, GError **error)
+{
+	g_autofree char *next = journal_path(session->directory, ".next");
+	FirnChanges *old = session->changes;
+	FirnJournal *journal;
+
+	session->changes = firn_changes_new();
+	if (!inherit(session, error))
+		goto fail;
+	journal = firn_journal_create(next, session->header, true, error);
+	if (journal == NULL)
+		goto fail;
+	if (!publish_journal(session, error)) {
+		firn_journal_close(journal);
+		goto fail;
+	}
+	firn_journal_close(session->journal);
+	session->journal = journal;
+	firn_changes_free(old);
+	return true;
+fail:
+	firn_changes_free(session->changes);
+	session->changes = old;
+	return false;
+}

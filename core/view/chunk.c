@@ -1,0 +1,396 @@
+#include "core/view/internal.h"
+
+#include "core/base/clock.h"
+
+#include <errno.h>
+#include <string.h>
+
+FirnChunkChange *
+firn_chunk_change(FirnView *view, FirnDir *array, const uint32_t *coords)
+{
+	FirnNodeChange *node;
+
+	if (!array->tree->session)
+		return NULL;
+	node = firn_changes_find(view->session->changes, &array->id);
+	if (node == NULL || node->chunks == NULL)
+		return NULL;
+	return firn_chunk_map_find(node->chunks, coords);
+}
+
+bool
+firn_chunk_base_visible(FirnView *view, FirnDir *array, const uint32_t *coords, uint32_t n)
+{
+	FirnNodeChange *node;
+
+	if (!array->in_base)
+		return false;
+	if (!array->tree->session)
+		return true;
+	node = firn_changes_find(view->session->changes, &array->id);
+	for (uint32_t i = 0; i < n; i++) {
+		if (i >= array->meta->rank || coords[i] >= MAX(array->meta->n_chunks[i], 1))
+			return false;
+		if (node != NULL && node->keep != NULL &&
+		    (i >= node->keep_rank || coords[i] >= node->keep[i]))
+			return false;
+	}
+	/* A scalar has one chunk; an axis shrunk to nothing has none. */
+	for (uint32_t i = n; node != NULL && node->keep != NULL && i < node->keep_rank; i++)
+		if (node->keep[i] == 0)
+			return false;
+	return true;
+}
+
+/* One step of a walk over the base's refs, without any lock. */
+static int
+base_lookup(FirnView *view, FirnSnapshot *base, size_t index, const uint32_t *coords,
+	    uint32_t depth, bool want_content, FirnChunkLookup *out)
+{
+	g_autoptr(FirnManifest) manifest = NULL;
+	GError *error = NULL;
+	FirnSnapshotNode node;
+	FirnRef ref;
+	bool found;
+
+	firn_snapshot_node(base, index, &node);
+	if (depth < node.rank) {
+		g_autoptr(FirnRefIter) iter =
+			firn_ref_iter_new(view->repo, base, &node, coords, depth);
+		const uint32_t *at;
+		int more = firn_ref_iter_next(iter, &at, &ref, NULL, &error);
+
+		if (more < 0)
+			return firn_view_fail(view, "manifest", error), EIO;
+		out->found = more > 0;
+		out->directory = true;
+		return 0;
+	}
+	found = firn_repo_find_chunk(view->repo, base, &node, coords, &ref, &manifest, &error);
+	if (error != NULL)
+		return firn_view_fail(view, "manifest", error), EIO;
+	out->found = found;
+	out->directory = false;
+	out->length = found ? ref.length : 0;
+	if (found && want_content) {
+		out->content = firn_content_from_ref(view, &ref, manifest, &error);
+		if (out->content == NULL)
+			return firn_view_fail(view, "manifest", error), EIO;
+	}
+	return 0;
+}
+
+int
+firn_chunk_find_base(FirnView *view, FirnDir *array, const uint32_t *coords, uint32_t depth,
+		     bool want_content, FirnChunkLookup *out)
+{
+	uint64_t n_changes = array->n_changes;
+	g_autoptr(FirnSnapshot) base = NULL;
+	size_t index = array->base_index;
+	int failed;
+
+	*out = (FirnChunkLookup){ .directory = depth < array->meta->rank };
+	if (!firn_chunk_base_visible(view, array, coords, depth))
+		return 0;
+	base = firn_snapshot_ref(array->tree->base);
+	firn_inode_ref(&array->inode);
+	pthread_mutex_unlock(&view->lock);
+	failed = base_lookup(view, base, index, coords, depth, want_content, out);
+	pthread_mutex_lock(&view->lock);
+	if (failed == 0 && array->n_changes != n_changes) {
+		firn_content_unref(out->content);
+		out->content = NULL;
+		failed = EAGAIN;
+	}
+	firn_inode_unref(view, &array->inode);
+	return failed;
+}
+
+bool
+firn_chunk_any_changed(FirnView *view, FirnDir *array, const uint32_t *prefix, uint32_t depth)
+{
+	FirnNodeChange *node;
+	FirnChunkChange *change;
+	const uint32_t *coords;
+	FirnChunkIter iter;
+
+	if (!array->tree->session)
+		return false;
+	node = firn_changes_find(view->session->changes, &array->id);
+	if (node == NULL || node->chunks == NULL)
+		return false;
+	firn_chunk_iter_seek(&iter, node->chunks, prefix, depth);
+	while (firn_chunk_iter_next(&iter, &coords, &change)) {
+		if (depth > 0 && memcmp(coords, prefix, depth * sizeof *coords) != 0)
+			return false;
+		if (change->kind != FIRN_REF_NONE)
+			return true;
+	}
+	return false;
+}
+
+int
+firn_chunk_any_below(FirnView *view, FirnDir *array, const uint32_t *prefix, uint32_t depth)
+{
+	g_autoptr(FirnRefIter) iter = NULL;
+	g_autoptr(FirnSnapshot) base = NULL;
+	FirnSnapshotNode node;
+	GError *error = NULL;
+	int result = 0;
+
+	if (firn_chunk_any_changed(view, array, prefix, depth))
+		return 1;
+	if (!firn_chunk_base_visible(view, array, prefix, depth))
+		return 0;
+	base = firn_snapshot_ref(array->tree->base);
+	firn_snapshot_node(base, array->base_index, &node);
+	firn_inode_ref(&array->inode);
+	iter = firn_ref_iter_new(view->repo, base, &node, prefix, depth);
+	for (;;) {
+		FirnChunkChange *change;
+		const uint32_t *coords;
+		FirnRef ref;
+		int more;
+
+		pthread_mutex_unlock(&view->lock);
+		more = firn_ref_iter_next(iter, &coords, &ref, NULL, &error);
+		pthread_mutex_lock(&view->lock);
+		if (more < 0) {
+			result = -EIO;
+			(void)firn_view_fail(view, "manifest", error);
+			break;
+		}
+		if (more == 0)
+			break;
+		if (!firn_chunk_base_visible(view, array, coords, node.rank))
+			continue;
+		change = firn_chunk_change(view, array, coords);
+		if (change == NULL || change->kind != FIRN_REF_NONE) {
+			result = 1;
+			break;
+		}
+	}
+	firn_inode_unref(view, &array->inode);
+	return result;
+}
+
+static char *
+chunk_name(const uint32_t *coords, uint32_t rank)
+{
+	return rank == 0 ? g_strdup("c") : g_strdup_printf("%u", coords[rank - 1]);
+}
+
+static FirnLeaf *
+chunk_leaf_new(FirnView *view, FirnDir *array, const uint32_t *coords, uint64_t ino)
+{
+	uint32_t rank = array->meta->rank;
+	g_autofree char *name = chunk_name(coords, rank);
+	FirnPlace place = { .array = array, .depth = rank > 0 ? rank - 1 : 0 };
+	FirnDir *parent = array;
+	FirnLeaf *leaf;
+
+	if (rank > 0) {
+		memcpy(place.prefix, coords, place.depth * sizeof *coords);
+		parent = firn_place_materialise(view, &place);
+	}
+	leaf = firn_leaf_new(view, parent, name, FIRN_LEAF_CHUNK, ino);
+	leaf->array = array;
+	firn_inode_ref(&array->inode);
+	leaf->coords = g_memdup2(coords, MAX(rank, 1) * sizeof *coords);
+	return leaf;
+}
+
+FirnLeaf *
+firn_chunk_leaf(FirnView *view, FirnDir *array, const uint32_t *coords, FirnChunkChange *change)
+{
+	FirnInode *inode = change->ino != 0 ? firn_inode_find(view, change->ino) : NULL;
+	FirnLeaf *leaf;
+
+	if (inode != NULL && !inode->directory)
+		return (FirnLeaf *)inode;
+	leaf = chunk_leaf_new(view, array, coords, change->ino);
+	change->ino = leaf->inode.ino;
+	leaf->content = firn_content_from_change(view, change);
+	leaf->size = change->length;
+	if (change->mtime_ns != 0)
+		leaf->inode.mtime_ns = change->mtime_ns;
+	else
+		change->mtime_ns = leaf->inode.mtime_ns;
+	/* Nothing links it but the overlay: it lives while somebody knows it. */
+	leaf->inode.refs = 0;
+	return leaf;
+}
+
+/* The change made in place to the chunk with a computed number. */
+static FirnChunkChange *
+change_in_place(FirnView *view, uint64_t ino, FirnDir **out_array, uint32_t *coords)
+{
+	FirnChunkChange *change;
+	uint32_t depth;
+	FirnSlot *slot = firn_slot_decode(view, ino, coords, &depth);
+
+	if (slot == NULL || depth < slot->rank || slot->dir->inode.dead ||
+	    !firn_dir_is_array(slot->dir) || slot->dir->meta->rank != slot->rank)
+		return NULL;
+	change = firn_chunk_change(view, slot->dir, coords);
+	*out_array = slot->dir;
+	return change != NULL && change->ino == ino && change->kind != FIRN_REF_NONE ? change
+										     : NULL;
+}
+
+bool
+firn_chunk_is_changed(FirnView *view, uint64_t ino)
+{
+	uint32_t coords[FIRN_MAX_RANK];
+	FirnDir *array;
+
+	return change_in_place(view, ino, &array, coords) != NULL;
+}
+
+bool
+firn_inode_is_snapshot(FirnView *view, uint64_t ino)
+{
+	FirnInode *inode = firn_inode_find(view, ino);
+	uint32_t coords[FIRN_MAX_RANK];
+	FirnSlot *slot;
+	uint32_t depth;
+
+	if (inode != NULL && inode->directory)
+		return !((FirnDir *)inode)->tree->session;
+	if (inode != NULL)
+		return inode->parent != NULL && !inode->parent->tree->session;
+	slot = firn_slot_decode(view, ino, coords, &depth);
+	return slot != NULL && !slot->dir->tree->session;
+}
+
+int
+firn_chunk_peek_base(FirnView *view, uint64_t ino, FirnContent **out_content)
+{
+	uint32_t coords[FIRN_MAX_RANK];
+	FirnChunkLookup found = { 0 };
+	FirnSnapshot *base;
+	FirnSlot *slot;
+	uint32_t depth;
+	int failed;
+
+	slot = firn_slot_decode(view, ino, coords, &depth);
+	if (slot == NULL)
+		return ESTALE;
+	if (depth < slot->rank)
+		return EISDIR;
+	base = firn_snapshot_ref(slot->snapshot);
+	pthread_mutex_unlock(&view->lock);
+	failed = base_lookup(view, base, slot->node_index, coords, depth, true, &found);
+	pthread_mutex_lock(&view->lock);
+	firn_snapshot_unref(base);
+	if (failed == 0 && !found.found)
+		failed = ESTALE;
+	*out_content = found.content;
+	return failed;
+}
+
+int
+firn_chunk_take_leaf(FirnView *view, uint64_t ino, FirnLeaf **out_leaf)
+{
+	uint32_t coords[FIRN_MAX_RANK];
+	FirnInode *inode = firn_inode_find(view, ino);
+	FirnContent *content = NULL;
+	FirnChunkChange *change;
+	FirnDir *array;
+	FirnLeaf *leaf;
+	FirnSlot *slot;
+	uint32_t depth;
+	int failed;
+
+	if (inode == NULL) {
+		change = change_in_place(view, ino, &array, coords);
+		if (change != NULL) {
+			*out_leaf = firn_chunk_leaf(view, array, coords, change);
+			return 0;
+		}
+		failed = firn_chunk_peek_base(view, ino, &content);
+		if (failed != 0)
+			return failed;
+		inode = firn_inode_find(view, ino);
+	}
+	if (inode == NULL) {
+		/* The number is computed: the entry goes with the handles that need it. */
+		slot = firn_slot_decode(view, ino, coords, &depth);
+		leaf = chunk_leaf_new(view, slot->dir, coords, ino);
+		leaf->content = firn_content_ref(content);
+		leaf->size = content->length;
+		leaf->inode.mtime_ns = (int64_t)(firn_snapshot_flushed_at(slot->snapshot) * 1000);
+		leaf->inode.refs = 0;
+		inode = &leaf->inode;
+	}
+	firn_content_unref(content);
+	if (inode->directory)
+		return EISDIR;
+	*out_leaf = (FirnLeaf *)inode;
+	return 0;
+}
+
+/* What a replaced object of ours is good for is over, unless somebody else may know it. */
+static void
+retire(FirnView *view, const FirnChunkChange *old)
+{
+	if (old->kind != FIRN_REF_NATIVE || old->seq <= view->exported_seq ||
+	    g_hash_table_contains(view->shared, &old->u.id))
+		return;
+	pthread_mutex_lock(&view->side_lock);
+	g_array_append_val(view->garbage, old->u.id);
+	pthread_mutex_unlock(&view->side_lock);
+}
+
+static void
+share(FirnView *view, FirnContent *content)
+{
+	if (content->kind == FIRN_CONTENT_NATIVE && content->published &&
+	    !g_hash_table_contains(view->shared, &content->id))
+		g_hash_table_add(view->shared, g_memdup2(&content->id, sizeof content->id));
+	if (content->kind == FIRN_CONTENT_NATIVE && !content->published) {
+		pthread_mutex_lock(&view->side_lock);
+		g_array_append_val(view->unsynced, content->id);
+		pthread_mutex_unlock(&view->side_lock);
+	}
+	content->published = true;
+}
+
+int
+firn_chunk_record(FirnView *view, FirnDir *array, const uint32_t *coords, FirnContent *content,
+		  uint64_t ino, int64_t mtime_ns)
+{
+	FirnSession *session = view->session;
+	g_autofree char *path = firn_dir_path(array);
+	uint32_t rank = array->meta->rank;
+	FirnRef ref = { .kind = FIRN_REF_NONE };
+	FirnChunkChange *change = firn_chunk_change(view, array, coords);
+	FirnChunkChange old = { 0 };
+	FirnNodeChange *node;
+	GError *error = NULL;
+	uint64_t seq;
+
+	if (change != NULL)
+		old = *change;
+	if (content != NULL)
+		firn_content_to_ref(content, &ref);
+	if (!firn_journal_put_chunk(session->journal, &array->id, path, rank, coords, &ref, &seq,
+				    &error))
+		return firn_view_fail(view, path, error);
+	array->n_changes++;
+	view->stats.published++;
+	if (!(change != NULL && content != NULL && old.kind == FIRN_REF_NATIVE &&
+	      content->kind == FIRN_CONTENT_NATIVE &&
+	      firn_id12_compare(&old.u.id, &content->id) == 0))
+		retire(view, &old);
+	if (content != NULL)
+		share(view, content);
+	change =
+		firn_changes_put_chunk(session->changes, &array->id, path, rank, coords, &ref, seq);
+	change->ino = ino;
+	change->mtime_ns = mtime_ns;
+	node = firn_changes_find(session->changes, &array->id);
+	if (content == NULL && node->created_seq > 0)
+		firn_changes_forget_chunk(session->changes, node, coords);
+	return 0;
+}

@@ -1,0 +1,589 @@
+#include "core/view/internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+/* Spooled in memory up to here, then straight into a new chunk object. */
+#define SPOOL_MEMORY_MAX (256u * 1024u)
+
+struct FirnSpool {
+	uint64_t size;
+	GByteArray *memory; /* NULL once there is a writer */
+	FirnStoreWriter *writer;
+	FirnId12 id; /* of the object `writer` makes */
+};
+
+static char *
+chunk_key(const FirnId12 *id)
+{
+	char text[FIRN_ID12_TEXT + 1];
+
+	firn_id12_format(id, text);
+	return g_strconcat("chunks/", text, NULL);
+}
+
+/* ---- complete bytes ---- */
+
+static FirnContent *
+content_new(FirnView *view, FirnContentKind kind, uint64_t length)
+{
+	FirnContent *content = g_new0(FirnContent, 1);
+
+	content->refs = 1;
+	content->view = view;
+	content->kind = kind;
+	content->length = length;
+	return content;
+}
+
+FirnContent *
+firn_content_from_bytes(FirnView *view, GBytes *bytes)
+{
+	FirnContent *content = content_new(view, FIRN_CONTENT_BYTES, g_bytes_get_size(bytes));
+
+	content->bytes = g_bytes_ref(bytes);
+	return content;
+}
+
+FirnContent *
+firn_content_from_ref(FirnView *view, const FirnRef *ref, FirnManifest *manifest, GError **error)
+{
+	FirnContent *content;
+	char *location;
+
+	switch (ref->kind) {
+	case FIRN_REF_INLINE:
+		content = content_new(view, FIRN_CONTENT_BYTES, ref->bytes.len);
+		content->bytes = g_bytes_new(ref->bytes.data, ref->bytes.len);
+		break;
+	case FIRN_REF_NATIVE:
+		content = content_new(view, FIRN_CONTENT_NATIVE, ref->length);
+		content->id = ref->id;
+		content->offset = ref->offset;
+		break;
+	case FIRN_REF_VIRTUAL:
+		location = manifest != NULL
+				   ? firn_manifest_location(manifest, ref, error)
+				   : g_strndup((const char *)ref->location.data, ref->location.len);
+		if (location == NULL)
+			return NULL;
+		content = content_new(view, FIRN_CONTENT_VIRTUAL, ref->length);
+		content->location = location;
+		content->offset = ref->offset;
+		content->last_modified = ref->last_modified;
+		if (ref->etag.len > 0)
+			content->etag = g_strndup((const char *)ref->etag.data, ref->etag.len);
+		break;
+	case FIRN_REF_NONE:
+	default:
+		g_assert_not_reached();
+	}
+	content->published = true;
+	return content;
+}
+
+FirnContent *
+firn_content_from_change(FirnView *view, const FirnChunkChange *change)
+{
+	FirnRef ref;
+
+	firn_chunk_change_get(change, &ref);
+	return firn_content_from_ref(view, &ref, NULL, NULL);
+}
+
+FirnContent *
+firn_content_ref(FirnContent *content)
+{
+	__atomic_add_fetch(&content->refs, 1, __ATOMIC_RELAXED);
+	return content;
+}
+
+void
+firn_content_unref(FirnContent *content)
+{
+	FirnView *view;
+
+	if (content == NULL || __atomic_sub_fetch(&content->refs, 1, __ATOMIC_ACQ_REL) > 0)
+		return;
+	view = content->view;
+	if (content->disposable && content->kind == FIRN_CONTENT_NATIVE) {
+		pthread_mutex_lock(&view->side_lock);
+		g_array_append_val(view->garbage, content->id);
+		pthread_mutex_unlock(&view->side_lock);
+	}
+	if (content->bytes != NULL)
+		g_bytes_unref(content->bytes);
+	g_free(content->location);
+	g_free(content->etag);
+	g_free(content);
+}
+
+void
+firn_content_to_ref(const FirnContent *content, FirnRef *out_ref)
+{
+	*out_ref = (FirnRef){ .length = content->length, .offset = content->offset };
+	switch (content->kind) {
+	case FIRN_CONTENT_BYTES:
+		out_ref->kind = FIRN_REF_INLINE;
+		out_ref->bytes.data = g_bytes_get_data(content->bytes, &out_ref->bytes.len);
+		break;
+	case FIRN_CONTENT_NATIVE:
+		out_ref->kind = FIRN_REF_NATIVE;
+		out_ref->id = content->id;
+		break;
+	case FIRN_CONTENT_VIRTUAL:
+		out_ref->kind = FIRN_REF_VIRTUAL;
+		out_ref->location.data = (const uint8_t *)content->location;
+		out_ref->location.len = strlen(content->location);
+		if (content->etag != NULL) {
+			out_ref->etag.data = (const uint8_t *)content->etag;
+			out_ref->etag.len = strlen(content->etag);
+		}
+		out_ref->last_modified = content->last_modified;
+		break;
+	}
+}
+
+static int
+read_fd(int fd, void *buffer, size_t size, uint64_t offset, size_t *out_size)
+{
+	size_t done = 0;
+
+	while (done < size) {
+		ssize_t n = pread(fd, (char *)buffer + done, size - done, (off_t)(offset + done));
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return errno;
+		if (n == 0)
+			break;
+		done += (size_t)n;
+	}
+	*out_size = done;
+	return 0;
+}
+
+static int
+read_native(FirnContent *content, FirnFile *file, void *buffer, size_t size, uint64_t offset,
+	    size_t *out_size)
+{
+	FirnView *view = content->view;
+	g_autofree char *key = chunk_key(&content->id);
+	g_autoptr(GBytes) data = NULL;
+	GError *error = NULL;
+	int fd = -1;
+	int failed;
+	gsize len;
+
+	if (file != NULL) {
+		pthread_mutex_lock(&file->lock);
+		if (file->fd >= 0 && firn_id12_compare(&file->fd_id, &content->id) != 0) {
+			close(file->fd);
+			file->fd = -1;
+		}
+		if (file->fd < 0) {
+			file->fd = firn_store_open_fd(firn_repo_store(view->repo), key, &error);
+			file->fd_id = content->id;
+		}
+		fd = file->fd;
+		pthread_mutex_unlock(&file->lock);
+		if (error != NULL)
+			return firn_view_fail(view, key, error), EIO;
+	}
+	if (fd >= 0) {
+		failed = read_fd(fd, buffer, size, content->offset + offset, out_size);
+		if (failed != 0)
+			firn_view_note(view, key, "cannot read the object: %s", g_strerror(failed));
+		return failed != 0 ? EIO : 0;
+	}
+	if (!firn_store_get(firn_repo_store(view->repo), key, content->offset + offset, size, &data,
+			    NULL, &error))
+		return firn_view_fail(view, key, error), EIO;
+	if (data == NULL) {
+		firn_view_note(view, key, "the object of a chunk is missing from the repository");
+		return EIO;
+	}
+	memcpy(buffer, g_bytes_get_data(data, &len), MIN(g_bytes_get_size(data), size));
+	*out_size = MIN(g_bytes_get_size(data), size);
+	return 0;
+}
+
+static int
+read_virtual(FirnContent *content, void *buffer, size_t size, uint64_t offset, size_t *out_size)
+{
+	FirnView *view = content->view;
+	g_autofree char *url = NULL;
+	g_autofree char *path = NULL;
+	GError *error = NULL;
+	struct stat st;
+	int failed = 0;
+	int fd;
+
+	url = firn_config_resolve_location(view->session->config, content->location, &error);
+	if (url == NULL)
+		return firn_view_fail(view, content->location, error), EIO;
+	if (!firn_view_virtual_allowed(view, url, &path)) {
+		firn_view_note(view, url,
+			       "reading virtual chunks from here is not authorised: mount with "
+			       "-o virtual=URL_PREFIX (file:// only)");
+		return EIO;
+	}
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0 || fstat(fd, &st) != 0) {
+		firn_view_note(view, url, "cannot open: %s", g_strerror(errno));
+		failed = EIO;
+	} else if (content->last_modified != 0 && st.st_mtime > (time_t)content->last_modified) {
+		firn_view_note(view, url, "the file changed since the chunk was recorded");
+		failed = EIO;
+	} else if (read_fd(fd, buffer, size, content->offset + offset, out_size) != 0) {
+		firn_view_note(view, url, "cannot read: %s", g_strerror(errno));
+		failed = EIO;
+	}
+	if (fd >= 0)
+		close(fd);
+	return failed;
+}
+
+int
+firn_content_read(FirnContent *content, FirnFile *file, void *buffer, size_t size, uint64_t offset,
+		  size_t *out_size)
+{
+	int failed = 0;
+	size_t got = 0;
+
+	*out_size = 0;
+	if (content == NULL || offset >= content->length)
+		return 0;
+	size = (size_t)MIN((uint64_t)size, content->length - offset);
+	switch (content->kind) {
+	case FIRN_CONTENT_BYTES:
+		memcpy(buffer, (const char *)g_bytes_get_data(content->bytes, NULL) + offset, size);
+		*out_size = size;
+		return 0;
+	case FIRN_CONTENT_NATIVE:
+		failed = read_native(content, file, buffer, size, offset, &got);
+		break;
+	case FIRN_CONTENT_VIRTUAL:
+		failed = read_virtual(content, buffer, size, offset, &got);
+		break;
+	}
+	if (failed == 0 && got < size) {
+		/* A short read would be taken for the end of the file. */
+		firn_view_note(content->view, content->location,
+			       "a chunk's object is shorter than its recorded length");
+		failed = EIO;
+	}
+	*out_size = got;
+	return failed;
+}
+
+/* ---- bytes being written ---- */
+
+void
+firn_leaf_drop_spool(FirnLeaf *leaf)
+{
+	FirnSpool *spool = leaf->spool;
+
+	if (spool == NULL)
+		return;
+	leaf->spool = NULL;
+	leaf->dirty = false;
+	if (spool->memory != NULL)
+		g_byte_array_unref(spool->memory);
+	firn_store_writer_abort(spool->writer);
+	g_free(spool);
+}
+
+/* Move a spool that outgrew memory into a chunk object. */
+static int
+spool_to_store(FirnView *view, FirnSpool *spool)
+{
+	g_autofree char *key = NULL;
+	GError *error = NULL;
+
+	spool->id = firn_id12_random();
+	key = chunk_key(&spool->id);
+	spool->writer = firn_store_writer_open(firn_repo_store(view->repo), key, &error);
+	if (spool->writer == NULL)
+		return firn_view_fail(view, key, error);
+	if (spool->memory->len > 0 &&
+	    !firn_store_writer_write(spool->writer, 0, spool->memory->data, spool->memory->len,
+				     &error)) {
+		firn_store_writer_abort(spool->writer);
+		spool->writer = NULL;
+		return firn_view_fail(view, key, error);
+	}
+	g_byte_array_unref(spool->memory);
+	spool->memory = NULL;
+	return 0;
+}
+
+static int
+spool_write(FirnView *view, FirnSpool *spool, const void *data, size_t size, uint64_t offset)
+{
+	GError *error = NULL;
+	uint64_t end = offset + size;
+	int failed;
+
+	if (spool->writer == NULL && end > SPOOL_MEMORY_MAX) {
+		failed = spool_to_store(view, spool);
+		if (failed != 0)
+			return failed;
+	}
+	if (spool->writer != NULL) {
+		if (!firn_store_writer_write(spool->writer, offset, data, size, &error))
+			return firn_view_fail(view, NULL, error);
+	} else {
+		guint old = spool->memory->len;
+
+		if (end > old) {
+			g_byte_array_set_size(spool->memory, (guint)end);
+			if (offset > old)
+				memset(spool->memory->data + old, 0, (size_t)(offset - old));
+		}
+		memcpy(spool->memory->data + offset, data, size);
+	}
+	spool->size = MAX(spool->size, end);
+	return 0;
+}
+
+static int
+spool_truncate(FirnView *view, FirnSpool *spool, uint64_t size)
+{
+	GError *error = NULL;
+	int failed;
+
+	if (spool->writer == NULL && size > SPOOL_MEMORY_MAX) {
+		failed = spool_to_store(view, spool);
+		if (failed != 0)
+			return failed;
+	}
+	if (spool->writer != NULL) {
+		if (!firn_store_writer_truncate(spool->writer, size, &error))
+			return firn_view_fail(view, NULL, error);
+	} else {
+		guint old = spool->memory->len;
+
+		g_byte_array_set_size(spool->memory, (guint)size);
+		if (size > old)
+			memset(spool->memory->data + old, 0, (size_t)(size - old));
+	}
+	spool->size = size;
+	return 0;
+}
+
+/* Copy on write: the first `keep` bytes of what is there. */
+static int
+spool_begin(FirnView *view, FirnLeaf *leaf, uint64_t keep)
+{
+	const size_t step = 1024 * 1024;
+	FirnSpool *spool;
+	g_autofree char *buffer = NULL;
+	int failed = 0;
+
+	if (leaf->spool != NULL)
+		return 0;
+	spool = g_new0(FirnSpool, 1);
+	spool->memory = g_byte_array_new();
+	if (leaf->content != NULL)
+		keep = MIN(keep, leaf->content->length);
+	else
+		keep = 0;
+	if (keep > 0)
+		buffer = g_malloc(MIN(step, keep));
+	for (uint64_t at = 0; at < keep && failed == 0;) {
+		size_t got = 0;
+
+		failed = firn_content_read(leaf->content, NULL, buffer,
+					   (size_t)MIN(step, keep - at), at, &got);
+		if (failed == 0)
+			failed = spool_write(view, spool, buffer, got, at);
+		at += got;
+	}
+	leaf->spool = spool;
+	if (failed != 0)
+		firn_leaf_drop_spool(leaf);
+	return failed;
+}
+
+int
+firn_leaf_read(FirnView *view, FirnLeaf *leaf, FirnFile *file, void *buffer, size_t size,
+	       uint64_t offset, size_t *out_size)
+{
+	FirnSpool *spool = leaf->spool;
+	GError *error = NULL;
+
+	*out_size = 0;
+	if (spool == NULL)
+		return firn_content_read(leaf->content, file, buffer, size, offset, out_size);
+	if (offset >= spool->size)
+		return 0;
+	size = (size_t)MIN((uint64_t)size, spool->size - offset);
+	if (spool->writer == NULL) {
+		memcpy(buffer, spool->memory->data + offset, size);
+		*out_size = size;
+		return 0;
+	}
+	if (!firn_store_writer_read(spool->writer, offset, buffer, size, out_size, &error))
+		return firn_view_fail(view, leaf->inode.name, error);
+	return 0;
+}
+
+static void
+leaf_modified(FirnLeaf *leaf)
+{
+	leaf->dirty = true;
+	leaf->size = leaf->spool->size;
+	firn_inode_touch(&leaf->inode);
+}
+
+int
+firn_leaf_write(FirnView *view, FirnLeaf *leaf, const void *data, size_t size, uint64_t offset)
+{
+	int failed;
+
+	if (offset > (uint64_t)INT64_MAX - size)
+		return EFBIG;
+	failed = spool_begin(view, leaf, UINT64_MAX);
+	if (failed == 0)
+		failed = spool_write(view, leaf->spool, data, size, offset);
+	if (failed == 0) {
+		leaf->touched = true;
+		leaf_modified(leaf);
+	}
+	return failed;
+}
+
+int
+firn_leaf_truncate(FirnView *view, FirnLeaf *leaf, uint64_t size)
+{
+	int failed;
+
+	if (size > INT64_MAX)
+		return EFBIG;
+	if (leaf->spool == NULL && size == (leaf->content != NULL ? leaf->content->length : 0))
+		return 0;
+	failed = spool_begin(view, leaf, size);
+	if (failed == 0)
+		failed = spool_truncate(view, leaf->spool, size);
+	if (failed == 0) {
+		if (size > 0)
+			leaf->touched = true;
+		leaf_modified(leaf);
+	}
+	return failed;
+}
+
+static int
+put_object(FirnView *view, GByteArray *memory, FirnId12 *out_id)
+{
+	g_autofree char *key = NULL;
+	FirnStoreWriter *writer;
+	GError *error = NULL;
+
+	*out_id = firn_id12_random();
+	key = chunk_key(out_id);
+	writer = firn_store_writer_open(firn_repo_store(view->repo), key, &error);
+	if (writer == NULL)
+		return firn_view_fail(view, key, error);
+	if (!firn_store_writer_write(writer, 0, memory->data, memory->len, &error) ||
+	    !firn_store_writer_finish(writer, false, &error)) {
+		firn_store_writer_abort(writer);
+		return firn_view_fail(view, key, error);
+	}
+	return 0;
+}
+
+void
+firn_leaf_set_content(FirnLeaf *leaf, FirnContent *content)
+{
+	if (leaf->content != NULL && !leaf->content->published)
+		leaf->content->disposable = true;
+	firn_content_unref(leaf->content);
+	leaf->content = content;
+}
+
+/* A document, or few enough bytes, stays in memory; everything else is an object. */
+int
+firn_leaf_complete(FirnView *view, FirnLeaf *leaf)
+{
+	FirnSpool *spool = leaf->spool;
+	FirnContent *content = NULL;
+	GError *error = NULL;
+	FirnId12 id;
+	int failed;
+
+	if (spool == NULL || !leaf->dirty)
+		return 0;
+	if (spool->writer != NULL && spool->size > 0) {
+		if (!firn_store_writer_finish(spool->writer, false, &error))
+			return firn_view_fail(view, leaf->inode.name, error);
+		content = content_new(view, FIRN_CONTENT_NATIVE, spool->size);
+		content->id = spool->id;
+		/* The object never changes again: the next write copies. */
+		spool->writer = NULL;
+	} else if (spool->writer == NULL && spool->size > 0 &&
+		   (spool->size <= view->inline_threshold || leaf->kind == FIRN_LEAF_DOC ||
+		    leaf->kind == FIRN_LEAF_SCRATCH)) {
+		g_autoptr(GBytes) bytes = g_bytes_new(spool->memory->data, spool->memory->len);
+
+		content = firn_content_from_bytes(view, bytes);
+	} else if (spool->size > 0) {
+		failed = put_object(view, spool->memory, &id);
+		if (failed != 0)
+			return failed;
+		content = content_new(view, FIRN_CONTENT_NATIVE, spool->size);
+		content->id = id;
+	}
+	firn_leaf_set_content(leaf, content);
+	firn_leaf_drop_spool(leaf);
+	leaf->dirty = false;
+	leaf->unpublished = true;
+	return 0;
+}
+
+/* Bytes held in memory that are too many to be inline become an object. */
+int
+firn_content_settle(FirnView *view, FirnContent **content)
+{
+	FirnContent *old = *content;
+	GByteArray *memory;
+	FirnId12 id;
+	int failed;
+
+	if (old == NULL || old->kind != FIRN_CONTENT_BYTES || old->length <= view->inline_threshold)
+		return 0;
+	memory = g_bytes_unref_to_array(g_bytes_ref(old->bytes));
+	failed = put_object(view, memory, &id);
+	g_byte_array_unref(memory);
+	if (failed != 0)
+		return failed;
+	*content = content_new(view, FIRN_CONTENT_NATIVE, old->length);
+	(*content)->id = id;
+	firn_content_unref(old);
+	return 0;
+}
+
+void
+firn_view_sweep(FirnView *view)
+{
+	g_autoptr(GArray) garbage = NULL;
+
+	pthread_mutex_lock(&view->side_lock);
+	if (view->garbage->len > 0) {
+		garbage = view->garbage;
+		view->garbage = g_array_new(FALSE, FALSE, sizeof(FirnId12));
+	}
+	pthread_mutex_unlock(&view->side_lock);
+	for (guint i = 0; garbage != NULL && i < garbage->len; i++) {
+		g_autofree char *key = chunk_key(&g_array_index(garbage, FirnId12, i));
+		GError *error = NULL;
+
+		/* What cannot be removed is unreferenced and left to a collection. */
+		if (!firn_store_remove(firn_repo_store(view->repo), key, &error))
+			g_error_free(error);
+	}
+}

@@ -1,0 +1,493 @@
+#include "core/view/internal.h"
+
+#include "core/zarr/name.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+static FirnFile *
+file_new(FirnView *view, FirnLeaf *leaf, uint64_t ino, int flags, pid_t pid)
+{
+	FirnFile *file = g_new0(FirnFile, 1);
+
+	file->ino = ino;
+	file->fd = -1;
+	file->writable = (flags & O_ACCMODE) != O_RDONLY;
+	pthread_mutex_init(&file->lock, NULL);
+	view->n_open_files++;
+	if (leaf != NULL) {
+		file->leaf = leaf;
+		firn_inode_ref(&leaf->inode);
+		leaf->n_open++;
+		if (file->writable) {
+			leaf->n_writers++;
+			leaf->writer = pid;
+		}
+	}
+	return file;
+}
+
+/* The descriptor is taken now, so that a file that is replaced stays readable. */
+static void
+open_descriptor(FirnView *view, FirnFile *file, const FirnContent *content)
+{
+	char text[FIRN_ID12_TEXT + 1];
+	g_autofree char *key = NULL;
+	GError *error = NULL;
+
+	if (content == NULL || content->kind != FIRN_CONTENT_NATIVE)
+		return;
+	firn_id12_format(&content->id, text);
+	key = g_strconcat("chunks/", text, NULL);
+	pthread_mutex_lock(&file->lock);
+	file->fd = firn_store_open_fd(firn_repo_store(view->repo), key, &error);
+	file->fd_id = content->id;
+	pthread_mutex_unlock(&file->lock);
+	/* What is wrong with the object is the business of read(). */
+	g_clear_error(&error);
+}
+
+static int
+truncate_leaf(FirnView *view, FirnLeaf *leaf, uint64_t size)
+{
+	int failed;
+
+	pthread_mutex_lock(&leaf->lock);
+	failed = firn_leaf_truncate(view, leaf, size);
+	if (failed == 0 && size == 0)
+		leaf->touched = false;
+	pthread_mutex_unlock(&leaf->lock);
+	return failed;
+}
+
+/* A new leaf of no content at a name that is free.  View lock held. */
+static FirnLeaf *
+make_leaf(FirnView *view, const FirnPlace *place, const char *name, const FirnRole *role,
+	  mode_t mode)
+{
+	FirnDir *dir = firn_place_materialise(view, place);
+	FirnLeafKind kind = role->kind == FIRN_LEAF_CHUNK ? FIRN_LEAF_PENDING : role->kind;
+	FirnLeaf *leaf = firn_leaf_new(view, NULL, name, kind, 0);
+
+	leaf->inode.mode = mode & 07777;
+	leaf->is_lock = firn_name_classify(name, NULL) == FIRN_NAME_LOCK;
+	firn_inode_link(dir, name, &leaf->inode);
+	firn_inode_unref(view, &leaf->inode);
+	return leaf;
+}
+
+static int
+open_leaf(FirnView *view, uint64_t ino, int flags, pid_t pid, FirnFile **out_file)
+{
+	FirnLeaf *leaf;
+	FirnContent *content = NULL;
+	FirnFile *file;
+	int failed = firn_chunk_take_leaf(view, ino, &leaf);
+
+	if (failed != 0)
+		return failed;
+	file = file_new(view, leaf, ino, flags, pid);
+	pthread_mutex_unlock(&view->lock);
+	pthread_mutex_lock(&leaf->lock);
+	if (file->writable && leaf->spool == NULL)
+		leaf->touched = leaf->content != NULL;
+	content = leaf->content != NULL ? firn_content_ref(leaf->content) : NULL;
+	pthread_mutex_unlock(&leaf->lock);
+	if (file->writable && (flags & O_TRUNC) != 0)
+		failed = truncate_leaf(view, leaf, 0);
+	else
+		open_descriptor(view, file, content);
+	firn_content_unref(content);
+	pthread_mutex_lock(&view->lock);
+	*out_file = file;
+	return failed;
+}
+
+int
+firn_view_create(FirnView *view, uint64_t parent, const char *name, int flags, mode_t mode,
+		 pid_t pid, struct stat *out_attr, FirnFile **out_file)
+{
+	FirnPlace place;
+	FirnRole role;
+	FirnLeaf *leaf;
+	int failed;
+
+	if (view->read_only)
+		return EROFS;
+	if (parent == FIRN_INO_TOP)
+		return EPERM;
+	failed = firn_view_lookup(view, parent, name, out_attr);
+	if (failed == 0) {
+		/* Somebody was faster. */
+		if ((flags & O_EXCL) != 0 || S_ISDIR(out_attr->st_mode)) {
+			firn_view_forget(view, out_attr->st_ino, 1);
+			return (flags & O_EXCL) != 0 ? EEXIST : EISDIR;
+		}
+		failed = firn_view_open(view, out_attr->st_ino, flags, pid, out_file);
+		if (failed != 0)
+			firn_view_forget(view, out_attr->st_ino, 1);
+		else if ((flags & O_TRUNC) != 0)
+			out_attr->st_size = 0;
+		return failed;
+	}
+	if (failed != ENOENT)
+		return failed;
+	pthread_mutex_lock(&view->lock);
+	failed = firn_place_find(view, parent, &place);
+	if (failed == 0)
+		failed = firn_place_writable(view, &place);
+	if (failed == 0 && place.dir != NULL && place.dir->inode.dead)
+		failed = ENOENT;
+	if (failed == 0)
+		failed = firn_place_role(view, &place, name, &role);
+	if (failed == 0) {
+		leaf = make_leaf(view, &place, name, &role, mode);
+		*out_file = file_new(view, leaf, leaf->inode.ino, flags | O_WRONLY, pid);
+		firn_inode_looked_up(&leaf->inode);
+		firn_attr_of_inode(view, &leaf->inode, out_attr);
+	}
+	pthread_mutex_unlock(&view->lock);
+	return failed;
+}
+
+/* A base chunk opened for reading needs no table entry. */
+static int
+open_base(FirnView *view, uint64_t ino, int flags, pid_t pid, FirnFile **out_file)
+{
+	FirnContent *content = NULL;
+	int failed = firn_chunk_peek_base(view, ino, &content);
+
+	if (failed != 0)
+		return failed;
+	*out_file = file_new(view, NULL, ino, flags, pid);
+	(*out_file)->content = content;
+	pthread_mutex_unlock(&view->lock);
+	open_descriptor(view, *out_file, content);
+	pthread_mutex_lock(&view->lock);
+	return 0;
+}
+
+int
+firn_view_open(FirnView *view, uint64_t ino, int flags, pid_t pid, FirnFile **out_file)
+{
+	bool writable = (flags & O_ACCMODE) != O_RDONLY;
+	FirnInode *inode;
+	FirnFile *file = NULL;
+	int failed;
+
+	if (writable && view->read_only)
+		return EROFS;
+	pthread_mutex_lock(&view->lock);
+	inode = firn_inode_find(view, ino);
+	if (writable && firn_inode_is_snapshot(view, ino))
+		failed = EROFS;
+	else if (inode == NULL && !writable && !firn_chunk_is_changed(view, ino))
+		failed = open_base(view, ino, flags, pid, &file);
+	else
+		failed = open_leaf(view, ino, flags, pid, &file);
+	pthread_mutex_unlock(&view->lock);
+	if (failed != 0 && file != NULL)
+		firn_view_release(view, file);
+	else if (failed == 0)
+		*out_file = file;
+	return failed;
+}
+
+int
+firn_view_read(FirnView *view, FirnFile *file, void *buffer, size_t size, uint64_t offset,
+	       size_t *out_size)
+{
+	FirnLeaf *leaf = file->leaf;
+	int failed;
+
+	if (leaf == NULL) {
+		failed = firn_content_read(file->content, file, buffer, size, offset, out_size);
+	} else {
+		FirnContent *content = NULL;
+
+		/* Content is immutable: only what is being written needs the lock. */
+		pthread_mutex_lock(&leaf->lock);
+		if (leaf->spool == NULL && leaf->content != NULL)
+			content = firn_content_ref(leaf->content);
+		failed = content != NULL
+				 ? 0
+				 : firn_leaf_read(view, leaf, file, buffer, size, offset, out_size);
+		pthread_mutex_unlock(&leaf->lock);
+		if (content != NULL)
+			failed = firn_content_read(content, file, buffer, size, offset, out_size);
+		firn_content_unref(content);
+	}
+	__atomic_add_fetch(&view->stats.reads, 1, __ATOMIC_RELAXED);
+	if (failed == 0)
+		__atomic_add_fetch(&view->stats.read_bytes, *out_size, __ATOMIC_RELAXED);
+	return failed;
+}
+
+int
+firn_view_write(FirnView *view, FirnFile *file, const void *data, size_t size, uint64_t offset)
+{
+	FirnLeaf *leaf = file->leaf;
+	int failed;
+
+	if (leaf == NULL || !file->writable)
+		return EBADF;
+	pthread_mutex_lock(&leaf->lock);
+	failed = firn_leaf_write(view, leaf, data, size, offset);
+	pthread_mutex_unlock(&leaf->lock);
+	__atomic_add_fetch(&view->stats.writes, 1, __ATOMIC_RELAXED);
+	if (failed == 0)
+		__atomic_add_fetch(&view->stats.written_bytes, size, __ATOMIC_RELAXED);
+	return failed;
+}
+
+static int
+publish(FirnView *view, FirnLeaf *leaf, bool last)
+{
+	int failed;
+
+	pthread_mutex_lock(&leaf->lock);
+	failed = firn_leaf_publish(view, leaf, last);
+	pthread_mutex_unlock(&leaf->lock);
+	firn_view_sweep(view);
+	firn_view_notify(view);
+	return failed;
+}
+
+int
+firn_view_flush(FirnView *view, FirnFile *file)
+{
+	if (file->leaf == NULL || !file->writable)
+		return 0;
+	return publish(view, file->leaf, false);
+}
+
+static int
+sync_content(FirnView *view, const FirnContent *content)
+{
+	char text[FIRN_ID12_TEXT + 1];
+	g_autofree char *key = NULL;
+	const char *keys[1];
+	GError *error = NULL;
+
+	if (content == NULL || content->kind != FIRN_CONTENT_NATIVE)
+		return 0;
+	firn_id12_format(&content->id, text);
+	key = g_strconcat("chunks/", text, NULL);
+	keys[0] = key;
+	return firn_store_sync(firn_repo_store(view->repo), keys, 1, &error)
+		       ? 0
+		       : firn_view_fail(view, key, error);
+}
+
+static int
+sync_journal(FirnView *view)
+{
+	GError *error = NULL;
+	int failed = 0;
+
+	pthread_mutex_lock(&view->lock);
+	if (view->session->journal != NULL && !firn_journal_sync(view->session->journal, &error))
+		failed = firn_view_fail(view, "journal", error);
+	pthread_mutex_unlock(&view->lock);
+	return failed;
+}
+
+int
+firn_view_fsync(FirnView *view, FirnFile *file)
+{
+	FirnContent *content;
+	int failed;
+
+	if (file->leaf == NULL || view->read_only)
+		return 0;
+	failed = publish(view, file->leaf, false);
+	if (failed != 0)
+		return failed;
+	pthread_mutex_lock(&file->leaf->lock);
+	content = file->leaf->content != NULL ? firn_content_ref(file->leaf->content) : NULL;
+	pthread_mutex_unlock(&file->leaf->lock);
+	failed = sync_content(view, content);
+	firn_content_unref(content);
+	return failed != 0 ? failed : sync_journal(view);
+}
+
+int
+firn_view_fsync_all(FirnView *view)
+{
+	g_autoptr(GPtrArray) keys = g_ptr_array_new_with_free_func(g_free);
+	g_autoptr(GArray) ids = NULL;
+	GError *error = NULL;
+
+	if (view->read_only)
+		return 0;
+	pthread_mutex_lock(&view->side_lock);
+	ids = view->unsynced;
+	view->unsynced = g_array_new(FALSE, FALSE, sizeof(FirnId12));
+	pthread_mutex_unlock(&view->side_lock);
+	for (guint i = 0; i < ids->len; i++) {
+		char text[FIRN_ID12_TEXT + 1];
+
+		firn_id12_format(&g_array_index(ids, FirnId12, i), text);
+		g_ptr_array_add(keys, g_strconcat("chunks/", text, NULL));
+	}
+	if (keys->len > 0 &&
+	    !firn_store_sync(firn_repo_store(view->repo), (const char *const *)keys->pdata,
+			     keys->len, &error)) {
+		/* An object that was replaced and removed meanwhile needs no sync. */
+		if (!g_error_matches(error, FIRN_ERROR, FIRN_ERROR_NOT_FOUND))
+			return firn_view_fail(view, "chunks", error);
+		g_clear_error(&error);
+	}
+	return sync_journal(view);
+}
+
+void
+firn_view_release(FirnView *view, FirnFile *file)
+{
+	FirnLeaf *leaf = file->leaf;
+	bool last_writer = false;
+
+	if (leaf != NULL && file->writable) {
+		pthread_mutex_lock(&view->lock);
+		last_writer = leaf->n_writers == 1;
+		pthread_mutex_unlock(&view->lock);
+		(void)publish(view, leaf, last_writer);
+	}
+	if (file->fd >= 0)
+		close(file->fd);
+	firn_content_unref(file->content);
+	pthread_mutex_lock(&view->lock);
+	view->n_open_files--;
+	if (leaf != NULL) {
+		leaf->n_open--;
+		if (file->writable)
+			leaf->n_writers--;
+		if (leaf->n_open == 0 && leaf->kind == FIRN_LEAF_SCRATCH && leaf->is_lock &&
+		    !leaf->inode.dead) {
+			if (leaf->inode.parent != NULL)
+				firn_view_invalidate(view, leaf->inode.parent->inode.ino,
+						     leaf->inode.name);
+			firn_inode_unlink(view, &leaf->inode);
+		}
+		firn_inode_unref(view, &leaf->inode);
+	}
+	pthread_cond_broadcast(&view->changed);
+	pthread_mutex_unlock(&view->lock);
+	pthread_mutex_destroy(&file->lock);
+	g_free(file);
+	firn_view_sweep(view);
+	firn_view_notify(view);
+}
+
+int
+firn_view_file_fd(FirnFile *file)
+{
+	FirnContent *content = file->content;
+
+	if (file->writable || file->leaf != NULL || content == NULL || content->offset != 0 ||
+	    content->kind != FIRN_CONTENT_NATIVE)
+		return -1;
+	return file->fd;
+}
+
+/* ---- attributes ---- */
+
+static int
+attr_of(FirnView *view, uint64_t ino, struct stat *out_attr)
+{
+	FirnContent *content = NULL;
+	FirnLeaf *leaf;
+	FirnInode *inode = firn_inode_find(view, ino);
+	uint32_t coords[FIRN_MAX_RANK];
+	FirnSlot *slot;
+	uint32_t depth;
+	int failed;
+
+	if (inode != NULL) {
+		firn_attr_of_inode(view, inode, out_attr);
+		return 0;
+	}
+	slot = firn_slot_decode(view, ino, coords, &depth);
+	if (slot == NULL)
+		return ESTALE;
+	if (depth < slot->rank) {
+		firn_attr_of_base(view, slot->dir->tree, ino, true, 0, out_attr);
+		return 0;
+	}
+	if (firn_chunk_is_changed(view, ino)) {
+		failed = firn_chunk_take_leaf(view, ino, &leaf);
+		if (failed == 0) {
+			firn_inode_ref(&leaf->inode);
+			firn_attr_of_inode(view, &leaf->inode, out_attr);
+			firn_inode_unref(view, &leaf->inode);
+		}
+		return failed;
+	}
+	failed = firn_chunk_peek_base(view, ino, &content);
+	if (failed == 0)
+		firn_attr_of_base(view, slot->dir->tree, ino, false, content->length, out_attr);
+	firn_content_unref(content);
+	return failed;
+}
+
+int
+firn_view_getattr(FirnView *view, uint64_t ino, FirnFile *file, struct stat *out_attr)
+{
+	int failed = 0;
+
+	pthread_mutex_lock(&view->lock);
+	if (ino == FIRN_INO_TOP)
+		firn_attr_of_base(view, view->tree, ino, true, 0, out_attr);
+	else if (file != NULL && file->leaf != NULL)
+		firn_attr_of_inode(view, &file->leaf->inode, out_attr);
+	else
+		failed = attr_of(view, ino, out_attr);
+	pthread_mutex_unlock(&view->lock);
+	return failed;
+}
+
+/* truncate(2): there is no close to publish at. */
+static int
+truncate_path(FirnView *view, uint64_t ino, uint64_t size)
+{
+	FirnFile *file;
+	int failed = firn_view_open(view, ino, O_WRONLY, 0, &file);
+
+	if (failed != 0)
+		return failed;
+	failed = truncate_leaf(view, file->leaf, size);
+	firn_view_release(view, file);
+	return failed;
+}
+
+int
+firn_view_setattr(FirnView *view, uint64_t ino, FirnFile *file, unsigned what,
+		  const struct stat *values, struct stat *out_attr)
+{
+	FirnInode *inode;
+	int failed = 0;
+
+	if (view->read_only)
+		return EROFS;
+	if ((what & FIRN_SET_SIZE) != 0) {
+		if (file != NULL && file->leaf != NULL && file->writable)
+			failed = truncate_leaf(view, file->leaf, (uint64_t)values->st_size);
+		else
+			failed = truncate_path(view, ino, (uint64_t)values->st_size);
+	}
+	if (failed != 0)
+		return failed;
+	pthread_mutex_lock(&view->lock);
+	inode = file != NULL && file->leaf != NULL ? &file->leaf->inode
+						   : firn_inode_find(view, ino);
+	/* Base files have the snapshot's time and the mount's owner, whatever is asked. */
+	if (inode != NULL && (what & FIRN_SET_MTIME) != 0)
+		inode->mtime_ns =
+			(int64_t)values->st_mtim.tv_sec * 1000000000 + values->st_mtim.tv_nsec;
+	if (inode != NULL && (what & FIRN_SET_MODE) != 0)
+		inode->mode = values->st_mode & 07777;
+	pthread_mutex_unlock(&view->lock);
+	return firn_view_getattr(view, ino, file, out_attr);
+}

@@ -1,0 +1,317 @@
+#include "core/view/internal.h"
+
+#include "core/base/clock.h"
+
+#include <string.h>
+
+/*
+ * Computed numbers: bit 63, then 19 bits of slot, 4 bits of depth, 40 bits of
+ * the row-major index of the leading coordinates in the slot's grid.
+ */
+#define SLOT_SHIFT   44
+#define DEPTH_SHIFT  40
+#define SLOT_MAX     ((UINT32_C(1) << 19) - 1)
+#define DEPTH_MAX    15u
+#define LINEAR_LIMIT (UINT64_C(1) << DEPTH_SHIFT)
+
+uint64_t
+firn_inode_next(FirnView *view)
+{
+	return view->next_ino++;
+}
+
+void
+firn_inode_init(FirnView *view, FirnInode *inode, uint64_t ino, bool directory)
+{
+	inode->ino = ino != 0 ? ino : firn_inode_next(view);
+	inode->directory = directory;
+	inode->refs = 1;
+	inode->mode = directory ? 0755 : 0644;
+	inode->mtime_ns = firn_clock_now_ns();
+	g_hash_table_insert(view->inodes, &inode->ino, inode);
+}
+
+FirnInode *
+firn_inode_ref(FirnInode *inode)
+{
+	inode->refs++;
+	return inode;
+}
+
+static void
+dir_free(FirnView *view, FirnDir *dir)
+{
+	GHashTableIter iter;
+	gpointer child;
+
+	g_hash_table_iter_init(&iter, dir->children);
+	while (g_hash_table_iter_next(&iter, NULL, &child)) {
+		((FirnInode *)child)->dead = true;
+		firn_inode_unref(view, child);
+	}
+	g_hash_table_unref(dir->children);
+	if (dir->doc != NULL)
+		firn_inode_unref(view, &dir->doc->inode);
+	if (dir->removed != NULL)
+		g_hash_table_unref(dir->removed);
+	firn_meta_unref(dir->meta);
+	g_free(dir);
+}
+
+static void
+leaf_free(FirnView *view, FirnLeaf *leaf)
+{
+	firn_leaf_drop_spool(leaf);
+	if (leaf->content != NULL && !leaf->content->published)
+		leaf->content->disposable = true;
+	firn_content_unref(leaf->content);
+	if (leaf->array != NULL)
+		firn_inode_unref(view, &leaf->array->inode);
+	g_free(leaf->coords);
+	pthread_mutex_destroy(&leaf->lock);
+	g_free(leaf);
+}
+
+void
+firn_inode_unref(FirnView *view, FirnInode *inode)
+{
+	FirnDir *parent = inode->parent;
+
+	g_assert(inode->refs > 0);
+	if (--inode->refs > 0)
+		return;
+	g_hash_table_remove(view->inodes, &inode->ino);
+	inode->parent = NULL;
+	g_free(inode->name);
+	if (inode->directory)
+		dir_free(view, (FirnDir *)inode);
+	else
+		leaf_free(view, (FirnLeaf *)inode);
+	if (parent != NULL)
+		firn_inode_unref(view, &parent->inode);
+}
+
+FirnInode *
+firn_inode_find(FirnView *view, uint64_t ino)
+{
+	return g_hash_table_lookup(view->inodes, &ino);
+}
+
+void
+firn_inode_looked_up(FirnInode *inode)
+{
+	if (inode->n_lookup++ == 0)
+		inode->refs++;
+}
+
+static void
+forget(FirnView *view, FirnInode *inode, uint64_t n)
+{
+	FirnLeaf *leaf = inode->directory ? NULL : (FirnLeaf *)inode;
+
+	if (inode->n_lookup == 0)
+		return;
+	inode->n_lookup -= MIN(n, inode->n_lookup);
+	if (inode->n_lookup > 0)
+		return;
+	/* A base chunk that got an entry only to have a number, or whose change
+	 * the overlay keeps anyway, need not stay. */
+	if (leaf != NULL && leaf->transient && leaf->n_open == 0 && !inode->dead)
+		firn_inode_unlink(view, inode);
+	firn_inode_unref(view, inode);
+}
+
+void
+firn_view_forget(FirnView *view, uint64_t ino, uint64_t n)
+{
+	FirnInode *inode;
+
+	pthread_mutex_lock(&view->lock);
+	inode = firn_inode_find(view, ino);
+	if (inode != NULL)
+		forget(view, inode, n);
+	pthread_mutex_unlock(&view->lock);
+	firn_view_sweep(view);
+}
+
+void
+firn_inode_link(FirnDir *parent, const char *name, FirnInode *inode)
+{
+	FirnDir *old = inode->parent;
+
+	g_assert(!inode->dead);
+	firn_inode_ref(&parent->inode);
+	inode->parent = parent;
+	(void)old;
+	g_free(inode->name);
+	inode->name = g_strdup(name);
+	g_hash_table_insert(parent->children, inode->name, inode);
+	firn_inode_ref(inode);
+	firn_inode_touch(&parent->inode);
+}
+
+void
+firn_inode_unlink(FirnView *view, FirnInode *inode)
+{
+	FirnDir *parent = inode->parent;
+
+	if (inode->dead)
+		return;
+	inode->dead = true;
+	if (parent == NULL)
+		return;
+	firn_inode_touch(&parent->inode);
+	if (g_hash_table_lookup(parent->children, inode->name) == inode) {
+		g_hash_table_remove(parent->children, inode->name);
+		firn_inode_unref(view, inode);
+	}
+}
+
+void
+firn_inode_touch(FirnInode *inode)
+{
+	inode->mtime_ns = firn_clock_now_ns();
+}
+
+FirnDir *
+firn_dir_new(FirnView *view, FirnTree *tree, FirnDir *parent, const char *name, uint64_t ino)
+{
+	FirnDir *dir = g_new0(FirnDir, 1);
+
+	firn_inode_init(view, &dir->inode, ino, true);
+	dir->tree = tree;
+	dir->children = g_hash_table_new(g_str_hash, g_str_equal);
+	if (parent != NULL) {
+		firn_inode_link(parent, name, &dir->inode);
+		firn_inode_unref(view, &dir->inode);
+	}
+	return dir;
+}
+
+FirnLeaf *
+firn_leaf_new(FirnView *view, FirnDir *parent, const char *name, FirnLeafKind kind, uint64_t ino)
+{
+	FirnLeaf *leaf = g_new0(FirnLeaf, 1);
+
+	firn_inode_init(view, &leaf->inode, ino, false);
+	pthread_mutex_init(&leaf->lock, NULL);
+	leaf->kind = kind;
+	leaf->inode.name = g_strdup(name);
+	if (parent != NULL) {
+		firn_inode_ref(&parent->inode);
+		leaf->inode.parent = parent;
+	}
+	return leaf;
+}
+
+char *
+firn_dir_path(const FirnDir *dir)
+{
+	GString *path = g_string_new(NULL);
+
+	for (; dir->inode.parent != NULL; dir = dir->inode.parent) {
+		g_string_prepend(path, dir->inode.name);
+		g_string_prepend_c(path, '/');
+	}
+	if (path->len == 0)
+		g_string_append_c(path, '/');
+	return g_string_free(path, FALSE);
+}
+
+char *
+firn_inode_path(const FirnInode *inode)
+{
+	g_autofree char *parent = NULL;
+
+	if (inode->directory)
+		return firn_dir_path((const FirnDir *)inode);
+	if (inode->parent == NULL)
+		return g_strdup(inode->name);
+	parent = firn_dir_path(inode->parent);
+	return g_strconcat(strcmp(parent, "/") == 0 ? "" : parent, "/", inode->name, NULL);
+}
+
+static FirnSlot *
+slot_new(FirnView *view, FirnDir *array)
+{
+	FirnSlot *slot;
+	FirnSnapshotNode node;
+
+	if (!array->in_base || view->slots->len >= SLOT_MAX)
+		return NULL;
+	firn_snapshot_node(array->tree->base, array->base_index, &node);
+	slot = g_new0(FirnSlot, 1);
+	slot->number = view->slots->len + 1;
+	slot->snapshot = firn_snapshot_ref(array->tree->base);
+	slot->node_index = array->base_index;
+	slot->dir = array;
+	firn_inode_ref(&array->inode);
+	slot->rank = node.rank;
+	slot->n_chunks = g_new0(uint32_t, MAX(node.rank, 1));
+	for (uint32_t axis = 0; axis < node.rank; axis++) {
+		uint64_t length;
+
+		firn_snapshot_node_shape(slot->snapshot, &node, axis, &length,
+					 &slot->n_chunks[axis]);
+	}
+	g_ptr_array_add(view->slots, slot);
+	return slot;
+}
+
+FirnSlot *
+firn_slot_of_dirs(FirnView *view, FirnDir *array)
+{
+	if (array->dir_slot == NULL)
+		array->dir_slot =
+			array->file_slot != NULL ? array->file_slot : slot_new(view, array);
+	return array->dir_slot;
+}
+
+FirnSlot *
+firn_slot_of_files(FirnView *view, FirnDir *array)
+{
+	if (array->file_slot == NULL && array->in_base)
+		array->file_slot = slot_new(view, array);
+	return array->file_slot;
+}
+
+uint64_t
+firn_slot_ino(const FirnSlot *slot, const uint32_t *coords, uint32_t depth)
+{
+	uint64_t linear = 0;
+
+	if (slot == NULL || depth > DEPTH_MAX || depth > slot->rank)
+		return 0;
+	for (uint32_t i = 0; i < depth; i++) {
+		if (coords[i] >= slot->n_chunks[i])
+			return 0;
+		linear = linear * slot->n_chunks[i] + coords[i];
+		if (linear >= LINEAR_LIMIT)
+			return 0;
+	}
+	return FIRN_INO_COMPUTED | (uint64_t)slot->number << SLOT_SHIFT |
+	       (uint64_t)depth << DEPTH_SHIFT | linear;
+}
+
+FirnSlot *
+firn_slot_decode(FirnView *view, uint64_t ino, uint32_t *coords, uint32_t *out_depth)
+{
+	uint32_t number = (uint32_t)(ino >> SLOT_SHIFT) & SLOT_MAX;
+	uint32_t depth = (uint32_t)(ino >> DEPTH_SHIFT) & DEPTH_MAX;
+	uint64_t linear = ino & (LINEAR_LIMIT - 1);
+	FirnSlot *slot;
+
+	if ((ino & FIRN_INO_COMPUTED) == 0 || number == 0 || number > view->slots->len)
+		return NULL;
+	slot = g_ptr_array_index(view->slots, number - 1);
+	if (depth > slot->rank)
+		return NULL;
+	for (uint32_t i = depth; i-- > 0;) {
+		if (slot->n_chunks[i] == 0)
+			return NULL;
+		coords[i] = (uint32_t)(linear % slot->n_chunks[i]);
+		linear /= slot->n_chunks[i];
+	}
+	*out_depth = depth;
+	return slot;
+}

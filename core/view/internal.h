@@ -1,0 +1,383 @@
+#ifndef FIRN_CORE_VIEW_INTERNAL_H
+#define FIRN_CORE_VIEW_INTERNAL_H
+
+#include "core/base/error.h"
+#include "core/view/view.h"
+
+/*
+ * What the files of this folder share.
+ *
+ * Locks, in the order they are taken: a leaf's `lock` (its bytes), then the
+ * view's `lock` (the tree, the inode table, the session's overlay and
+ * journal).  Store I/O happens under a leaf's lock at most, manifest I/O under
+ * none.
+ */
+typedef struct FirnInode FirnInode;
+typedef struct FirnDir FirnDir;
+typedef struct FirnLeaf FirnLeaf;
+typedef struct FirnTree FirnTree;
+typedef struct FirnSlot FirnSlot;
+typedef struct FirnContent FirnContent;
+typedef struct FirnSpool FirnSpool;
+
+/* A table entry: counted by its place in the tree, the kernel, open handles, children. */
+struct FirnInode {
+	uint64_t ino;
+	uint64_t n_lookup; /* held by the kernel; > 0 counts as one reference */
+	int refs;          /* view lock */
+	bool directory;
+	bool dead;       /* no longer in the tree */
+	FirnDir *parent; /* referenced; NULL for roots */
+	char *name;
+	mode_t mode; /* permission bits */
+	_Atomic int64_t mtime_ns;
+};
+
+struct FirnDir {
+	FirnInode inode;
+	FirnTree *tree;
+	GHashTable *children; /* name -> FirnInode *, linked ones, each holding a reference */
+	bool has_node;        /* the directory is a node of the hierarchy */
+	bool doc_missing;     /* its zarr.json was removed and not yet written again */
+	FirnId8 id;
+	FirnMeta *meta; /* with has_node */
+	FirnLeaf *doc;  /* its zarr.json, once looked up; referenced */
+	bool in_base;   /* the node's id is in the tree's base, as base_index */
+	size_t base_index;
+	FirnSlot *
+		dir_slot; /* arrays in a base: numbers of chunk directories, for the life of this */
+	FirnSlot *file_slot; /* ... of chunk files, renewed when a commit changed chunks */
+	GHashTable
+		*removed;   /* chunk directories of the base that were removed: "c/0"; NULL: none */
+	uint64_t n_changes; /* grows with every change of a chunk: look-ups that did I/O check it */
+};
+
+typedef enum {
+	FIRN_LEAF_DOC,
+	FIRN_LEAF_CHUNK,
+	FIRN_LEAF_PENDING,
+	FIRN_LEAF_SCRATCH,
+} FirnLeafKind;
+
+struct FirnLeaf {
+	FirnInode inode;
+	FirnLeafKind kind;  /* view lock */
+	FirnDir *array;     /* CHUNK: referenced */
+	uint32_t *coords;   /* CHUNK */
+	bool is_lock;       /* "*.__lock": goes with its last handle */
+	bool transient;     /* a base chunk with no number of its own: in `children` while known */
+	uint32_t n_open;    /* view lock */
+	uint32_t n_writers; /* view lock */
+	pid_t writer;       /* the last that opened for writing */
+	_Atomic uint64_t size; /* as stat(2) shows it */
+
+	pthread_mutex_t lock; /* protects all below */
+	FirnContent *content; /* complete bytes; NULL: empty */
+	FirnSpool *spool;     /* bytes being written; NULL: `content` is all */
+	bool dirty;           /* the spool differs from `content` */
+	bool unpublished;     /* `content` is not recorded under the present name */
+	bool touched;         /* something was written since it was opened or truncated */
+};
+
+/* The session's hierarchy, or that of one snapshot. */
+struct FirnTree {
+	bool session;
+	FirnSnapshot *base;
+	FirnDir *root; /* NULL while removed */
+};
+
+/* A number space for the chunks of one array in one snapshot. */
+struct FirnSlot {
+	uint32_t number;
+	FirnSnapshot *snapshot;
+	size_t node_index;
+	FirnDir *dir; /* referenced */
+	uint32_t rank;
+	uint32_t *n_chunks;
+};
+
+typedef enum {
+	FIRN_CONTENT_BYTES,
+	FIRN_CONTENT_NATIVE,
+	FIRN_CONTENT_VIRTUAL
+} FirnContentKind;
+
+/* Complete, immutable bytes. */
+struct FirnContent {
+	int refs; /* atomic */
+	FirnView *view;
+	FirnContentKind kind;
+	uint64_t length;
+	GBytes *bytes;
+	FirnId12 id;
+	uint64_t offset;
+	char *location; /* VIRTUAL */
+	char *etag;
+	uint32_t last_modified;
+	bool published;  /* a journal record names the object */
+	bool disposable; /* remove the object with the last reference */
+};
+
+/* An open file. */
+struct FirnFile {
+	FirnLeaf *leaf;       /* NULL: a base chunk with a computed number */
+	FirnContent *content; /* without leaf */
+	uint64_t ino;
+	bool writable;
+	bool append;
+	pthread_mutex_t lock; /* protects fd */
+	int fd;               /* of native content; -1: not open */
+	FirnId12 fd_id;
+};
+
+struct FirnView {
+	FirnSession *session;
+	FirnRepo *repo;
+	char *name;
+	uid_t uid;
+	gid_t gid;
+	GPtrArray *virtual_prefixes;
+	bool read_only;
+	uint32_t inline_threshold;
+
+	pthread_mutex_t lock;   /* protects all below */
+	pthread_cond_t changed; /* commit ended, a writer closed */
+	GHashTable *inodes;     /* &ino -> FirnInode * */
+	uint64_t next_ino;
+	FirnTree *tree; /* the session's */
+	GPtrArray
+		*old_trees; /* FirnTree *: of before a discard; the kernel may know their inodes */
+	GHashTable *snapshots; /* FirnId12 * -> FirnTree * */
+	GPtrArray *slots;      /* FirnSlot *; index = number - 1 */
+	GHashTable *shared;    /* FirnId12 *: objects named by more than one record */
+	uint64_t exported_seq; /* records up to here may be known to others */
+	bool committing;
+	uint64_t commit_seq;
+	uint32_t n_open_files;
+	FirnViewStats stats;
+
+	pthread_mutex_t side_lock; /* protects all below; innermost */
+	GQueue errors;             /* char * */
+	GArray *garbage;           /* FirnId12: objects to remove */
+	GArray *unsynced;          /* FirnId12: objects recorded since the last sync of all */
+	GPtrArray *stale;          /* FirnInvalidation *: not yet handed to the listener */
+	FirnViewNotifyFn notify;
+	void *notify_data;
+};
+
+/* ---- inode.c: the table and computed numbers ---- */
+
+#define FIRN_INO_COMPUTED (UINT64_C(1) << 63)
+
+uint64_t firn_inode_next(FirnView *view);
+void firn_inode_init(FirnView *view, FirnInode *inode, uint64_t ino, bool directory);
+FirnInode *firn_inode_ref(FirnInode *inode);
+void firn_inode_unref(FirnView *view, FirnInode *inode);
+FirnInode *firn_inode_find(FirnView *view, uint64_t ino); /* NULL: none; borrowed */
+void firn_inode_looked_up(FirnInode *inode);
+void firn_inode_link(FirnDir *parent, const char *name, FirnInode *inode);
+void firn_inode_unlink(FirnView *view, FirnInode *inode); /* from its parent; marks it dead */
+void firn_inode_touch(FirnInode *inode);
+
+FirnDir *firn_dir_new(FirnView *view, FirnTree *tree, FirnDir *parent, const char *name,
+		      uint64_t ino);
+FirnLeaf *firn_leaf_new(FirnView *view, FirnDir *parent, const char *name, FirnLeafKind kind,
+			uint64_t ino);
+/* Path from the hierarchy's root: "/", "/a/b".  Caller owns. */
+char *firn_dir_path(const FirnDir *dir);
+char *firn_inode_path(const FirnInode *inode);
+
+/* The slots of an array in a base, made on first use; NULL if it has none. */
+FirnSlot *firn_slot_of_dirs(FirnView *view, FirnDir *array);
+FirnSlot *firn_slot_of_files(FirnView *view, FirnDir *array);
+/* 0 if the coordinates have no number in the slot. */
+uint64_t firn_slot_ino(const FirnSlot *slot, const uint32_t *coords, uint32_t depth);
+/* The slot of a computed number and the coordinates in it; NULL: not one. */
+FirnSlot *firn_slot_decode(FirnView *view, uint64_t ino, uint32_t *coords, uint32_t *out_depth);
+
+/* ---- tree.c: where things are ---- */
+
+/* A directory, materialised or not. */
+typedef struct {
+	FirnDir *dir;   /* NULL: a chunk directory nobody touched */
+	FirnDir *array; /* set if it lies in the chunk tree of an array */
+	uint32_t depth; /* coordinates in `prefix`; 0: the directory "c" */
+	uint32_t prefix[FIRN_MAX_RANK];
+} FirnPlace;
+
+int firn_place_find(FirnView *view, uint64_t ino, FirnPlace *out_place);
+/* The materialised directory of a place (made if need be; borrowed). */
+FirnDir *firn_place_materialise(FirnView *view, const FirnPlace *place);
+uint64_t firn_place_ino(FirnView *view, const FirnPlace *place);
+FirnTree *firn_place_tree(const FirnPlace *place);
+/* Path of a place / of a name in it.  Caller owns. */
+char *firn_place_path(const FirnPlace *place, const char *name);
+
+/* What a name in a place stands for as a file. */
+typedef struct {
+	FirnLeafKind kind;
+	FirnDir *array; /* CHUNK */
+	uint32_t rank;
+	uint32_t coords[FIRN_MAX_RANK];
+} FirnRole;
+/* 0, or EPERM (a Zarr v2 name), ENAMETOOLONG, EINVAL. */
+int firn_place_role(FirnView *view, const FirnPlace *place, const char *name, FirnRole *out_role);
+
+/* The child directory or leaf that is a table entry (of a named directory: also from the base). */
+FirnInode *firn_tree_child(FirnView *view, FirnPlace *place, const char *name);
+/* The leaf of an array's zarr.json, made on first use; NULL: it has none.  Borrowed. */
+FirnLeaf *firn_tree_doc(FirnView *view, FirnDir *dir);
+/* Whether a base node is still there. */
+bool firn_tree_base_alive(FirnView *view, FirnTree *tree, size_t index, FirnSnapshotNode *out_node);
+/* Whether the base has a live node below the directory. */
+bool firn_tree_has_base_below(FirnView *view, FirnDir *dir);
+/* The grid of `array` shrank: what the kernel may know of chunks outside it is stale. */
+void firn_tree_forget_outside(FirnView *view, FirnDir *array);
+/* Bind a directory to the node the base has at its path, if it has one that lives. */
+void firn_tree_bind(FirnView *view, FirnDir *dir);
+/* Make the directory chain of `path` (absolute) and return its last.  Borrowed. */
+FirnDir *firn_tree_make_path(FirnView *view, FirnTree *tree, const char *path);
+FirnMeta *firn_tree_base_meta(FirnSnapshot *base, const FirnSnapshotNode *node);
+void firn_dir_set_node(FirnDir *dir, const FirnId8 *id, FirnMeta *meta);
+bool firn_dir_is_array(const FirnDir *dir); /* also while its document is missing */
+
+/* ---- chunk.c: chunks of an array, changed or of the base ---- */
+
+/* What one look-up found. */
+typedef struct {
+	bool found;
+	bool directory;
+	uint64_t length;
+	FirnContent *content; /* of a base chunk, if asked for; caller owns */
+} FirnChunkLookup;
+
+/* The change recorded for a chunk, or NULL.  View lock held. */
+FirnChunkChange *firn_chunk_change(FirnView *view, FirnDir *array, const uint32_t *coords);
+/* Whether the start state's chunk at `coords` (n leading ones) is still visible: not shrunk away. */
+bool firn_chunk_base_visible(FirnView *view, FirnDir *array, const uint32_t *coords, uint32_t n);
+/*
+ * Look up coordinates (`depth` < rank: a directory) of `array` in the base.  View lock held; it is
+ * dropped for I/O and taken again, and EAGAIN says the array changed meanwhile.
+ */
+int firn_chunk_find_base(FirnView *view, FirnDir *array, const uint32_t *coords, uint32_t depth,
+			 bool want_content, FirnChunkLookup *out);
+/* Whether a live chunk lies below the prefix (view lock dropped for I/O).  0/1, or -errno. */
+int firn_chunk_any_below(FirnView *view, FirnDir *array, const uint32_t *prefix, uint32_t depth);
+/* Whether a changed, live chunk lies below the prefix.  View lock held. */
+bool firn_chunk_any_changed(FirnView *view, FirnDir *array, const uint32_t *prefix, uint32_t depth);
+/* The leaf of a changed chunk, made if the table has none.  Borrowed. */
+FirnLeaf *firn_chunk_leaf(FirnView *view, FirnDir *array, const uint32_t *coords,
+			  FirnChunkChange *change);
+/* The leaf behind any chunk file's number (computed ones become table entries).  Borrowed. */
+int firn_chunk_take_leaf(FirnView *view, uint64_t ino, FirnLeaf **out_leaf);
+/* Whether a computed number is that of a chunk that was changed in place. */
+bool firn_chunk_is_changed(FirnView *view, uint64_t ino);
+/* The content of a base chunk by its computed number (view lock dropped for I/O).  Caller owns. */
+int firn_chunk_peek_base(FirnView *view, uint64_t ino, FirnContent **out_content);
+/* Whether a number belongs to a read-only hierarchy. */
+bool firn_inode_is_snapshot(FirnView *view, uint64_t ino);
+/* Record a chunk (content NULL: deleted); journal and overlay.  View lock held. */
+int firn_chunk_record(FirnView *view, FirnDir *array, const uint32_t *coords, FirnContent *content,
+		      uint64_t ino, int64_t mtime_ns);
+
+/* ---- content.c: bytes ---- */
+
+FirnContent *firn_content_from_ref(FirnView *view, const FirnRef *ref, FirnManifest *manifest,
+				   GError **error);
+FirnContent *firn_content_from_change(FirnView *view, const FirnChunkChange *change);
+FirnContent *firn_content_from_bytes(FirnView *view, GBytes *bytes);
+FirnContent *firn_content_ref(FirnContent *content);
+void firn_content_unref(FirnContent *content); /* NULL is a no-op */
+/* Make what will be a chunk's content an object if it is too long to be inline. */
+int firn_content_settle(FirnView *view, FirnContent **content);
+void firn_content_to_ref(const FirnContent *content, FirnRef *out_ref);
+/* Read up to the end; `file` caches a descriptor (may be NULL). */
+int firn_content_read(FirnContent *content, FirnFile *file, void *buffer, size_t size,
+		      uint64_t offset, size_t *out_size);
+
+/* The bytes of a leaf; leaf lock held for all of these. */
+int firn_leaf_read(FirnView *view, FirnLeaf *leaf, FirnFile *file, void *buffer, size_t size,
+		   uint64_t offset, size_t *out_size);
+int firn_leaf_write(FirnView *view, FirnLeaf *leaf, const void *data, size_t size, uint64_t offset);
+int firn_leaf_truncate(FirnView *view, FirnLeaf *leaf, uint64_t size);
+/* Turn what was spooled into `content` (objects written; NULL if empty). */
+int firn_leaf_complete(FirnView *view, FirnLeaf *leaf);
+/* Replace `content` (takes the reference). */
+void firn_leaf_set_content(FirnLeaf *leaf, FirnContent *content);
+void firn_leaf_drop_spool(FirnLeaf *leaf);
+/* Remove objects nobody needs any more.  No lock held. */
+void firn_view_sweep(FirnView *view);
+
+/* ---- node.c: documents ---- */
+
+/* Parse a document; notes and returns EINVAL if it is refused.  No lock needed.  Caller owns. */
+int firn_node_parse(FirnView *view, const char *path, FirnContent *content, FirnMeta **out_meta);
+/*
+ * Make `meta` the document of `dir`: journal, overlay, pending files adopted.  View lock held; it is
+ * dropped while a commit holds documents back, and for I/O.  EINVAL with a note if refused.
+ */
+int firn_node_put(FirnView *view, FirnDir *dir, FirnMeta *meta);
+/* The zarr.json of `dir` is gone; the node waits for another, or for the directory's end. */
+void firn_node_doc_gone(FirnView *view, FirnDir *dir);
+/* The directory is gone: so is its node. */
+int firn_node_delete(FirnView *view, FirnDir *dir);
+/* Wait while a commit holds documents back.  View lock held. */
+void firn_node_wait(FirnView *view);
+/* Whether every node of the tree below `dir` was made by this session alone. */
+bool firn_node_movable(FirnView *view, FirnDir *dir);
+/* Record the new paths of everything below `dir`, which was moved there. */
+int firn_node_move_tree(FirnView *view, FirnDir *dir);
+/* Record documents that were removed and not written again as deletions.  View lock held. */
+int firn_node_settle(FirnView *view, GPtrArray *homeless);
+
+/* ---- publish.c: where a leaf's bytes belong ---- */
+
+/* Publish what was written to a leaf under its present name.  Leaf lock held, view lock not. */
+int firn_leaf_publish(FirnView *view, FirnLeaf *leaf, bool last);
+/*
+ * Put `leaf` (complete, its lock held) at a name, record it, and take what was
+ * there away.  View lock held.  `meta`: the parsed document if the role is DOC.
+ */
+int firn_leaf_attach(FirnView *view, FirnLeaf *leaf, const FirnPlace *place, const char *name,
+		     const FirnRole *role, FirnMeta *meta);
+/* Take a leaf from where it is, and record that; `dead`: for good.  View lock held. */
+int firn_leaf_detach(FirnView *view, FirnLeaf *leaf, bool dead);
+/* The path of a pending leaf's record.  Caller owns. */
+char *firn_leaf_pending_path(const FirnLeaf *leaf);
+/* Make a pending leaf (NULL: not in the table) the chunk its recorded content now is. */
+int firn_leaf_adopt(FirnView *view, FirnDir *array, const char *path, const uint32_t *coords);
+
+/* ---- name.c ---- */
+
+/* The chunk directory, or the chunk (`out_file`), a name in a place stands for; false: neither. */
+bool firn_place_child(const FirnPlace *place, const char *name, FirnPlace *out_child,
+		      bool *out_file);
+bool firn_place_removed(const FirnPlace *child);
+void firn_place_set_removed(const FirnPlace *child, bool removed);
+int firn_place_writable(FirnView *view, const FirnPlace *place);
+/* Drop the scratch files of a directory that is removed. */
+void firn_dir_drop_scratch(FirnView *view, FirnDir *dir);
+
+/* ---- attr.c ---- */
+
+void firn_attr_of_inode(FirnView *view, FirnInode *inode, struct stat *out);
+void firn_attr_of_base(FirnView *view, FirnTree *tree, uint64_t ino, bool directory, uint64_t size,
+		       struct stat *out);
+
+/* ---- view.c ---- */
+
+/* Whether reading the virtual chunk at `url` is authorised; its local path (caller owns). */
+bool firn_view_virtual_allowed(FirnView *view, const char *url, char **out_path);
+
+/* Queue something the kernel must forget (`name` NULL: the inode).  View lock held or not. */
+void firn_view_invalidate(FirnView *view, uint64_t ino, const char *name);
+/* What is queued (caller owns). */
+GPtrArray *firn_view_take_stale(FirnView *view);
+/* Build the session's tree from its base and overlay. */
+void firn_view_build(FirnView *view);
+/* Hand what was queued to the listener.  No lock held. */
+void firn_view_notify(FirnView *view);
+/* Note `error` and free it; its errno. */
+int firn_view_fail(FirnView *view, const char *path, GError *error); /* note; frees; errno */
+
+#endif

@@ -1,0 +1,338 @@
+#include "core/view/internal.h"
+
+#include "core/zarr/name.h"
+
+#include <errno.h>
+#include <string.h>
+
+void
+firn_node_wait(FirnView *view)
+{
+	while (view->committing)
+		pthread_cond_wait(&view->changed, &view->lock);
+}
+
+int
+firn_node_parse(FirnView *view, const char *path, FirnContent *content, FirnMeta **out_meta)
+{
+	g_autoptr(GBytes) raw = NULL;
+	GError *error = NULL;
+
+	if (content == NULL) {
+		firn_view_note(view, path, "an empty zarr.json is no document");
+		return EINVAL;
+	}
+	if (content->kind == FIRN_CONTENT_BYTES) {
+		raw = g_bytes_ref(content->bytes);
+	} else {
+		g_autofree char *buffer = g_try_malloc((size_t)content->length);
+		size_t got;
+		int failed;
+
+		if (buffer == NULL)
+			return EFBIG;
+		failed = firn_content_read(content, NULL, buffer, (size_t)content->length, 0, &got);
+		if (failed != 0)
+			return failed;
+		raw = g_bytes_new_take(g_steal_pointer(&buffer), got);
+	}
+	*out_meta = firn_meta_parse(raw, &error);
+	if (*out_meta == NULL) {
+		(void)firn_view_fail(view, path, error);
+		return EINVAL;
+	}
+	return 0;
+}
+
+/* Whether a node lies somewhere below: the base's, or one made here. */
+static bool
+has_nodes_below(FirnView *view, FirnDir *dir)
+{
+	GHashTableIter iter;
+	gpointer value;
+
+	g_hash_table_iter_init(&iter, dir->children);
+	while (g_hash_table_iter_next(&iter, NULL, &value)) {
+		FirnInode *child = value;
+
+		if (child->directory &&
+		    (((FirnDir *)child)->has_node || has_nodes_below(view, (FirnDir *)child)))
+			return true;
+	}
+	return false;
+}
+
+static int
+check_place(FirnView *view, FirnDir *dir, const FirnMeta *meta, const char *path)
+{
+	for (FirnDir *at = dir->inode.parent; at != NULL; at = at->inode.parent)
+		if (firn_dir_is_array(at) && !at->doc_missing) {
+			firn_view_note(view, path, "a node below an array cannot be stored");
+			return EINVAL;
+		}
+	if (meta->kind == FIRN_NODE_ARRAY &&
+	    (has_nodes_below(view, dir) || firn_tree_has_base_below(view, dir))) {
+		firn_view_note(view, path, "nodes lie below: a group cannot become an array");
+		return EINVAL;
+	}
+	return 0;
+}
+
+static int
+record_put(FirnView *view, FirnDir *dir, const FirnId8 *id, FirnMeta *meta, bool created)
+{
+	FirnSession *session = view->session;
+	g_autofree char *path = firn_dir_path(dir);
+	GError *error = NULL;
+	uint64_t seq;
+
+	if (!firn_journal_put_node(session->journal, id, path, meta, created, &seq, &error))
+		return firn_view_fail(view, path, error);
+	(void)firn_changes_put_node(session->changes, id, path, meta, created, seq);
+	return 0;
+}
+
+static int
+record_delete(FirnView *view, FirnDir *dir)
+{
+	FirnSession *session = view->session;
+	g_autofree char *path = firn_dir_path(dir);
+	FirnNodeChange *change = firn_changes_find(session->changes, &dir->id);
+	bool created = change != NULL && change->created_seq > 0;
+	GError *error = NULL;
+	uint64_t seq;
+
+	if (!firn_journal_delete_node(session->journal, &dir->id, path, created, &seq, &error))
+		return firn_view_fail(view, path, error);
+	(void)firn_changes_delete_node(session->changes, &dir->id, path, created, seq);
+	dir->n_changes++;
+	dir->has_node = false;
+	dir->doc_missing = false;
+	dir->in_base = false;
+	dir->dir_slot = NULL;
+	dir->file_slot = NULL;
+	return 0;
+}
+
+/* Pending files in the chunk tree of what is now an array that have a place in its grid. */
+static void
+adopt_below(FirnView *view, FirnDir *array, FirnDir *dir, uint32_t *coords, uint32_t depth)
+{
+	g_autoptr(GPtrArray) names = g_ptr_array_new_with_free_func(g_free);
+	GHashTableIter iter;
+	gpointer name;
+
+	g_hash_table_iter_init(&iter, dir->children);
+	while (g_hash_table_iter_next(&iter, &name, NULL))
+		g_ptr_array_add(names, g_strdup(name));
+	for (guint i = 0; i < names->len; i++) {
+		FirnInode *child = g_hash_table_lookup(dir->children, names->pdata[i]);
+		g_autofree char *path = NULL;
+
+		if (child == NULL || depth >= FIRN_MAX_RANK ||
+		    !firn_name_parse_index(names->pdata[i], &coords[depth]))
+			continue;
+		if (child->directory) {
+			adopt_below(view, array, (FirnDir *)child, coords, depth + 1);
+			continue;
+		}
+		path = firn_inode_path(child);
+		if (((FirnLeaf *)child)->kind == FIRN_LEAF_PENDING &&
+		    firn_meta_contains(array->meta, coords, depth + 1))
+			(void)firn_leaf_adopt(view, array, path, coords);
+	}
+}
+
+static void
+adopt(FirnView *view, FirnDir *array)
+{
+	FirnInode *child = g_hash_table_lookup(array->children, "c");
+	uint32_t coords[FIRN_MAX_RANK];
+
+	if (child == NULL)
+		return;
+	if (child->directory) {
+		adopt_below(view, array, (FirnDir *)child, coords, 0);
+	} else if (array->meta->rank == 0 && ((FirnLeaf *)child)->kind == FIRN_LEAF_PENDING) {
+		g_autofree char *path = firn_inode_path(child);
+
+		(void)firn_leaf_adopt(view, array, path, coords);
+	}
+}
+
+/* The kernel may know chunks that a smaller grid just dropped. */
+static void
+forget_dropped(FirnView *view, FirnDir *dir, const FirnMeta *old)
+{
+	bool shrunk = false;
+
+	for (uint32_t i = 0; i < old->rank && !shrunk; i++)
+		shrunk = dir->meta->n_chunks[i] < old->n_chunks[i];
+	if (!shrunk)
+		return;
+	dir->n_changes++;
+	firn_view_invalidate(view, dir->inode.ino, "c");
+	firn_tree_forget_outside(view, dir);
+}
+
+/* 1: some chunk is live; 0: none; < 0: -errno. */
+static int
+has_chunks(FirnView *view, FirnDir *dir)
+{
+	return firn_dir_is_array(dir) ? firn_chunk_any_below(view, dir, NULL, 0) : 0;
+}
+
+static int
+replace_node(FirnView *view, FirnDir *dir, const char *path)
+{
+	int chunks = has_chunks(view, dir);
+
+	if (chunks < 0)
+		return -chunks;
+	if (chunks > 0) {
+		firn_view_note(view, path,
+			       "the array still has chunks: remove them before it becomes "
+			       "something else");
+		return EINVAL;
+	}
+	return record_delete(view, dir);
+}
+
+int
+firn_node_put(FirnView *view, FirnDir *dir, FirnMeta *meta)
+{
+	g_autofree char *path = NULL;
+	g_autoptr(FirnMeta) old = NULL;
+	bool created;
+	FirnId8 id;
+	int failed;
+
+	firn_node_wait(view);
+	if (dir->inode.dead)
+		return ENOENT;
+	path = firn_dir_path(dir);
+	failed = check_place(view, dir, meta, path);
+	if (failed != 0)
+		return failed;
+	if (dir->has_node && !dir->doc_missing && firn_meta_equal(dir->meta, meta))
+		return 0;
+	if (dir->has_node && (dir->meta->kind != meta->kind || dir->meta->rank != meta->rank)) {
+		failed = replace_node(view, dir, path);
+		if (failed != 0)
+			return failed;
+	}
+	created = !dir->has_node;
+	id = created ? firn_id8_random() : dir->id;
+	failed = record_put(view, dir, &id, meta, created);
+	if (failed != 0)
+		return failed;
+	if (!created)
+		old = firn_meta_ref(dir->meta);
+	firn_dir_set_node(dir, &id, meta);
+	if (old != NULL)
+		forget_dropped(view, dir, old);
+	if (meta->kind == FIRN_NODE_ARRAY)
+		adopt(view, dir);
+	return 0;
+}
+
+void
+firn_node_doc_gone(FirnView *view, FirnDir *dir)
+{
+	FirnLeaf *doc = dir->doc;
+
+	dir->doc_missing = true;
+	dir->doc = NULL;
+	if (doc != NULL)
+		firn_inode_unref(view, &doc->inode);
+	firn_inode_touch(&dir->inode);
+}
+
+int
+firn_node_delete(FirnView *view, FirnDir *dir)
+{
+	firn_node_wait(view);
+	return dir->has_node ? record_delete(view, dir) : 0;
+}
+
+bool
+firn_node_movable(FirnView *view, FirnDir *dir)
+{
+	FirnNodeChange *change;
+	GHashTableIter iter;
+	gpointer value;
+
+	if (dir->in_base || firn_tree_has_base_below(view, dir))
+		return false;
+	if (dir->has_node) {
+		change = firn_changes_find(view->session->changes, &dir->id);
+		if (change == NULL || change->created_seq == 0)
+			return false;
+	}
+	g_hash_table_iter_init(&iter, dir->children);
+	while (g_hash_table_iter_next(&iter, NULL, &value)) {
+		FirnInode *child = value;
+
+		if (child->directory && !firn_node_movable(view, (FirnDir *)child))
+			return false;
+	}
+	return true;
+}
+
+int
+firn_node_move_tree(FirnView *view, FirnDir *dir)
+{
+	FirnSession *session = view->session;
+	GHashTableIter iter;
+	gpointer value;
+	GError *error = NULL;
+	uint64_t seq;
+	int failed = 0;
+
+	if (dir->has_node) {
+		g_autofree char *path = firn_dir_path(dir);
+
+		if (!firn_journal_move_node(session->journal, &dir->id, path, &seq, &error))
+			return firn_view_fail(view, path, error);
+		firn_changes_move_node(session->changes, &dir->id, path, seq);
+	}
+	g_hash_table_iter_init(&iter, dir->children);
+	while (failed == 0 && g_hash_table_iter_next(&iter, NULL, &value)) {
+		FirnInode *child = value;
+
+		if (child->directory)
+			failed = firn_node_move_tree(view, (FirnDir *)child);
+	}
+	return failed;
+}
+
+int
+firn_node_settle(FirnView *view, GPtrArray *homeless)
+{
+	g_autoptr(GPtrArray) dirs = g_ptr_array_new();
+	GHashTableIter iter;
+	gpointer value;
+	int failed = 0;
+
+	g_hash_table_iter_init(&iter, view->inodes);
+	while (g_hash_table_iter_next(&iter, NULL, &value)) {
+		FirnDir *dir = value;
+
+		if (((FirnInode *)value)->directory && dir->has_node && dir->doc_missing &&
+		    !dir->inode.dead && dir->tree == view->tree)
+			g_ptr_array_add(dirs, firn_inode_ref(&dir->inode));
+	}
+	for (guint i = 0; i < dirs->len; i++) {
+		FirnDir *dir = dirs->pdata[i];
+		int chunks = failed == 0 ? has_chunks(view, dir) : 0;
+
+		if (chunks > 0)
+			g_ptr_array_add(homeless, firn_dir_path(dir));
+		else if (chunks < 0)
+			failed = -chunks;
+		else if (failed == 0)
+			failed = record_delete(view, dir);
+		firn_inode_unref(view, &dir->inode);
+	}
+	return failed;
+}

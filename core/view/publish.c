@@ -1,0 +1,335 @@
+#include "core/view/internal.h"
+
+#include <errno.h>
+#include <string.h>
+
+char *
+firn_leaf_pending_path(const FirnLeaf *leaf)
+{
+	return firn_inode_path(&leaf->inode);
+}
+
+static int
+record_pending(FirnView *view, const char *path, const FirnContent *content)
+{
+	FirnSession *session = view->session;
+	FirnRef ref = { .kind = FIRN_REF_NONE };
+	GError *error = NULL;
+	uint64_t seq;
+
+	if (content == NULL && !g_hash_table_contains(session->changes->pending, path))
+		return 0;
+	if (content != NULL)
+		firn_content_to_ref(content, &ref);
+	if (!firn_journal_put_pending(session->journal, path, &ref, &seq, &error))
+		return firn_view_fail(view, path, error);
+	if (content != NULL)
+		firn_changes_put_pending(session->changes, path, &ref, seq);
+	else
+		firn_changes_drop_pending(session->changes, path);
+	return 0;
+}
+
+static void
+leaf_set_role(FirnView *view, FirnLeaf *leaf, const FirnRole *role)
+{
+	FirnDir *old = leaf->array;
+
+	leaf->kind = role->kind;
+	leaf->transient = false;
+	leaf->array = NULL;
+	g_free(leaf->coords);
+	leaf->coords = NULL;
+	if (role->kind == FIRN_LEAF_CHUNK) {
+		leaf->array = role->array;
+		firn_inode_ref(&role->array->inode);
+		leaf->coords = g_memdup2(role->coords, MAX(role->rank, 1) * sizeof(uint32_t));
+	}
+	if (old != NULL)
+		firn_inode_unref(view, &old->inode);
+}
+
+/* The file at a name goes: its inode lives on for those who have it. */
+static int
+displace(FirnView *view, FirnDir *dir, const char *name, const FirnRole *role, const FirnLeaf *by)
+{
+	FirnInode *old = g_hash_table_lookup(dir->children, name);
+	FirnChunkChange *change;
+
+	if (old != NULL && old != &by->inode) {
+		if (old->directory)
+			return EISDIR;
+		if (((FirnLeaf *)old)->kind == FIRN_LEAF_PENDING) {
+			g_autofree char *path = firn_inode_path(old);
+			int failed = role->kind == FIRN_LEAF_PENDING
+					     ? 0
+					     : record_pending(view, path, NULL);
+
+			if (failed != 0)
+				return failed;
+		}
+		firn_inode_unlink(view, old);
+	}
+	if (role->kind != FIRN_LEAF_CHUNK)
+		return 0;
+	change = firn_chunk_change(view, role->array, role->coords);
+	old = change != NULL && change->ino != 0 ? firn_inode_find(view, change->ino) : NULL;
+	if (old != NULL && old != &by->inode)
+		old->dead = true;
+	return 0;
+}
+
+/* Give a leaf its name and parent; in the parent's table unless the overlay finds it. */
+static void
+settle_at(FirnView *view, FirnLeaf *leaf, FirnDir *dir, const char *name, bool linked)
+{
+	FirnDir *old = leaf->inode.parent;
+
+	leaf->inode.parent = NULL;
+	if (linked) {
+		firn_inode_link(dir, name, &leaf->inode);
+	} else {
+		leaf->inode.parent = dir;
+		firn_inode_ref(&dir->inode);
+		g_free(leaf->inode.name);
+		leaf->inode.name = g_strdup(name);
+		firn_inode_touch(&dir->inode);
+	}
+	if (old != NULL)
+		firn_inode_unref(view, &old->inode);
+}
+
+static int
+attach_doc(FirnView *view, FirnLeaf *leaf, FirnDir *dir, FirnMeta *meta)
+{
+	FirnLeaf *old;
+	int failed = firn_node_put(view, dir, meta);
+
+	if (failed != 0)
+		return failed;
+	old = dir->doc;
+	if (old == leaf)
+		return 0;
+	dir->doc = leaf;
+	firn_inode_ref(&leaf->inode);
+	if (old != NULL) {
+		old->inode.dead = true;
+		firn_inode_unref(view, &old->inode);
+	}
+	return 0;
+}
+
+int
+firn_leaf_attach(FirnView *view, FirnLeaf *leaf, const FirnPlace *place, const char *name,
+		 const FirnRole *role, FirnMeta *meta)
+{
+	FirnDir *dir = firn_place_materialise(view, place);
+	FirnRole actual = *role;
+	int failed;
+
+	if (actual.kind == FIRN_LEAF_CHUNK && leaf->content == NULL)
+		actual.kind = FIRN_LEAF_PENDING;
+	if (actual.kind == FIRN_LEAF_DOC) {
+		failed = attach_doc(view, leaf, dir, meta);
+		if (failed == 0)
+			failed = displace(view, dir, name, role, leaf);
+	} else if (actual.kind == FIRN_LEAF_CHUNK) {
+		failed = displace(view, dir, name, role, leaf);
+		if (failed == 0)
+			failed = firn_chunk_record(view, role->array, role->coords, leaf->content,
+						   leaf->inode.ino, leaf->inode.mtime_ns);
+	} else {
+		failed = displace(view, dir, name, role, leaf);
+		if (failed == 0 && role->kind == FIRN_LEAF_CHUNK &&
+		    (role->array->in_base ||
+		     firn_chunk_change(view, role->array, role->coords) != NULL))
+			failed = firn_chunk_record(view, role->array, role->coords, NULL, 0, 0);
+	}
+	if (failed != 0)
+		return failed;
+	leaf_set_role(view, leaf, &actual);
+	settle_at(view, leaf, dir, name,
+		  actual.kind == FIRN_LEAF_PENDING || actual.kind == FIRN_LEAF_SCRATCH);
+	leaf->unpublished = false;
+	if (actual.kind == FIRN_LEAF_PENDING) {
+		g_autofree char *path = firn_leaf_pending_path(leaf);
+
+		failed = record_pending(view, path, leaf->content);
+		if (failed == 0 && leaf->content != NULL)
+			leaf->content->published = true;
+	}
+	return failed;
+}
+
+int
+firn_leaf_detach(FirnView *view, FirnLeaf *leaf, bool dead)
+{
+	FirnDir *parent = leaf->inode.parent;
+	g_autofree char *path = NULL;
+	int failed = 0;
+
+	switch (leaf->kind) {
+	case FIRN_LEAF_DOC:
+		if (parent->doc == leaf) {
+			firn_node_wait(view);
+			firn_inode_ref(&leaf->inode);
+			firn_node_doc_gone(view, parent);
+			leaf->inode.dead = dead;
+			firn_inode_unref(view, &leaf->inode);
+			return 0;
+		}
+		break;
+	case FIRN_LEAF_CHUNK:
+		if (leaf->array->inode.dead || leaf->inode.dead)
+			break;
+		failed = firn_chunk_record(view, leaf->array, leaf->coords, NULL, 0, 0);
+		break;
+	case FIRN_LEAF_PENDING:
+		path = firn_leaf_pending_path(leaf);
+		failed = record_pending(view, path, NULL);
+		break;
+	case FIRN_LEAF_SCRATCH:
+		break;
+	}
+	if (failed != 0)
+		return failed;
+	if (parent != NULL)
+		firn_inode_touch(&parent->inode);
+	if (parent != NULL && g_hash_table_lookup(parent->children, leaf->inode.name) == leaf) {
+		g_hash_table_remove(parent->children, leaf->inode.name);
+		firn_inode_unref(view, &leaf->inode);
+	}
+	if (dead)
+		leaf->inode.dead = true;
+	return 0;
+}
+
+int
+firn_leaf_adopt(FirnView *view, FirnDir *array, const char *path, const uint32_t *coords)
+{
+	FirnPending *pending = g_hash_table_lookup(view->session->changes->pending, path);
+	FirnRole role = { .kind = FIRN_LEAF_CHUNK, .array = array, .rank = array->meta->rank };
+	g_autofree char *parent_path = g_path_get_dirname(path);
+	g_autofree char *name = g_path_get_basename(path);
+	FirnContent *content;
+	FirnInode *inode;
+	FirnDir *parent;
+	int failed;
+
+	/* An empty file has no record, and no place among chunks. */
+	if (pending == NULL)
+		return 0;
+	parent = firn_tree_make_path(view, view->tree, parent_path);
+	inode = g_hash_table_lookup(parent->children, name);
+	if (inode == NULL || inode->directory)
+		return 0;
+	memcpy(role.coords, coords, role.rank * sizeof *coords);
+	content = firn_content_from_change(view, &pending->content);
+	failed = firn_chunk_record(view, array, coords, content, inode->ino, inode->mtime_ns);
+	/* The object was named once, by the pending record this one replaces. */
+	if (content->kind == FIRN_CONTENT_NATIVE)
+		g_hash_table_remove(view->shared, &content->id);
+	firn_content_unref(content);
+	if (failed == 0)
+		failed = record_pending(view, path, NULL);
+	if (failed != 0)
+		return failed;
+	firn_inode_ref(inode);
+	leaf_set_role(view, (FirnLeaf *)inode, &role);
+	g_hash_table_remove(parent->children, name);
+	firn_inode_unref(view, inode);
+	firn_inode_unref(view, inode);
+	return 0;
+}
+
+/* A refused document gives way to what was there before. */
+static void
+revert_doc(FirnView *view, FirnLeaf *leaf)
+{
+	FirnDir *dir = leaf->inode.parent;
+	FirnContent *content;
+
+	pthread_mutex_lock(&view->lock);
+	if (dir == NULL || dir->doc != leaf) {
+		pthread_mutex_unlock(&view->lock);
+		return;
+	}
+	content = firn_content_from_bytes(view, dir->meta->raw);
+	pthread_mutex_unlock(&view->lock);
+	content->published = true;
+	firn_leaf_drop_spool(leaf);
+	firn_leaf_set_content(leaf, content);
+	leaf->size = content->length;
+	leaf->unpublished = false;
+	firn_view_invalidate(view, leaf->inode.ino, NULL);
+}
+
+static int
+publish_doc(FirnView *view, FirnLeaf *leaf, bool last)
+{
+	g_autoptr(FirnMeta) meta = NULL;
+	g_autofree char *path = NULL;
+	FirnPlace place = { .dir = NULL };
+	FirnRole role = { .kind = FIRN_LEAF_DOC };
+	int failed;
+
+	pthread_mutex_lock(&view->lock);
+	path = firn_inode_path(&leaf->inode);
+	pthread_mutex_unlock(&view->lock);
+	failed = firn_node_parse(view, path, leaf->content, &meta);
+	if (failed == 0) {
+		pthread_mutex_lock(&view->lock);
+		place.dir = leaf->inode.parent;
+		if (!leaf->inode.dead && place.dir != NULL)
+			failed = firn_leaf_attach(view, leaf, &place, "zarr.json", &role, meta);
+		pthread_mutex_unlock(&view->lock);
+	}
+	if (failed != 0 && last)
+		revert_doc(view, leaf);
+	return failed;
+}
+
+static int
+publish_chunk(FirnView *view, FirnLeaf *leaf)
+{
+	g_autofree char *name = NULL;
+	FirnPlace place;
+	FirnRole role;
+	int failed = firn_content_settle(view, &leaf->content);
+
+	if (failed != 0)
+		return failed;
+	pthread_mutex_lock(&view->lock);
+	if (!leaf->inode.dead && leaf->inode.parent != NULL) {
+		name = g_strdup(leaf->inode.name);
+		failed = firn_place_find(view, leaf->inode.parent->inode.ino, &place);
+		if (failed == 0)
+			failed = firn_place_role(view, &place, name, &role);
+		if (failed == 0)
+			failed = firn_leaf_attach(view, leaf, &place, name, &role, NULL);
+	}
+	pthread_mutex_unlock(&view->lock);
+	return failed;
+}
+
+int
+firn_leaf_publish(FirnView *view, FirnLeaf *leaf, bool last)
+{
+	FirnLeafKind kind;
+	bool dead;
+	int failed = 0;
+
+	/* A duplicate of the descriptor closed before anything was written says nothing. */
+	if (!last && (!leaf->touched && leaf->size == 0))
+		return 0;
+	pthread_mutex_lock(&view->lock);
+	kind = leaf->kind;
+	dead = leaf->inode.dead;
+	pthread_mutex_unlock(&view->lock);
+	if (kind == FIRN_LEAF_SCRATCH && !last)
+		return 0;
+	failed = firn_leaf_complete(view, leaf);
+	if (failed != 0 || dead || !leaf->unpublished || kind == FIRN_LEAF_SCRATCH)
+		return failed;
+	return kind == FIRN_LEAF_DOC ? publish_doc(view, leaf, last) : publish_chunk(view, leaf);
+}

@@ -1,0 +1,347 @@
+#include "core/view/internal.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+/* The leaf at a name, as a table entry with a reference; or a directory (`*out_dir`). */
+static int
+find_source(FirnView *view, uint64_t parent, const char *name, FirnInode **out_inode)
+{
+	FirnPlace place;
+	FirnInode *inode;
+	struct stat attr;
+	FirnLeaf *leaf;
+	int failed = firn_place_find(view, parent, &place);
+
+	if (failed == 0)
+		failed = firn_place_writable(view, &place);
+	if (failed != 0)
+		return failed;
+	inode = firn_tree_child(view, &place, name);
+	if (inode == NULL) {
+		pthread_mutex_unlock(&view->lock);
+		failed = firn_view_lookup(view, parent, name, &attr);
+		pthread_mutex_lock(&view->lock);
+		if (failed != 0)
+			return failed;
+		if (S_ISDIR(attr.st_mode))
+			return EXDEV;
+		failed = firn_chunk_take_leaf(view, attr.st_ino, &leaf);
+		if (failed != 0)
+			return failed;
+		inode = &leaf->inode;
+		firn_inode_ref(inode);
+		if (inode->n_lookup > 0 && --inode->n_lookup == 0)
+			firn_inode_unref(view, inode);
+		*out_inode = inode;
+		return 0;
+	}
+	*out_inode = firn_inode_ref(inode);
+	return 0;
+}
+
+static int
+target_of(FirnView *view, uint64_t parent, const char *name, FirnPlace *out_place,
+	  FirnRole *out_role)
+{
+	FirnInode *there;
+	int failed;
+
+	if (parent == FIRN_INO_TOP)
+		return EPERM;
+	failed = firn_place_find(view, parent, out_place);
+	if (failed == 0)
+		failed = firn_place_writable(view, out_place);
+	if (failed == 0 && out_place->dir != NULL && out_place->dir->inode.dead)
+		failed = ENOENT;
+	if (failed == 0)
+		failed = firn_place_role(view, out_place, name, out_role);
+	if (failed != 0)
+		return failed;
+	there = firn_tree_child(view, out_place, name);
+	return there != NULL && there->directory ? EISDIR : 0;
+}
+
+static bool
+exists(FirnView *view, uint64_t parent, const char *name)
+{
+	struct stat attr;
+
+	if (firn_view_lookup(view, parent, name, &attr) != 0)
+		return false;
+	firn_view_forget(view, attr.st_ino, 1);
+	return true;
+}
+
+/* Everything a leaf needs before it can get a name; its lock is held, the view's not. */
+static int
+prepare(FirnView *view, FirnLeaf *leaf, uint64_t parent, const char *name, FirnMeta **out_meta)
+{
+	g_autofree char *path = NULL;
+	FirnPlace place;
+	FirnRole role;
+	int failed = firn_leaf_complete(view, leaf);
+
+	*out_meta = NULL;
+	if (failed != 0)
+		return failed;
+	pthread_mutex_lock(&view->lock);
+	failed = target_of(view, parent, name, &place, &role);
+	if (failed == 0)
+		path = firn_place_path(&place, name);
+	pthread_mutex_unlock(&view->lock);
+	if (failed != 0)
+		return failed;
+	if (role.kind == FIRN_LEAF_DOC)
+		return firn_node_parse(view, path, leaf->content, out_meta);
+	if (role.kind == FIRN_LEAF_CHUNK || role.kind == FIRN_LEAF_PENDING)
+		return firn_content_settle(view, &leaf->content);
+	return 0;
+}
+
+static int
+rename_leaf(FirnView *view, FirnLeaf *leaf, uint64_t new_parent, const char *new_name)
+{
+	g_autoptr(FirnMeta) meta = NULL;
+	FirnLeafKind old_kind;
+	FirnPlace place;
+	FirnRole role;
+	int failed;
+
+	pthread_mutex_lock(&leaf->lock);
+	failed = prepare(view, leaf, new_parent, new_name, &meta);
+	if (failed == 0) {
+		pthread_mutex_lock(&view->lock);
+		old_kind = leaf->kind;
+		if (meta != NULL || old_kind == FIRN_LEAF_DOC)
+			firn_node_wait(view);
+		failed = leaf->inode.dead ? ENOENT
+					  : target_of(view, new_parent, new_name, &place, &role);
+		/* A document refused at its new place must not have left its old one. */
+		if (failed == 0 && meta != NULL && old_kind == FIRN_LEAF_SCRATCH) {
+			failed = firn_leaf_attach(view, leaf, &place, new_name, &role, meta);
+		} else if (failed == 0) {
+			failed = firn_leaf_detach(view, leaf, false);
+			if (failed == 0)
+				failed = target_of(view, new_parent, new_name, &place, &role);
+			if (failed == 0)
+				failed =
+					firn_leaf_attach(view, leaf, &place, new_name, &role, meta);
+		}
+		pthread_mutex_unlock(&view->lock);
+	}
+	pthread_mutex_unlock(&leaf->lock);
+	return failed;
+}
+
+/* Records of pending files below a directory that is about to move, or has moved. */
+static void
+collect_pending(FirnDir *dir, GPtrArray *leaves)
+{
+	GHashTableIter iter;
+	gpointer value;
+
+	g_hash_table_iter_init(&iter, dir->children);
+	while (g_hash_table_iter_next(&iter, NULL, &value)) {
+		FirnInode *child = value;
+
+		if (child->directory)
+			collect_pending((FirnDir *)child, leaves);
+		else if (((FirnLeaf *)child)->kind == FIRN_LEAF_PENDING)
+			g_ptr_array_add(leaves, child);
+	}
+}
+
+static int
+rekey_pending(FirnView *view, GPtrArray *leaves, GPtrArray *old_paths)
+{
+	FirnSession *session = view->session;
+	GError *error = NULL;
+
+	for (guint i = 0; i < leaves->len; i++) {
+		g_autofree char *path = firn_inode_path(leaves->pdata[i]);
+		FirnPending *pending =
+			g_hash_table_lookup(session->changes->pending, old_paths->pdata[i]);
+		FirnRef none = { .kind = FIRN_REF_NONE };
+		FirnRef ref;
+		uint64_t seq;
+
+		if (pending == NULL)
+			continue;
+		firn_chunk_change_get(&pending->content, &ref);
+		if (!firn_journal_put_pending(session->journal, path, &ref, &seq, &error))
+			return firn_view_fail(view, path, error);
+		firn_changes_put_pending(session->changes, path, &ref, seq);
+		if (!firn_journal_put_pending(session->journal, old_paths->pdata[i], &none, &seq,
+					      &error))
+			return firn_view_fail(view, path, error);
+		firn_changes_drop_pending(session->changes, old_paths->pdata[i]);
+	}
+	return 0;
+}
+
+static int
+rename_dir(FirnView *view, FirnDir *dir, uint64_t new_parent, const char *new_name)
+{
+	g_autoptr(GPtrArray) leaves = g_ptr_array_new();
+	g_autoptr(GPtrArray) old_paths = g_ptr_array_new_with_free_func(g_free);
+	FirnDir *old_parent = dir->inode.parent;
+	FirnPlace place;
+	FirnPlace self;
+	FirnPlace child;
+	FirnRole role;
+	bool file;
+	int failed;
+
+	failed = firn_place_find(view, dir->inode.ino, &self);
+	if (failed == 0 && (self.array != NULL || !firn_node_movable(view, dir))) {
+		g_autofree char *path = firn_dir_path(dir);
+
+		firn_view_note(view, path,
+			       "only what this session made can be renamed; copy and delete");
+		return EXDEV;
+	}
+	if (failed == 0)
+		failed = target_of(view, new_parent, new_name, &place, &role);
+	if (failed != 0)
+		return failed;
+	if (place.array != NULL || firn_place_child(&place, new_name, &child, &file))
+		return EXDEV;
+	for (FirnDir *at = place.dir; at != NULL; at = at->inode.parent)
+		if (at == dir)
+			return EINVAL;
+	firn_node_wait(view);
+	collect_pending(dir, leaves);
+	for (guint i = 0; i < leaves->len; i++)
+		g_ptr_array_add(old_paths, firn_inode_path(leaves->pdata[i]));
+	firn_inode_ref(&dir->inode);
+	if (old_parent != NULL &&
+	    g_hash_table_lookup(old_parent->children, dir->inode.name) == dir) {
+		g_hash_table_remove(old_parent->children, dir->inode.name);
+		firn_inode_unref(view, &dir->inode);
+		firn_inode_touch(&old_parent->inode);
+	}
+	dir->inode.parent = NULL;
+	firn_inode_link(place.dir, new_name, &dir->inode);
+	firn_inode_unref(view, &dir->inode);
+	if (old_parent != NULL)
+		firn_inode_unref(view, &old_parent->inode);
+	failed = firn_node_move_tree(view, dir);
+	return failed != 0 ? failed : rekey_pending(view, leaves, old_paths);
+}
+
+int
+firn_view_rename(FirnView *view, uint64_t parent, const char *name, uint64_t new_parent,
+		 const char *new_name, unsigned flags)
+{
+	FirnInode *inode = NULL;
+	struct stat attr;
+	int failed;
+
+	if ((flags & ~(unsigned)RENAME_NOREPLACE) != 0)
+		return EINVAL;
+	if (parent == FIRN_INO_TOP || new_parent == FIRN_INO_TOP)
+		return view->read_only ? EROFS : EPERM;
+	if ((flags & RENAME_NOREPLACE) != 0 && exists(view, new_parent, new_name))
+		return EEXIST;
+	if (parent == new_parent && strcmp(name, new_name) == 0)
+		return exists(view, parent, name) ? 0 : ENOENT;
+	pthread_mutex_lock(&view->lock);
+	failed = find_source(view, parent, name, &inode);
+	pthread_mutex_unlock(&view->lock);
+	if (failed != 0)
+		return failed;
+	if (inode->directory) {
+		/* Replacing an empty directory is removing it first. */
+		failed = firn_view_lookup(view, new_parent, new_name, &attr);
+		if (failed == 0) {
+			firn_view_forget(view, attr.st_ino, 1);
+			failed = S_ISDIR(attr.st_mode) ? firn_view_rmdir(view, new_parent, new_name)
+						       : ENOTDIR;
+		} else if (failed == ENOENT) {
+			failed = 0;
+		}
+		pthread_mutex_lock(&view->lock);
+		if (failed == 0)
+			failed = rename_dir(view, (FirnDir *)inode, new_parent, new_name);
+		pthread_mutex_unlock(&view->lock);
+	} else {
+		failed = rename_leaf(view, (FirnLeaf *)inode, new_parent, new_name);
+	}
+	pthread_mutex_lock(&view->lock);
+	firn_inode_unref(view, inode);
+	pthread_mutex_unlock(&view->lock);
+	firn_view_sweep(view);
+	firn_view_notify(view);
+	return failed;
+}
+
+static int
+link_leaf(FirnView *view, FirnLeaf *source, uint64_t new_parent, const char *new_name,
+	  struct stat *out_attr)
+{
+	g_autoptr(FirnMeta) meta = NULL;
+	FirnPlace place;
+	FirnRole role;
+	FirnLeaf *copy;
+	int failed;
+
+	pthread_mutex_lock(&source->lock);
+	failed = prepare(view, source, new_parent, new_name, &meta);
+	if (failed == 0) {
+		pthread_mutex_lock(&view->lock);
+		if (meta != NULL)
+			firn_node_wait(view);
+		copy = firn_leaf_new(view, NULL, new_name, FIRN_LEAF_SCRATCH, 0);
+		if (source->content != NULL)
+			copy->content = firn_content_ref(source->content);
+		copy->size = source->size;
+		copy->inode.mtime_ns = source->inode.mtime_ns;
+		copy->inode.mode = source->inode.mode;
+		failed = target_of(view, new_parent, new_name, &place, &role);
+		if (failed == EISDIR)
+			failed = EEXIST;
+		if (failed == 0)
+			failed = firn_leaf_attach(view, copy, &place, new_name, &role, meta);
+		if (failed == 0) {
+			firn_inode_looked_up(&copy->inode);
+			firn_attr_of_inode(view, &copy->inode, out_attr);
+		}
+		firn_inode_unref(view, &copy->inode);
+		pthread_mutex_unlock(&view->lock);
+	}
+	pthread_mutex_unlock(&source->lock);
+	return failed;
+}
+
+int
+firn_view_link(FirnView *view, uint64_t ino, uint64_t new_parent, const char *new_name,
+	       struct stat *out_attr)
+{
+	FirnLeaf *source = NULL;
+	int failed;
+
+	if (view->read_only)
+		return EROFS;
+	if (new_parent == FIRN_INO_TOP)
+		return EPERM;
+	if (exists(view, new_parent, new_name))
+		return EEXIST;
+	pthread_mutex_lock(&view->lock);
+	failed = firn_chunk_take_leaf(view, ino, &source);
+	if (failed == EISDIR)
+		failed = EPERM;
+	if (failed == 0)
+		firn_inode_ref(&source->inode);
+	pthread_mutex_unlock(&view->lock);
+	if (failed != 0)
+		return failed;
+	failed = link_leaf(view, source, new_parent, new_name, out_attr);
+	pthread_mutex_lock(&view->lock);
+	firn_inode_unref(view, &source->inode);
+	pthread_mutex_unlock(&view->lock);
+	firn_view_sweep(view);
+	firn_view_notify(view);
+	return failed;
+}

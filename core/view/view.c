@@ -1,0 +1,341 @@
+#include "core/view/internal.h"
+
+#include "core/base/clock.h"
+
+#include <stdarg.h>
+#include <string.h>
+
+#define ERRORS_KEPT 200u
+
+static void
+replay(FirnView *view)
+{
+	g_autoptr(GPtrArray) nodes = firn_changes_sorted_by_path(view->session->changes);
+	GHashTableIter iter;
+	gpointer value;
+
+	for (guint i = 0; i < nodes->len; i++) {
+		FirnNodeChange *change = nodes->pdata[i];
+		FirnDir *dir;
+
+		if (change->kind != FIRN_CHANGE_PUT)
+			continue;
+		dir = firn_tree_make_path(view, view->tree, change->path);
+		if (!dir->has_node || firn_id8_compare(&dir->id, &change->id) != 0) {
+			dir->in_base = false;
+			firn_dir_set_node(dir, &change->id, change->meta);
+		}
+	}
+	g_hash_table_iter_init(&iter, view->session->changes->pending);
+	while (g_hash_table_iter_next(&iter, NULL, &value)) {
+		FirnPending *pending = value;
+		g_autofree char *parent = g_path_get_dirname(pending->path);
+		g_autofree char *name = g_path_get_basename(pending->path);
+		FirnDir *dir = firn_tree_make_path(view, view->tree, parent);
+		FirnLeaf *leaf = firn_leaf_new(view, NULL, name, FIRN_LEAF_PENDING, 0);
+
+		leaf->content = firn_content_from_change(view, &pending->content);
+		leaf->size = pending->content.length;
+		firn_inode_link(dir, name, &leaf->inode);
+		firn_inode_unref(view, &leaf->inode);
+	}
+}
+
+/* Everything is rebuilt from the session's base and overlay. */
+void
+firn_view_build(FirnView *view)
+{
+	FirnTree *tree = g_new0(FirnTree, 1);
+
+	tree->session = true;
+	tree->base = firn_snapshot_ref(view->session->base);
+	view->tree = tree;
+	tree->root = firn_dir_new(view, tree, NULL, NULL, 0);
+	firn_tree_bind(view, tree->root);
+	replay(view);
+}
+
+FirnView *
+firn_view_new(FirnSession *session, const FirnViewOptions *options)
+{
+	FirnView *view = g_new0(FirnView, 1);
+
+	view->session = session;
+	view->repo = session->repo;
+	view->name = g_strdup(options->name);
+	view->uid = options->uid;
+	view->gid = options->gid;
+	view->virtual_prefixes = options->virtual_prefixes != NULL
+					 ? g_ptr_array_ref(options->virtual_prefixes)
+					 : g_ptr_array_new_with_free_func(g_free);
+	view->read_only = session->journal == NULL;
+	view->inline_threshold = firn_config_inline_threshold(session->config);
+	pthread_mutex_init(&view->lock, NULL);
+	pthread_mutex_init(&view->side_lock, NULL);
+	pthread_cond_init(&view->changed, NULL);
+	view->inodes = g_hash_table_new(g_int64_hash, g_int64_equal);
+	view->next_ino = FIRN_INO_RESERVED + 1;
+	view->old_trees = g_ptr_array_new();
+	view->snapshots = g_hash_table_new_full(firn_id12_hash, firn_id12_equal, g_free, NULL);
+	view->slots = g_ptr_array_new();
+	view->shared = g_hash_table_new_full(firn_id12_hash, firn_id12_equal, g_free, NULL);
+	/* What is in the journal now may have been copied by anybody. */
+	view->exported_seq = session->journal != NULL ? firn_journal_last_seq(session->journal) : 0;
+	g_queue_init(&view->errors);
+	view->garbage = g_array_new(FALSE, FALSE, sizeof(FirnId12));
+	view->unsynced = g_array_new(FALSE, FALSE, sizeof(FirnId12));
+	view->stale = g_ptr_array_new();
+	firn_view_build(view);
+	if (session->torn > 0)
+		firn_view_note(view, "journal",
+			       "%" G_GUINT64_FORMAT " bytes of a torn tail were dropped",
+			       session->torn);
+	return view;
+}
+
+static void
+tree_free(FirnView *view, FirnTree *tree)
+{
+	if (tree->root != NULL)
+		firn_inode_unref(view, &tree->root->inode);
+	firn_snapshot_unref(tree->base);
+	g_free(tree);
+}
+
+static void
+drop_all(FirnView *view)
+{
+	g_autoptr(GPtrArray) held = g_ptr_array_new();
+	GHashTableIter iter;
+	gpointer value;
+
+	/* The kernel is gone, and with it all it knew. */
+	g_hash_table_iter_init(&iter, view->inodes);
+	while (g_hash_table_iter_next(&iter, NULL, &value))
+		if (((FirnInode *)value)->n_lookup > 0)
+			g_ptr_array_add(held, value);
+	for (guint i = 0; i < held->len; i++)
+		firn_inode_unref(view, held->pdata[i]);
+}
+
+void
+firn_view_free(FirnView *view)
+{
+	GHashTableIter iter;
+	gpointer value;
+
+	if (view == NULL)
+		return;
+	drop_all(view);
+	for (guint i = 0; i < view->slots->len; i++) {
+		FirnSlot *slot = view->slots->pdata[i];
+
+		firn_inode_unref(view, &slot->dir->inode);
+		firn_snapshot_unref(slot->snapshot);
+		g_free(slot->n_chunks);
+		g_free(slot);
+	}
+	g_ptr_array_unref(view->slots);
+	tree_free(view, view->tree);
+	for (guint i = 0; i < view->old_trees->len; i++)
+		tree_free(view, view->old_trees->pdata[i]);
+	g_ptr_array_unref(view->old_trees);
+	g_hash_table_iter_init(&iter, view->snapshots);
+	while (g_hash_table_iter_next(&iter, NULL, &value))
+		tree_free(view, value);
+	g_hash_table_unref(view->snapshots);
+	firn_view_sweep(view);
+	g_hash_table_unref(view->inodes);
+	g_hash_table_unref(view->shared);
+	g_queue_clear_full(&view->errors, g_free);
+	g_array_unref(view->garbage);
+	g_array_unref(view->unsynced);
+	g_ptr_array_set_free_func(view->stale, (GDestroyNotify)firn_invalidation_free);
+	g_ptr_array_unref(view->stale);
+	g_ptr_array_unref(view->virtual_prefixes);
+	g_free(view->name);
+	firn_session_free(view->session);
+	pthread_mutex_destroy(&view->lock);
+	pthread_mutex_destroy(&view->side_lock);
+	pthread_cond_destroy(&view->changed);
+	g_free(view);
+}
+
+const FirnSession *
+firn_view_session(const FirnView *view)
+{
+	return view->session;
+}
+
+int
+firn_view_snapshot_root(FirnView *view, const FirnId12 *snapshot, struct stat *out_attr)
+{
+	g_autoptr(FirnSnapshot) base = NULL;
+	GError *error = NULL;
+	FirnTree *tree;
+
+	base = firn_repo_get_snapshot(view->repo, snapshot, &error);
+	if (base == NULL)
+		return firn_view_fail(view, "snapshot", error);
+	pthread_mutex_lock(&view->lock);
+	tree = g_hash_table_lookup(view->snapshots, snapshot);
+	if (tree == NULL) {
+		tree = g_new0(FirnTree, 1);
+		tree->base = firn_snapshot_ref(base);
+		tree->root = firn_dir_new(view, tree, NULL, NULL, 0);
+		firn_tree_bind(view, tree->root);
+		tree->root->inode.mtime_ns = (int64_t)(firn_snapshot_flushed_at(base) * 1000);
+		g_hash_table_insert(view->snapshots, g_memdup2(snapshot, sizeof *snapshot), tree);
+	}
+	firn_inode_looked_up(&tree->root->inode);
+	firn_attr_of_inode(view, &tree->root->inode, out_attr);
+	pthread_mutex_unlock(&view->lock);
+	return 0;
+}
+
+/* ---- errors ---- */
+
+void
+firn_view_note(FirnView *view, const char *path, const char *format, ...)
+{
+	g_autofree char *now = firn_clock_format_us(firn_clock_now_us());
+	g_autofree char *text = NULL;
+	va_list args;
+
+	va_start(args, format);
+	text = g_strdup_vprintf(format, args);
+	va_end(args);
+	pthread_mutex_lock(&view->side_lock);
+	g_queue_push_tail(&view->errors,
+			  g_strdup_printf("%s %s%s%s\n", now, path != NULL ? path : "",
+					  path != NULL ? ": " : "", text));
+	if (g_queue_get_length(&view->errors) > ERRORS_KEPT)
+		g_free(g_queue_pop_head(&view->errors));
+	pthread_mutex_unlock(&view->side_lock);
+	__atomic_add_fetch(&view->stats.errors, 1, __ATOMIC_RELAXED);
+}
+
+int
+firn_view_fail(FirnView *view, const char *path, GError *error)
+{
+	int failed = firn_error_to_errno(error);
+
+	firn_view_note(view, path, "%s", error->message);
+	g_error_free(error);
+	return failed;
+}
+
+char *
+firn_view_errors(FirnView *view)
+{
+	GString *text = g_string_new(NULL);
+
+	pthread_mutex_lock(&view->side_lock);
+	for (GList *at = view->errors.head; at != NULL; at = at->next)
+		g_string_append(text, at->data);
+	pthread_mutex_unlock(&view->side_lock);
+	return g_string_free(text, FALSE);
+}
+
+bool
+firn_view_virtual_allowed(FirnView *view, const char *url, char **out_path)
+{
+	g_autofree char *path = NULL;
+	g_autofree char *canonical = NULL;
+	g_autofree char *plain = NULL;
+
+	*out_path = NULL;
+	path = g_filename_from_uri(url, NULL, NULL);
+	if (path == NULL)
+		return false;
+	/* Normalised before it is compared: ".." must not leave the prefix. */
+	plain = g_canonicalize_filename(path, "/");
+	canonical = g_strconcat("file://", plain, NULL);
+	for (guint i = 0; i < view->virtual_prefixes->len; i++) {
+		const char *prefix = view->virtual_prefixes->pdata[i];
+		g_autofree char *prefix_path = g_filename_from_uri(prefix, NULL, NULL);
+		g_autofree char *wanted = NULL;
+		size_t len;
+
+		if (prefix_path == NULL)
+			continue;
+		wanted = g_canonicalize_filename(prefix_path, "/");
+		len = strlen(wanted);
+		if (strncmp(plain, wanted, len) == 0 &&
+		    (plain[len] == '/' || plain[len] == '\0' || strcmp(wanted, "/") == 0)) {
+			*out_path = g_steal_pointer(&plain);
+			return true;
+		}
+	}
+	return false;
+}
+
+/* ---- what the kernel must forget ---- */
+
+void
+firn_invalidation_free(FirnInvalidation *invalidation)
+{
+	g_free(invalidation->name);
+	g_free(invalidation);
+}
+
+void
+firn_view_set_notify(FirnView *view, FirnViewNotifyFn fn, void *data)
+{
+	pthread_mutex_lock(&view->side_lock);
+	view->notify = fn;
+	view->notify_data = data;
+	pthread_mutex_unlock(&view->side_lock);
+}
+
+void
+firn_view_invalidate(FirnView *view, uint64_t ino, const char *name)
+{
+	FirnInvalidation *invalidation = g_new0(FirnInvalidation, 1);
+
+	invalidation->ino = ino;
+	invalidation->name = g_strdup(name);
+	pthread_mutex_lock(&view->side_lock);
+	g_ptr_array_add(view->stale, invalidation);
+	pthread_mutex_unlock(&view->side_lock);
+}
+
+GPtrArray *
+firn_view_take_stale(FirnView *view)
+{
+	GPtrArray *stale;
+
+	pthread_mutex_lock(&view->side_lock);
+	stale = view->stale;
+	view->stale = g_ptr_array_new();
+	pthread_mutex_unlock(&view->side_lock);
+	g_ptr_array_set_free_func(stale, (GDestroyNotify)firn_invalidation_free);
+	return stale;
+}
+
+void
+firn_view_notify(FirnView *view)
+{
+	FirnViewNotifyFn fn = NULL;
+	void *data = NULL;
+
+	pthread_mutex_lock(&view->side_lock);
+	if (view->stale->len > 0) {
+		fn = view->notify;
+		data = view->notify_data;
+	}
+	pthread_mutex_unlock(&view->side_lock);
+	if (fn != NULL)
+		fn(firn_view_take_stale(view), data);
+}
+
+void
+firn_view_get_stats(FirnView *view, FirnViewStats *out_stats)
+{
+	pthread_mutex_lock(&view->lock);
+	*out_stats = view->stats;
+	out_stats->inodes = g_hash_table_size(view->inodes);
+	out_stats->open_files = view->n_open_files;
+	out_stats->changed_chunks = view->session->changes->n_chunks;
+	pthread_mutex_unlock(&view->lock);
+}
