@@ -63,7 +63,7 @@ GPtrArray *firn_journal_read(const char *path, uint64_t *out_torn, GError **erro
 /*
  * A section in net form, sealed, ready to be concatenated after others: header
  * + sorted records + seal.  Entries with seq 0 (inherited) are left out.
- * Appended to `out`.  `last_seq`: what the seal says.
+ * Appended to `out`.  `last_seq`: what the seal says, no less than any entry's.
  */
 void firn_journal_encode(const FirnJournalHeader *header, const FirnChanges *changes,
 			 uint64_t last_seq, GByteArray *out);

@@ -6,6 +6,7 @@ typedef struct {
 	GByteArray *out;
 	uint64_t seed;
 	uint64_t n_records;
+	uint64_t last_seq;
 } Writer;
 
 static void
@@ -14,7 +15,8 @@ add(Writer *writer, const FirnRecord *record)
 	/* Whatever is in a change set went through a journal record, or is smaller. */
 	bool fits = firn_journal_record_encode(record, writer->seed, writer->out);
 
-	g_assert(fits);
+	/* Sealed with less, it could not be read. */
+	g_assert(fits && record->seq <= writer->last_seq);
 	writer->n_records++;
 }
 
@@ -111,7 +113,9 @@ firn_journal_encode(const FirnJournalHeader *header, const FirnChanges *changes,
 {
 	g_autoptr(GPtrArray) by_id = firn_changes_sorted_by_id(changes);
 	g_autoptr(GPtrArray) by_path = firn_changes_sorted_by_path(changes);
-	Writer writer = { .out = out, .seed = firn_journal_record_seed(&header->session) };
+	Writer writer = { .out = out,
+			  .seed = firn_journal_record_seed(&header->session),
+			  .last_seq = last_seq };
 	FirnRecord seal = { .kind = FIRN_RECORD_SEAL, .seq = last_seq };
 
 	firn_journal_record_add_header(header, FIRN_JOURNAL_NET, out);
