@@ -1,0 +1,295 @@
+#include "core/base/clock.h"
+#include "core/zarr/name.h"
+#include "tools/changes_text.h"
+#include "tools/commands.h"
+#include "tools/progress.h"
+#include "tools/source.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static void
+print_header(const FirnSection *section)
+{
+	const FirnJournalHeader *header = section->header;
+	char session[FIRN_ID12_TEXT + 1], base[FIRN_ID12_TEXT + 1];
+	g_autofree char *created = firn_clock_format_us(header->created_us);
+
+	firn_id12_format(&header->session, session);
+	firn_id12_format(&header->base, base);
+	printf("session     %s\n", session);
+	printf("repository  %s\n", header->repository);
+	printf("branch      %s\n", *header->branch ? header->branch : "-");
+	printf("base        %s\n", base);
+	printf("started     %s\n", created);
+	if (header->fork)
+		printf("fork        %s\n", header->fork);
+	for (guint i = 0; i < header->ancestors->len; i++) {
+		const FirnAncestor *ancestor = &g_array_index(header->ancestors, FirnAncestor, i);
+
+		firn_id12_format(&ancestor->session, session);
+		printf("forked from %s at %" G_GUINT64_FORMAT "\n", session, ancestor->seq);
+	}
+	printf("records     %" G_GUINT64_FORMAT "%s\n", section->last_seq,
+	       section->sealed ? ", sealed" : "");
+}
+
+static void
+section_to_json(JsonBuilder *builder, const FirnSection *section)
+{
+	const FirnJournalHeader *header = section->header;
+	char id[FIRN_ID12_TEXT + 1];
+	g_autofree char *created = firn_clock_format_us(header->created_us);
+
+	json_builder_begin_object(builder);
+	firn_id12_format(&header->session, id);
+	firn_json_string(builder, "session", id);
+	firn_json_string(builder, "repository", header->repository);
+	firn_json_int(builder, "spec_version", header->spec_version);
+	firn_json_string(builder, "branch", header->branch);
+	firn_id12_format(&header->base, id);
+	firn_json_string(builder, "base", id);
+	firn_json_string(builder, "created", created);
+	firn_json_string(builder, "fork", header->fork);
+	json_builder_set_member_name(builder, "ancestors");
+	json_builder_begin_array(builder);
+	for (guint i = 0; i < header->ancestors->len; i++) {
+		const FirnAncestor *ancestor = &g_array_index(header->ancestors, FirnAncestor, i);
+
+		json_builder_begin_object(builder);
+		firn_id12_format(&ancestor->session, id);
+		firn_json_string(builder, "session", id);
+		firn_json_int(builder, "seq", (int64_t)ancestor->seq);
+		json_builder_end_object(builder);
+	}
+	json_builder_end_array(builder);
+	firn_json_int(builder, "last_seq", (int64_t)section->last_seq);
+	firn_json_bool(builder, "sealed", section->sealed);
+	firn_changes_to_json(section->changes, builder);
+	json_builder_end_object(builder);
+}
+
+static int
+show(FirnCli *cli, FirnOrigin *origin)
+{
+	JsonBuilder *builder = cli->json ? json_builder_new() : NULL;
+
+	if (builder)
+		json_builder_begin_array(builder);
+	for (guint i = 0; i < origin->sections->len; i++) {
+		const FirnSection *section = g_ptr_array_index(origin->sections, i);
+
+		if (builder) {
+			section_to_json(builder, section);
+			continue;
+		}
+		if (i)
+			putchar('\n');
+		print_header(section);
+		firn_changes_print(section->changes, true, "  ");
+	}
+	if (builder) {
+		json_builder_end_array(builder);
+		firn_cli_json_builder(builder);
+	}
+	return FIRN_EXIT_DONE;
+}
+
+typedef struct {
+	FirnStore *store;
+	GPtrArray *problems; /* char * */
+	uint64_t checked;
+	uint64_t total;
+	FirnProgress progress;
+} Verify;
+
+/* False only if the store fails; what is wrong with the chunk goes to the problems. */
+static bool
+verify_chunk(Verify *verify, const FirnNodeChange *node, const uint32_t *coords,
+	     const FirnChunkChange *change, GError **error)
+{
+	char id[FIRN_ID12_TEXT + 1];
+	char key[sizeof("chunks/") + FIRN_ID12_TEXT];
+	g_autofree char *name = NULL;
+	uint64_t size = 0;
+	bool exists;
+
+	if (change->kind != FIRN_REF_NATIVE)
+		return true;
+	firn_id12_format(&change->u.id, id);
+	g_snprintf(key, sizeof(key), "chunks/%s", id);
+	if (!firn_store_stat(verify->store, key, &exists, &size, NULL, error))
+		return false;
+	firn_progress_step("verifying", ++verify->checked, verify->total, &verify->progress);
+	if (exists && change->offset <= size && change->length <= size - change->offset)
+		return true;
+	name = firn_name_format_chunk(coords, firn_chunk_map_rank(node->chunks));
+	if (!exists)
+		g_ptr_array_add(verify->problems,
+				g_strdup_printf("%s/%s: %s is missing", node->path, name, key));
+	else
+		g_ptr_array_add(verify->problems,
+				g_strdup_printf("%s/%s: %s has %" G_GUINT64_FORMAT
+						" bytes, %" G_GUINT64_FORMAT " are needed",
+						node->path, name, key, size,
+						change->offset + change->length));
+	return true;
+}
+
+static bool
+verify_section(Verify *verify, const FirnSection *section, GError **error)
+{
+	g_autoptr(GPtrArray) nodes = firn_changes_sorted_by_id(section->changes);
+
+	for (guint i = 0; i < nodes->len; i++) {
+		const FirnNodeChange *node = g_ptr_array_index(nodes, i);
+		FirnChunkIter iter;
+		FirnChunkChange *change;
+		const uint32_t *coords;
+
+		if (!node->chunks)
+			continue;
+		firn_chunk_iter_seek(&iter, node->chunks, NULL, 0);
+		while (firn_chunk_iter_next(&iter, &coords, &change))
+			if (!verify_chunk(verify, node, coords, change, error))
+				return false;
+	}
+	return true;
+}
+
+static bool
+verify_all(Verify *verify, FirnRepo *repo, GPtrArray *sections, GError **error)
+{
+	for (guint i = 0; i < sections->len; i++) {
+		const FirnSection *section = g_ptr_array_index(sections, i);
+
+		if (section->header->identity != firn_repo_identity(repo)) {
+			g_set_error(error, FIRN_ERROR, FIRN_ERROR_CONFLICT,
+				    "the journal belongs to another repository (once %s) than %s",
+				    section->header->repository, firn_repo_url(repo));
+			return false;
+		}
+		verify->total += section->changes->n_chunks;
+	}
+	for (guint i = 0; i < sections->len; i++)
+		if (!verify_section(verify, g_ptr_array_index(sections, i), error))
+			return false;
+	return true;
+}
+
+static void
+verify_to_json(const Verify *verify)
+{
+	JsonBuilder *builder = json_builder_new();
+
+	json_builder_begin_object(builder);
+	firn_json_bool(builder, "ok", !verify->problems->len);
+	firn_json_int(builder, "chunks_checked", (int64_t)verify->checked);
+	json_builder_set_member_name(builder, "problems");
+	json_builder_begin_array(builder);
+	for (guint i = 0; i < verify->problems->len; i++) {
+		g_autofree char *valid =
+			g_utf8_make_valid(g_ptr_array_index(verify->problems, i), -1);
+
+		json_builder_add_string_value(builder, valid);
+	}
+	json_builder_end_array(builder);
+	json_builder_end_object(builder);
+	firn_cli_json_builder(builder);
+}
+
+static int
+verify(FirnCli *cli, FirnOrigin *origin, const char *repo_name)
+{
+	g_autoptr(GError) error = NULL;
+	g_autoptr(FirnRepo) repo = NULL;
+	g_autoptr(GPtrArray) problems = g_ptr_array_new_with_free_func(g_free);
+	Verify work = { .problems = problems, .progress = firn_progress_new() };
+	const char *url = repo_name ? repo_name : firn_origin_repository(origin, &error);
+	bool ok;
+
+	if (url)
+		repo = firn_repo_open(url, &error);
+	if (!repo)
+		return firn_cli_fail(cli, error);
+	work.store = firn_repo_store(repo);
+	ok = verify_all(&work, repo, origin->sections, &error);
+	firn_progress_end(&work.progress);
+	if (!ok)
+		return firn_cli_fail(cli, error);
+	for (guint i = 0; i < problems->len; i++)
+		fprintf(stderr, "%s\n", (const char *)g_ptr_array_index(problems, i));
+	if (cli->json)
+		verify_to_json(&work);
+	else if (!problems->len)
+		printf("%s is whole: %u session%s, %" G_GUINT64_FORMAT " chunk objects checked\n",
+		       origin->name, origin->sections->len, origin->sections->len == 1 ? "" : "s",
+		       work.checked);
+	if (problems->len)
+		fprintf(stderr, "firn: %s: %u chunks are not in %s\n", origin->name, problems->len,
+			firn_repo_url(repo));
+	return problems->len ? FIRN_EXIT_FAILED : FIRN_EXIT_DONE;
+}
+
+static int export(FirnCli *cli, FirnOrigin *origin, const char *output)
+{
+	g_autoptr(GError) error = NULL;
+
+	if (!firn_journal_write(output, origin->sections, &error))
+		return firn_cli_fail(cli, error);
+	if (cli->json) {
+		JsonBuilder *builder = json_builder_new();
+
+		json_builder_begin_object(builder);
+		firn_json_string(builder, "journal", output);
+		firn_json_int(builder, "sessions", origin->sections->len);
+		json_builder_end_object(builder);
+		firn_cli_json_builder(builder);
+	}
+	return FIRN_EXIT_DONE;
+}
+
+static int
+journal(FirnCli *cli, int argc, char **argv, const char *state_dir, const char *repo,
+	const char *output)
+{
+	g_autofree char *root = firn_state_root(state_dir);
+	g_autoptr(GError) error = NULL;
+	g_autoptr(FirnOrigin) origin = NULL;
+	bool exports = !strcmp(argv[1], "export");
+
+	if (!exports && strcmp(argv[1], "show") && strcmp(argv[1], "verify"))
+		return firn_cli_usage(cli, "'show', 'verify' or 'export', not '%s'", argv[1]);
+	if (exports != (output != NULL))
+		return firn_cli_usage(cli, exports ? "where to? -o FILE" : "-o is for 'export'");
+	origin = firn_origin_resolve(argc > 2 ? argv[2] : ".", root, &error);
+	if (!origin || !firn_origin_read(origin, NULL, &error))
+		return firn_cli_fail(cli, error);
+	if (origin->torn)
+		firn_cli_warn("%s ends in the middle of a record: %" G_GUINT64_FORMAT
+			      " bytes are left out",
+			      origin->name, origin->torn);
+	if (exports)
+		return export(cli, origin, output);
+	return !strcmp(argv[1], "show") ? show(cli, origin) : verify(cli, origin, repo);
+}
+
+int
+firn_cmd_journal(FirnCli *cli, int argc, char **argv)
+{
+	g_autofree char *output = NULL;
+	g_autofree char *state_dir = NULL;
+	g_autofree char *repo = NULL;
+	const GOptionEntry entries[] = {
+		{ "output", 'o', 0, G_OPTION_ARG_FILENAME, &output,
+		  "export: write the journal to FILE", "FILE" },
+		{ "repo", 0, 0, G_OPTION_ARG_FILENAME, &repo,
+		  "verify: the repository, if it moved since", "REPO" },
+		{ "state-dir", 0, 0, G_OPTION_ARG_FILENAME, &state_dir,
+		  "Where sessions keep their state", "DIR" },
+		{ NULL, 0, 0, 0, NULL, NULL, NULL },
+	};
+	int result = firn_cli_parse_args(cli, &argc, &argv, entries, 1, 2);
+
+	return result >= 0 ? result : journal(cli, argc, argv, state_dir, repo, output);
+}

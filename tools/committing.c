@@ -1,0 +1,278 @@
+#include "tools/committing.h"
+
+#include "tools/progress.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define WAIT_FOR_WRITERS_MS 5000u
+#define NAMES_SHOWN         10u
+
+typedef struct {
+	GPtrArray *origins;
+	FirnProgress progress;
+} Work;
+
+bool
+firn_favor_parse(const char *text, FirnFavor *out_favor)
+{
+	*out_favor = FIRN_FAVOR_NONE;
+	if (!text)
+		return true;
+	if (!strcmp(text, "first"))
+		*out_favor = FIRN_FAVOR_FIRST;
+	else if (!strcmp(text, "last"))
+		*out_favor = FIRN_FAVOR_LAST;
+	return *out_favor != FIRN_FAVOR_NONE;
+}
+
+static void
+conflict_to_json(JsonBuilder *builder, const FirnConflict *conflict)
+{
+	json_builder_begin_object(builder);
+	firn_json_string(builder, "kind", firn_conflict_kind_name(conflict->kind));
+	firn_json_string(builder, "path", conflict->path);
+	json_builder_set_member_name(builder, "coords");
+	if (conflict->coords) {
+		json_builder_begin_array(builder);
+		for (uint32_t i = 0; i < conflict->rank; i++)
+			json_builder_add_int_value(builder, conflict->coords[i]);
+		json_builder_end_array(builder);
+	} else {
+		json_builder_add_null_value(builder);
+	}
+	firn_json_string(builder, "first", conflict->first);
+	firn_json_string(builder, "second", conflict->second);
+	json_builder_end_object(builder);
+}
+
+int
+firn_committing_conflicts(FirnCli *cli, GPtrArray *conflicts, const GError *error)
+{
+	JsonBuilder *builder;
+
+	for (guint i = 0; i < conflicts->len; i++) {
+		g_autofree char *line = firn_conflict_format(g_ptr_array_index(conflicts, i));
+
+		fprintf(stderr, "%s\n", line);
+	}
+	fprintf(stderr, "firn: %s\n", error->message);
+	if (!cli->json)
+		return FIRN_EXIT_CONFLICT;
+	builder = json_builder_new();
+	json_builder_begin_object(builder);
+	firn_json_string(builder, "error", error->message);
+	firn_json_string(builder, "code", "conflict");
+	json_builder_set_member_name(builder, "conflicts");
+	json_builder_begin_array(builder);
+	for (guint i = 0; i < conflicts->len; i++)
+		conflict_to_json(builder, g_ptr_array_index(conflicts, i));
+	json_builder_end_array(builder);
+	json_builder_end_object(builder);
+	firn_cli_json_builder(builder);
+	return FIRN_EXIT_CONFLICT;
+}
+
+GPtrArray *
+firn_committing_sources(GPtrArray *origins)
+{
+	GPtrArray *sources = g_ptr_array_new_with_free_func((GDestroyNotify)firn_source_free);
+
+	for (guint i = 0; i < origins->len; i++) {
+		FirnOrigin *origin = g_ptr_array_index(origins, i);
+
+		g_ptr_array_add(sources,
+				firn_source_new(origin->name, g_steal_pointer(&origin->sections)));
+	}
+	return sources;
+}
+
+/* What two spellings of one source have in common. */
+static char *
+identity_of(const FirnOrigin *origin)
+{
+	char id[FIRN_ID12_TEXT + 1];
+
+	switch (origin->kind) {
+	case FIRN_ORIGIN_MOUNT:
+		return g_strdup(firn_mount_string(origin->mount, "id"));
+	case FIRN_ORIGIN_SESSION:
+		firn_id12_format(&origin->info->id, id);
+		return g_strdup(id);
+	case FIRN_ORIGIN_FILE:
+		return g_canonicalize_filename(origin->path, NULL);
+	case FIRN_ORIGIN_PUBLISHED:
+		break;
+	}
+	return g_strdup(origin->path);
+}
+
+bool
+firn_committing_check_distinct(GPtrArray *origins, GError **error)
+{
+	g_autoptr(GHashTable) seen = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+
+	for (guint i = 0; i < origins->len; i++) {
+		FirnOrigin *origin = g_ptr_array_index(origins, i);
+		char *identity = identity_of(origin);
+
+		if (!g_hash_table_add(seen, identity)) {
+			g_set_error(error, FIRN_ERROR, FIRN_ERROR_INVALID,
+				    "%s is given twice as a source", origin->name);
+			return false;
+		}
+	}
+	return true;
+}
+
+static void
+note_scratch(const FirnOrigin *origin)
+{
+	GString *names;
+	guint n = origin->scratch ? origin->scratch->len : 0;
+
+	if (!n)
+		return;
+	names = g_string_new(NULL);
+	for (guint i = 0; i < MIN(n, NAMES_SHOWN); i++) {
+		const char *name = g_ptr_array_index(origin->scratch, i);
+		g_autofree char *escaped = firn_text_escape(name, strlen(name));
+
+		g_string_append_printf(names, "%s%s", i ? ", " : "", escaped);
+	}
+	if (n > NAMES_SHOWN)
+		g_string_append_printf(names, " and %u more", n - NAMES_SHOWN);
+	firn_cli_note("%s: not part of the commit (no Zarr names): %s", origin->name, names->str);
+	g_string_free(names, TRUE);
+}
+
+static bool
+begin_all(FirnRepo *repo, GPtrArray *origins, GError **error)
+{
+	for (guint i = 0; i < origins->len; i++) {
+		FirnOrigin *origin = g_ptr_array_index(origins, i);
+
+		if (!firn_origin_begin(origin, repo, WAIT_FOR_WRITERS_MS, error))
+			return false;
+		note_scratch(origin);
+	}
+	return true;
+}
+
+static bool
+intent_all(const FirnId12 *snapshot, void *data, GError **error)
+{
+	Work *work = data;
+
+	for (guint i = 0; i < work->origins->len; i++)
+		if (!firn_origin_intent(g_ptr_array_index(work->origins, i), snapshot, error))
+			return false;
+	return true;
+}
+
+static void
+progress(const char *what, uint64_t done, uint64_t total, void *data)
+{
+	Work *work = data;
+
+	firn_progress_step(what, done, total, &work->progress);
+}
+
+/* The commit stands: what goes wrong from here on is worth a warning, not a failure. */
+static void
+end_all(FirnRepo *repo, GPtrArray *origins, const FirnId12 *snapshot)
+{
+	for (guint i = 0; i < origins->len; i++) {
+		FirnOrigin *origin = g_ptr_array_index(origins, i);
+		g_autoptr(GError) error = NULL;
+
+		if (firn_origin_end(origin, repo, snapshot, &error))
+			continue;
+		firn_cli_warn("committed, but %s did not follow: %s", origin->name, error->message);
+	}
+}
+
+static void
+print_result(const FirnCli *cli, const FirnMerge *merge, const FirnCommitResult *result)
+{
+	char id[FIRN_ID12_TEXT + 1], parent[FIRN_ID12_TEXT + 1];
+	JsonBuilder *builder;
+
+	firn_id12_format(&result->snapshot, id);
+	firn_id12_format(&result->parent, parent);
+	if (merge->n_collisions_settled)
+		firn_cli_note("%" G_GUINT64_FORMAT " chunks written by more than one source were "
+			      "settled by --favor",
+			      merge->n_collisions_settled);
+	if (!cli->json) {
+		puts(id);
+		return;
+	}
+	builder = json_builder_new();
+	json_builder_begin_object(builder);
+	firn_json_string(builder, "snapshot", id);
+	firn_json_string(builder, "parent", parent);
+	firn_json_string(builder, "branch", merge->header->branch);
+	firn_json_int(builder, "chunks", (int64_t)result->n_chunks);
+	firn_json_int(builder, "nodes", (int64_t)result->n_nodes);
+	firn_json_int(builder, "manifests_written", result->n_manifests_written);
+	firn_json_int(builder, "settled", (int64_t)merge->n_collisions_settled);
+	json_builder_end_object(builder);
+	firn_cli_json_builder(builder);
+}
+
+static int
+commit_merged(FirnCli *cli, FirnRepo *repo, GPtrArray *origins, const FirnMerge *merge,
+	      const FirnCommitRequest *request)
+{
+	Work work = { .origins = origins, .progress = firn_progress_new() };
+	FirnCommitOptions options = {
+		.branch = merge->header->branch,
+		.base = merge->header->base,
+		.message = request->message,
+		.metadata = request->metadata,
+		.rebase = request->rebase,
+		.amend = request->amend,
+		.allow_empty = request->allow_empty,
+		.force = request->force,
+		.intent = intent_all,
+		.progress = progress,
+		.data = &work,
+	};
+	g_autoptr(GPtrArray) conflicts = NULL;
+	g_autoptr(GError) error = NULL;
+	FirnCommitResult result;
+	bool ok = firn_commit(repo, merge->changes, &options, &result, &conflicts, &error);
+
+	firn_progress_end(&work.progress);
+	if (!ok && conflicts && conflicts->len)
+		return firn_committing_conflicts(cli, conflicts, error);
+	if (!ok)
+		return firn_cli_fail(cli, error);
+	end_all(repo, origins, &result.snapshot);
+	print_result(cli, merge, &result);
+	return FIRN_EXIT_DONE;
+}
+
+int
+firn_committing_run(FirnCli *cli, FirnRepo *repo, GPtrArray *origins,
+		    const FirnCommitRequest *request)
+{
+	g_autoptr(GError) error = NULL;
+	g_autoptr(GPtrArray) sources = NULL;
+	g_autoptr(FirnMerge) merge = NULL;
+
+	if (!firn_committing_check_distinct(origins, &error) || !begin_all(repo, origins, &error))
+		return firn_cli_fail(cli, error);
+	sources = firn_committing_sources(origins);
+	merge = firn_merge_sources(repo, sources, request->favor, &error);
+	if (!merge)
+		return firn_cli_fail(cli, error);
+	if (merge->conflicts->len) {
+		g_set_error(&error, FIRN_ERROR, FIRN_ERROR_CONFLICT,
+			    "%u conflicts between the sources; nothing was committed",
+			    merge->conflicts->len);
+		return firn_committing_conflicts(cli, merge->conflicts, error);
+	}
+	return commit_merged(cli, repo, origins, merge, request);
+}

@@ -1,0 +1,39 @@
+#ifndef FIRN_TOOLS_COMMITTING_H
+#define FIRN_TOOLS_COMMITTING_H
+
+#include "core/repo/commit.h"
+#include "tools/output.h"
+#include "tools/source.h"
+
+/* Merging sources and committing the result: what `commit` and `run` have in common. */
+typedef struct {
+	const char *message;
+	JsonObject *metadata; /* may be NULL */
+	FirnRebase rebase;
+	FirnFavor favor;
+	bool amend;
+	bool allow_empty;
+	bool force;
+} FirnCommitRequest;
+
+/*
+ * Begin on every origin (FirnOrigin *), merge, commit, end; prints the result
+ * or what is wrong and returns the exit code.  On any failure every mount goes
+ * on as before.
+ */
+int firn_committing_run(FirnCli *cli, FirnRepo *repo, GPtrArray *origins,
+			const FirnCommitRequest *request);
+
+/* Report conflicts (FirnConflict *): one line each, or as JSON.  `error` says what they mean. */
+int firn_committing_conflicts(FirnCli *cli, GPtrArray *conflicts, const GError *error);
+
+/* The sources (FirnSource *) of origins that were read; takes their sections.  Caller owns. */
+GPtrArray *firn_committing_sources(GPtrArray *origins);
+
+/* "first" or "last" (NULL: none). */
+bool firn_favor_parse(const char *text, FirnFavor *out_favor) FIRN_MUST_USE;
+
+/* Errors: INVALID (one source given twice). */
+bool firn_committing_check_distinct(GPtrArray *origins, GError **error) FIRN_MUST_USE;
+
+#endif

@@ -1,0 +1,326 @@
+#include "tools/source.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/stat.h>
+
+void
+firn_origin_free(FirnOrigin *origin)
+{
+	if (!origin)
+		return;
+	firn_ctl_close(origin->ctl);
+	firn_session_free(origin->session);
+	firn_mount_free(origin->mount);
+	if (origin->info)
+		firn_session_info_free(origin->info);
+	g_clear_pointer(&origin->sections, g_ptr_array_unref);
+	g_clear_pointer(&origin->pending, g_ptr_array_unref);
+	g_clear_pointer(&origin->scratch, g_ptr_array_unref);
+	g_free(origin->name);
+	g_free(origin->repository);
+	g_free(origin->path);
+	g_free(origin);
+}
+
+static FirnOrigin *
+origin_new(FirnOriginKind kind, const char *name)
+{
+	FirnOrigin *origin = g_new0(FirnOrigin, 1);
+
+	origin->kind = kind;
+	origin->name = g_strdup(name);
+	return origin;
+}
+
+static FirnOrigin *
+origin_of_mount(const char *name, FirnMount *mount)
+{
+	FirnOrigin *origin = origin_new(FIRN_ORIGIN_MOUNT, name);
+
+	origin->mount = mount;
+	origin->repository = g_strdup(firn_mount_string(mount, "repository"));
+	return origin;
+}
+
+/* A session by its description: its mount if it is live. */
+static FirnOrigin *
+origin_of_info(const char *name, FirnSessionInfo *info, GError **error)
+{
+	char id[FIRN_ID12_TEXT + 1];
+	FirnOrigin *origin;
+	FirnMount *mount;
+
+	if (!info->live) {
+		origin = origin_new(FIRN_ORIGIN_SESSION, name);
+		origin->repository = g_strdup(info->repository);
+		origin->info = info;
+		return origin;
+	}
+	firn_id12_format(&info->id, id);
+	mount = info->mountpoint ? firn_mount_find(info->mountpoint, NULL) : NULL;
+	if (mount && !strcmp(firn_mount_string(mount, "id"), id)) {
+		firn_session_info_free(info);
+		return origin_of_mount(name, mount);
+	}
+	firn_mount_free(mount);
+	g_set_error(error, FIRN_ERROR, FIRN_ERROR_BUSY,
+		    "session %s is live (process %" G_GINT64_FORMAT
+		    "), and its mount cannot be reached at %s: name its mount point",
+		    id, info->pid, info->mountpoint ? info->mountpoint : "an unknown place");
+	firn_session_info_free(info);
+	return NULL;
+}
+
+static FirnOrigin *
+origin_of_state_directory(const char *name, GError **error)
+{
+	g_autofree char *full = g_canonicalize_filename(name, NULL);
+	g_autofree char *root = g_path_get_dirname(full);
+	g_autofree char *id = g_path_get_basename(full);
+	FirnSessionInfo *info = firn_state_find(root, id, error);
+
+	return info ? origin_of_info(name, info, error) : NULL;
+}
+
+static bool
+looks_like_id(const char *name)
+{
+	size_t len = strlen(name);
+
+	if (len < 4 || len > FIRN_ID12_TEXT)
+		return false;
+	for (size_t i = 0; i < len; i++)
+		if (!g_ascii_isalnum(name[i]))
+			return false;
+	return true;
+}
+
+static FirnOrigin *
+origin_of_id(const char *name, const char *state_root, GError **error)
+{
+	g_autoptr(GError) local = NULL;
+	FirnSessionInfo *info = NULL;
+
+	if (looks_like_id(name))
+		info = firn_state_find(state_root, name, &local);
+	if (info)
+		return origin_of_info(name, info, error);
+	if (local && !g_error_matches(local, FIRN_ERROR, FIRN_ERROR_NOT_FOUND)) {
+		g_propagate_error(error, g_steal_pointer(&local));
+		return NULL;
+	}
+	g_set_error(error, FIRN_ERROR, FIRN_ERROR_NOT_FOUND,
+		    "'%s' is no mount, no journal file, and no session in %s", name, state_root);
+	return NULL;
+}
+
+FirnOrigin *
+firn_origin_resolve(const char *name, const char *state_root, GError **error)
+{
+	g_autoptr(GError) local = NULL;
+	g_autofree char *state_journal = g_build_filename(name, "session.json", NULL);
+	g_autoptr(FirnMount) mount = NULL;
+	FirnOrigin *origin;
+	struct stat st;
+
+	if (stat(name, &st) != 0 && errno != ENOTCONN)
+		return origin_of_id(name, state_root, error);
+	mount = firn_mount_find(name, &local);
+	/* A copy of a journal somewhere below a mount is that copy; the mount's own is the mount. */
+	if (mount && (!S_ISREG(st.st_mode) || !strcmp(mount->inner, "/.firn/journal")))
+		return origin_of_mount(name, g_steal_pointer(&mount));
+	if (local && !g_error_matches(local, FIRN_ERROR, FIRN_ERROR_NOT_FOUND)) {
+		g_propagate_error(error, g_steal_pointer(&local));
+		return NULL;
+	}
+	if (S_ISDIR(st.st_mode) && g_file_test(state_journal, G_FILE_TEST_EXISTS))
+		return origin_of_state_directory(name, error);
+	if (S_ISDIR(st.st_mode)) {
+		g_set_error(error, FIRN_ERROR, FIRN_ERROR_NOT_FOUND,
+			    "%s is a directory, but not in a firn mount", name);
+		return NULL;
+	}
+	origin = origin_new(FIRN_ORIGIN_FILE, name);
+	origin->path = g_strdup(name);
+	return origin;
+}
+
+FirnOrigin *
+firn_origin_published(const char *key, const char *repository)
+{
+	FirnOrigin *origin = origin_new(FIRN_ORIGIN_PUBLISHED, key);
+
+	origin->path = g_strdup(key);
+	origin->repository = g_strdup(repository);
+	return origin;
+}
+
+static GPtrArray *
+read_session_journal(const FirnSessionInfo *info, GError **error)
+{
+	g_autofree char *path = g_build_filename(info->directory, "journal", NULL);
+
+	return firn_journal_read(path, NULL, error);
+}
+
+bool
+firn_origin_read(FirnOrigin *origin, FirnRepo *repo, GError **error)
+{
+	g_autoptr(GBytes) bytes = NULL;
+	uint64_t torn = 0;
+
+	if (origin->sections)
+		return true;
+	switch (origin->kind) {
+	case FIRN_ORIGIN_MOUNT:
+		bytes = firn_mount_read(origin->mount, "journal", error);
+		if (bytes)
+			origin->sections = firn_journal_decode(bytes, origin->name, &torn, error);
+		break;
+	case FIRN_ORIGIN_FILE:
+		origin->sections = firn_journal_read(origin->path, &torn, error);
+		break;
+	case FIRN_ORIGIN_SESSION:
+		origin->sections = read_session_journal(origin->info, error);
+		break;
+	case FIRN_ORIGIN_PUBLISHED:
+		origin->sections = firn_fork_read(repo, origin->path, error);
+		break;
+	}
+	origin->torn = torn;
+	return origin->sections != NULL;
+}
+
+bool
+firn_origin_check_whole(const FirnOrigin *origin, GError **error)
+{
+	guint n = origin->sections->len;
+	const FirnSection *last = n ? g_ptr_array_index(origin->sections, n - 1) : NULL;
+
+	if (origin->kind != FIRN_ORIGIN_FILE || (last && last->sealed && !origin->torn))
+		return true;
+	g_set_error(
+		error, FIRN_ERROR, FIRN_ERROR_FORMAT,
+		"%s has no end: it was not copied whole, or is the working file of a session "
+		"whose driver died.  Copy it again; or, if this is all there is of it, cut it at "
+		"the last whole record with 'firn journal export %s -o FILE' and use FILE",
+		origin->name, origin->name);
+	return false;
+}
+
+const char *
+firn_origin_repository(FirnOrigin *origin, GError **error)
+{
+	const FirnSection *section;
+
+	if (origin->repository)
+		return origin->repository;
+	if (!firn_origin_read(origin, NULL, error))
+		return NULL;
+	if (!origin->sections->len) {
+		g_set_error(error, FIRN_ERROR, FIRN_ERROR_FORMAT, "%s is empty", origin->name);
+		return NULL;
+	}
+	section = g_ptr_array_index(origin->sections, 0);
+	origin->repository = g_strdup(section->header->repository);
+	return origin->repository;
+}
+
+static bool
+begin_mount(FirnOrigin *origin, unsigned wait_ms, GError **error)
+{
+	JsonObject *request = firn_ctl_request("commit-begin");
+	g_autoptr(JsonObject) reply = NULL;
+	g_autoptr(GBytes) bytes = NULL;
+	const char *path;
+
+	json_object_set_int_member(request, "wait_ms", wait_ms);
+	origin->ctl = firn_ctl_open(origin->mount, error);
+	if (!origin->ctl) {
+		json_object_unref(request);
+		return false;
+	}
+	reply = firn_ctl_call(origin->ctl, request, error);
+	if (!reply) {
+		g_prefix_error(error, "%s: ", origin->name);
+		return false;
+	}
+	path = firn_reply_string(reply, "journal");
+	bytes = firn_file_read(path ? path : "", (size_t)1 << 40, error);
+	if (!bytes)
+		return false;
+	origin->seq = firn_reply_uint(reply, "seq");
+	origin->pending = firn_reply_strings(reply, "pending");
+	origin->scratch = firn_reply_strings(reply, "scratch");
+	g_clear_pointer(&origin->sections, g_ptr_array_unref);
+	origin->sections = firn_journal_decode(bytes, origin->name, NULL, error);
+	return origin->sections != NULL;
+}
+
+static bool
+begin_session(FirnOrigin *origin, FirnRepo *repo, GError **error)
+{
+	g_autoptr(GBytes) image = NULL;
+
+	origin->session = firn_session_resume(repo, origin->info, error);
+	if (!origin->session)
+		return false;
+	if (!origin->session->journal) {
+		g_set_error(error, FIRN_ERROR, FIRN_ERROR_READ_ONLY, "session %s is read-only",
+			    origin->name);
+		return false;
+	}
+	origin->seq = firn_journal_last_seq(origin->session->journal);
+	image = firn_session_image(origin->session);
+	g_clear_pointer(&origin->sections, g_ptr_array_unref);
+	origin->sections = firn_journal_decode(image, origin->name, NULL, error);
+	return origin->sections != NULL;
+}
+
+bool
+firn_origin_begin(FirnOrigin *origin, FirnRepo *repo, unsigned wait_ms, GError **error)
+{
+	if (origin->kind == FIRN_ORIGIN_MOUNT)
+		return begin_mount(origin, wait_ms, error);
+	if (origin->kind == FIRN_ORIGIN_SESSION)
+		return begin_session(origin, repo, error);
+	return firn_origin_read(origin, repo, error) && firn_origin_check_whole(origin, error);
+}
+
+static bool
+tell_mount(FirnOrigin *origin, const char *op, const FirnId12 *snapshot, GError **error)
+{
+	JsonObject *request = firn_ctl_request(op);
+	g_autoptr(JsonObject) reply = NULL;
+	char id[FIRN_ID12_TEXT + 1];
+
+	firn_id12_format(snapshot, id);
+	json_object_set_string_member(request, "snapshot", id);
+	reply = firn_ctl_call(origin->ctl, request, error);
+	if (!reply)
+		g_prefix_error(error, "%s: ", origin->name);
+	return reply != NULL;
+}
+
+bool
+firn_origin_intent(FirnOrigin *origin, const FirnId12 *snapshot, GError **error)
+{
+	if (origin->ctl)
+		return tell_mount(origin, "commit-intent", snapshot, error);
+	if (origin->session)
+		return firn_journal_intent(origin->session->journal, origin->seq, snapshot, error);
+	return true;
+}
+
+bool
+firn_origin_end(FirnOrigin *origin, FirnRepo *repo, const FirnId12 *snapshot, GError **error)
+{
+	if (origin->ctl)
+		return tell_mount(origin, "commit-end", snapshot, error);
+	if (origin->session)
+		return firn_session_remove_state(origin->session, error);
+	if (origin->kind == FIRN_ORIGIN_PUBLISHED)
+		return firn_store_remove(firn_repo_store(repo), origin->path, error);
+	return true;
+}
