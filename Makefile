@@ -6,7 +6,7 @@ VERSION := 0.1.0
 VARIANT ?= debug
 PREFIX  ?= /usr/local
 BUILD   := build/$(VARIANT)
-PKGS    := fuse3 glib-2.0 libzstd json-glib-1.0 libxxhash
+PKGS    := fuse3 glib-2.0 libzstd json-glib-1.0 libxxhash yaml-0.1
 LLVM    ?= -14
 
 Q       := $(if $(filter 1,$(V)),,@)
