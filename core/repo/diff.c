@@ -3,8 +3,8 @@
 
 #include <string.h>
 
-/* Bounds memory: coordinates of this many chunks are some gigabytes. */
-#define MAX_CHUNKS 200000000u
+/* Bounds memory, to 4 GiB. */
+#define MAX_COORDS ((size_t)1 << 30)
 
 /* What the logs in between say of one node. */
 typedef struct {
@@ -17,7 +17,7 @@ typedef struct {
 	FirnSnapshot *from;
 	FirnSnapshot *to;
 	GHashTable *touched; /* FirnId8 -> Touched */
-	size_t n_chunks;     /* counted over all logs */
+	size_t n_coords;     /* in all chunk lists */
 	FirnDiff *diff;
 } Diffing;
 
@@ -51,14 +51,6 @@ add_chunks(Diffing *diffing, const FirnTxlog *txlog, size_t index, GError **erro
 
 	firn_txlog_array(txlog, index, &node, &n_chunks);
 	touched = touch(diffing, &node);
-	if (n_chunks > MAX_CHUNKS || diffing->n_chunks > MAX_CHUNKS - n_chunks) {
-		g_set_error(error, FIRN_ERROR, FIRN_ERROR_LIMIT,
-			    "more than %u chunks changed in between; compare snapshots that are "
-			    "closer to each other",
-			    MAX_CHUNKS);
-		return false;
-	}
-	diffing->n_chunks += n_chunks;
 	for (size_t i = 0; i < n_chunks; i++) {
 		uint32_t rank;
 		const uint32_t *coords = firn_txlog_chunk(txlog, index, i, &rank);
@@ -66,6 +58,14 @@ add_chunks(Diffing *diffing, const FirnTxlog *txlog, size_t index, GError **erro
 		if (touched->chunks == NULL) {
 			touched->rank = rank;
 			touched->chunks = g_array_new(FALSE, FALSE, sizeof(uint32_t));
+		}
+		diffing->n_coords += rank;
+		if (diffing->n_coords > MAX_COORDS) {
+			g_set_error(
+				error, FIRN_ERROR, FIRN_ERROR_LIMIT,
+				"too many chunks changed in between; compare snapshots that are "
+				"closer to each other");
+			return false;
 		}
 		if (rank == touched->rank && rank > 0)
 			g_array_append_vals(touched->chunks, coords, rank);

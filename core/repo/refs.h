@@ -21,24 +21,28 @@ bool firn_refs_resolve_as_of(const FirnRepoInfo *info, const char *branch, uint6
 			     FirnId12 *out_id, GError **error) FIRN_MUST_USE;
 
 /* Each is one repo update.  Errors: EXISTS, NOT_FOUND, INVALID, CONFLICT, READ_ONLY... */
-bool firn_refs_create_branch(FirnRepo *repo, const char *name, const FirnId12 *snapshot, GError **error)
-	FIRN_MUST_USE;
+bool firn_refs_create_branch(FirnRepo *repo, const char *name, const FirnId12 *snapshot,
+			     GError **error) FIRN_MUST_USE;
 bool firn_refs_delete_branch(FirnRepo *repo, const char *name, GError **error) FIRN_MUST_USE;
 /* `expected` (may be NULL): refuse with CONFLICT unless the branch is there. */
 bool firn_refs_reset_branch(FirnRepo *repo, const char *name, const FirnId12 *snapshot,
 			    const FirnId12 *expected, GError **error) FIRN_MUST_USE;
-bool firn_refs_create_tag(FirnRepo *repo, const char *name, const FirnId12 *snapshot, GError **error)
-	FIRN_MUST_USE;
+bool firn_refs_create_tag(FirnRepo *repo, const char *name, const FirnId12 *snapshot,
+			  GError **error) FIRN_MUST_USE;
 bool firn_refs_delete_tag(FirnRepo *repo, const char *name, GError **error) FIRN_MUST_USE;
 
 /* What changed from the ancestor `from` to `to`: the union of the logs in between. */
 typedef struct {
-	GPtrArray *lines;  /* FirnDiffEntry, sorted by path */
+	GPtrArray *lines; /* FirnDiffEntry, sorted by path */
 } FirnDiff;
 typedef struct {
 	char *path;
 	FirnNodeKind kind;
-	enum { FIRN_DIFF_ADDED, FIRN_DIFF_DELETED, FIRN_DIFF_CHANGED } change;
+	enum {
+		FIRN_DIFF_ADDED,
+		FIRN_DIFF_DELETED,
+		FIRN_DIFF_CHANGED
+	} change;
 	bool meta_changed;
 	uint32_t rank;
 	GArray *chunks; /* uint32_t, rank per chunk, sorted and unique; NULL: none

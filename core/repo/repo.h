@@ -31,8 +31,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(FirnRepo, firn_repo_free)
  */
 bool firn_repo_create(const char *url, GError **error) FIRN_MUST_USE;
 
-FirnStore *firn_repo_store(FirnRepo *repo);          /* borrowed */
-const char *firn_repo_url(const FirnRepo *repo);     /* canonical, borrowed */
+FirnStore *firn_repo_store(FirnRepo *repo);           /* borrowed */
+const char *firn_repo_url(const FirnRepo *repo);      /* canonical, borrowed */
 uint8_t firn_repo_spec_version(const FirnRepo *repo); /* 1 or 2 */
 /* What tells two repositories apart: flushed_at (us) of the root snapshot. */
 uint64_t firn_repo_identity(const FirnRepo *repo);
