@@ -239,6 +239,33 @@ finish_intent(FirnSession *session, const FirnSection *section, GError **error)
 	       firn_session_move(session, snapshot, section->intent_seq, NULL, error);
 }
 
+/* Chunks that were both made and deleted since the start say nothing. */
+static void
+prune(FirnChanges *changes)
+{
+	g_autoptr(GPtrArray) nodes = firn_changes_sorted_by_id(changes);
+
+	for (guint i = 0; i < nodes->len; i++) {
+		FirnNodeChange *node = nodes->pdata[i];
+		g_autoptr(GArray) gone = g_array_new(FALSE, FALSE, sizeof(uint32_t));
+		FirnChunkChange *change;
+		const uint32_t *coords;
+		FirnChunkIter iter;
+		uint32_t rank;
+
+		if (node->created_seq == 0 || node->chunks == NULL)
+			continue;
+		rank = firn_chunk_map_rank(node->chunks);
+		firn_chunk_iter_seek(&iter, node->chunks, NULL, 0);
+		while (rank > 0 && firn_chunk_iter_next(&iter, &coords, &change))
+			if (change->kind == FIRN_REF_NONE)
+				g_array_append_vals(gone, coords, rank);
+		for (guint at = 0; rank > 0 && at < gone->len; at += rank)
+			firn_changes_forget_chunk(changes, node,
+						  &g_array_index(gone, uint32_t, at));
+	}
+}
+
 FirnSession *
 firn_session_resume(FirnRepo *repo, const FirnSessionInfo *info, GError **error)
 {
@@ -267,6 +294,7 @@ firn_session_resume(FirnRepo *repo, const FirnSessionInfo *info, GError **error)
 			    "the journal %s does not fit what it was forked from", path);
 		goto fail;
 	}
+	prune(session->changes);
 	if (!finish_intent(session, section, error) || !write_info(session, error))
 		goto fail;
 	return session;

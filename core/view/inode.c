@@ -137,14 +137,13 @@ firn_view_forget(FirnView *view, uint64_t ino, uint64_t n)
 void
 firn_inode_link(FirnDir *parent, const char *name, FirnInode *inode)
 {
-	FirnDir *old = inode->parent;
+	char *copy = g_strdup(name); /* `name` may be the old one */
 
-	g_assert(!inode->dead);
+	g_assert(!inode->dead && inode->parent == NULL);
 	firn_inode_ref(&parent->inode);
 	inode->parent = parent;
-	(void)old;
 	g_free(inode->name);
-	inode->name = g_strdup(name);
+	inode->name = copy;
 	g_hash_table_insert(parent->children, inode->name, inode);
 	firn_inode_ref(inode);
 	firn_inode_touch(&parent->inode);

@@ -85,18 +85,26 @@ settle_at(FirnView *view, FirnLeaf *leaf, FirnDir *dir, const char *name, bool l
 {
 	FirnDir *old = leaf->inode.parent;
 
+	firn_inode_ref(&leaf->inode);
+	if (old != NULL && g_hash_table_lookup(old->children, leaf->inode.name) == leaf) {
+		g_hash_table_remove(old->children, leaf->inode.name);
+		firn_inode_unref(view, &leaf->inode);
+	}
 	leaf->inode.parent = NULL;
 	if (linked) {
 		firn_inode_link(dir, name, &leaf->inode);
 	} else {
+		char *copy = g_strdup(name);
+
 		leaf->inode.parent = dir;
 		firn_inode_ref(&dir->inode);
 		g_free(leaf->inode.name);
-		leaf->inode.name = g_strdup(name);
+		leaf->inode.name = copy;
 		firn_inode_touch(&dir->inode);
 	}
 	if (old != NULL)
 		firn_inode_unref(view, &old->inode);
+	firn_inode_unref(view, &leaf->inode);
 }
 
 static int
