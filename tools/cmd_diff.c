@@ -1,5 +1,4 @@
-#include "core/zarr/name.h"
-#include "tools/changes_text.h"
+#include "core/repo/text.h"
 #include "tools/commands.h"
 #include "tools/source.h"
 #include "tools/target.h"
@@ -7,88 +6,21 @@
 #include <stdio.h>
 #include <string.h>
 
-static const char *
-entry_change(const FirnDiffEntry *entry)
-{
-	switch (entry->change) {
-	case FIRN_DIFF_ADDED:
-		return "new";
-	case FIRN_DIFF_DELETED:
-		return "deleted";
-	case FIRN_DIFF_CHANGED:
-		return entry->meta_changed ? "changed" : "chunks";
-	}
-	return "unknown";
-}
-
-static guint
-entry_chunks(const FirnDiffEntry *entry)
-{
-	return entry->chunks ? entry->chunks->len / MAX(entry->rank, 1) : 0;
-}
-
-static const uint32_t *
-entry_chunk(const FirnDiffEntry *entry, guint i)
-{
-	return (const uint32_t *)(const void *)entry->chunks->data + (size_t)i * entry->rank;
-}
-
 static void
-print_entry(const FirnDiffEntry *entry, bool chunks)
+print_diff(const FirnCli *cli, const FirnDiff *diff, bool chunks)
 {
-	g_autofree char *path = firn_text_escape(entry->path, strlen(entry->path));
-	guint n = entry_chunks(entry);
+	if (cli->json) {
+		JsonNode *node = json_node_alloc();
 
-	printf("%-7s %s %s", entry_change(entry),
-	       entry->kind == FIRN_NODE_ARRAY ? "array" : "group", path);
-	if (n)
-		printf("  %u chunk%s", n, n == 1 ? "" : "s");
-	putchar('\n');
-	for (guint i = 0; chunks && i < n; i++) {
-		g_autofree char *name = firn_name_format_chunk(entry_chunk(entry, i), entry->rank);
+		json_node_init(node, JSON_NODE_ARRAY);
+		json_node_take_array(node, firn_text_diff_json(diff));
+		firn_cli_json(node);
+	} else {
+		g_autofree char *text =
+			firn_text_diff(diff, chunks ? SIZE_MAX : FIRN_TEXT_DIFF_CHUNKS);
 
-		printf("    %s\n", name);
+		fputs(text, stdout);
 	}
-}
-
-static void
-entry_to_json(JsonBuilder *builder, const FirnDiffEntry *entry)
-{
-	json_builder_begin_object(builder);
-	firn_json_string(builder, "path", entry->path);
-	firn_json_string(builder, "kind", entry->kind == FIRN_NODE_ARRAY ? "array" : "group");
-	firn_json_string(builder, "change", entry_change(entry));
-	json_builder_set_member_name(builder, "chunks");
-	json_builder_begin_array(builder);
-	for (guint i = 0; i < entry_chunks(entry); i++) {
-		json_builder_begin_array(builder);
-		for (uint32_t axis = 0; axis < entry->rank; axis++)
-			json_builder_add_int_value(builder, entry_chunk(entry, i)[axis]);
-		json_builder_end_array(builder);
-	}
-	json_builder_end_array(builder);
-	json_builder_end_object(builder);
-}
-
-static int
-print_diff(FirnCli *cli, const FirnDiff *diff, bool chunks)
-{
-	JsonBuilder *builder;
-
-	for (guint i = 0; !cli->json && i < diff->lines->len; i++)
-		print_entry(g_ptr_array_index(diff->lines, i), chunks);
-	if (!cli->json)
-		return FIRN_EXIT_DONE;
-	builder = json_builder_new();
-	json_builder_begin_object(builder);
-	json_builder_set_member_name(builder, "nodes");
-	json_builder_begin_array(builder);
-	for (guint i = 0; i < diff->lines->len; i++)
-		entry_to_json(builder, g_ptr_array_index(diff->lines, i));
-	json_builder_end_array(builder);
-	json_builder_end_object(builder);
-	firn_cli_json_builder(builder);
-	return FIRN_EXIT_DONE;
 }
 
 static int
@@ -108,7 +40,54 @@ diff_snapshots(FirnCli *cli, int argc, char **argv, bool chunks)
 	if (firn_target_resolve(target, argv[next], &from, &error) &&
 	    firn_target_resolve(target, argv[next + 1], &to, &error))
 		diff = firn_refs_diff(target->repo, &from, &to, &error);
-	return diff ? print_diff(cli, diff, chunks) : firn_cli_fail(cli, error);
+	if (!diff)
+		return firn_cli_fail(cli, error);
+	print_diff(cli, diff, chunks);
+	return FIRN_EXIT_DONE;
+}
+
+/* What the sessions in a journal changed, as one diff.  Caller owns. */
+static FirnDiff *
+diff_of_sections(GPtrArray *sections, const FirnSnapshot *base)
+{
+	FirnDiff *all = NULL;
+
+	for (guint i = 0; i < sections->len; i++) {
+		const FirnSection *section = g_ptr_array_index(sections, i);
+		FirnDiff *diff = firn_text_diff_of_changes(section->changes, base);
+
+		if (!all) {
+			all = diff;
+			continue;
+		}
+		while (diff->lines->len)
+			g_ptr_array_add(all->lines, g_ptr_array_steal_index(diff->lines, 0));
+		firn_diff_free(diff);
+	}
+	return all;
+}
+
+static int
+diff_journal(FirnCli *cli, FirnOrigin *origin, bool chunks)
+{
+	g_autoptr(GError) error = NULL;
+	g_autoptr(FirnRepo) repo = NULL;
+	g_autoptr(FirnSnapshot) base = NULL;
+	g_autoptr(FirnDiff) diff = NULL;
+	const char *url = firn_origin_repository(origin, &error);
+	const FirnSection *first;
+
+	if (!url || !firn_origin_read(origin, NULL, &error))
+		return firn_cli_fail(cli, error);
+	first = origin->sections->len ? g_ptr_array_index(origin->sections, 0) : NULL;
+	repo = firn_repo_open(url, &error);
+	if (repo && first)
+		base = firn_repo_get_snapshot(repo, &first->header->base, &error);
+	if (!base)
+		return firn_cli_fail(cli, error);
+	diff = diff_of_sections(origin->sections, base);
+	print_diff(cli, diff, chunks);
+	return FIRN_EXIT_DONE;
 }
 
 static int
@@ -117,31 +96,16 @@ diff_uncommitted(FirnCli *cli, const char *source, const char *state_dir, bool c
 	g_autoptr(GError) error = NULL;
 	g_autofree char *root = firn_state_root(state_dir);
 	g_autoptr(FirnOrigin) origin = firn_origin_resolve(source ? source : ".", root, &error);
-	JsonBuilder *builder;
+	g_autoptr(GBytes) text = NULL;
 
-	if (!origin || !firn_origin_read(origin, NULL, &error))
+	if (!origin)
 		return firn_cli_fail(cli, error);
-	if (!cli->json) {
-		for (guint i = 0; i < origin->sections->len; i++) {
-			const FirnSection *section = g_ptr_array_index(origin->sections, i);
-
-			firn_changes_print(section->changes, chunks, "");
-		}
-		return FIRN_EXIT_DONE;
-	}
-	builder = json_builder_new();
-	if (origin->sections->len != 1)
-		json_builder_begin_array(builder);
-	for (guint i = 0; i < origin->sections->len; i++) {
-		const FirnSection *section = g_ptr_array_index(origin->sections, i);
-
-		json_builder_begin_object(builder);
-		firn_changes_to_json(section->changes, builder);
-		json_builder_end_object(builder);
-	}
-	if (origin->sections->len != 1)
-		json_builder_end_array(builder);
-	firn_cli_json_builder(builder);
+	if (origin->kind != FIRN_ORIGIN_MOUNT || cli->json || chunks)
+		return diff_journal(cli, origin, chunks);
+	text = firn_mount_read(origin->mount, "diff", &error);
+	if (!text)
+		return firn_cli_fail(cli, error);
+	fwrite(g_bytes_get_data(text, NULL), 1, g_bytes_get_size(text), stdout);
 	return FIRN_EXIT_DONE;
 }
 

@@ -1,4 +1,5 @@
 #include "core/base/clock.h"
+#include "core/repo/text.h"
 #include "tools/commands.h"
 #include "tools/target.h"
 
@@ -65,61 +66,32 @@ info_to_json(JsonBuilder *builder, const FirnRepoInfo *info, const FirnSnapshotI
 	firn_id12_format(&snapshot->parent, parent);
 	firn_json_string(builder, "id", id);
 	firn_json_string(builder, "parent", snapshot->has_parent ? parent : NULL);
-	firn_json_string(builder, "time", time);
+	firn_json_string(builder, "date", time);
 	firn_json_string(builder, "message", snapshot->message);
 	names_to_json(builder, "branches", info->branches, &snapshot->id);
 	names_to_json(builder, "tags", info->tags, &snapshot->id);
-}
-
-/* One line: the rest of a message of several lines is for `show`. */
-static void
-print_line(const FirnRepoInfo *info, const FirnSnapshotInfo *snapshot)
-{
-	char id[FIRN_ID12_TEXT + 1];
-	g_autofree char *time = firn_clock_format_us(snapshot->flushed_at);
-	g_autofree char *names = names_of(info, &snapshot->id);
-	g_autofree char *message =
-		firn_text_escape(snapshot->message, strcspn(snapshot->message, "\n"));
-
-	firn_id12_format(&snapshot->id, id);
-	printf("%s  %.19sZ  %s%s%s%s\n", id, time, names ? "(" : "", names ? names : "",
-	       names ? ") " : "", message);
 }
 
 static int
 print_log(FirnCli *cli, const FirnTarget *target, const char *ref, int limit)
 {
 	g_autoptr(GError) error = NULL;
-	JsonBuilder *builder;
-	const FirnSnapshotInfo *snapshot;
+	size_t most = (size_t)MAX(limit, 0);
 	FirnId12 id;
 
 	if (!firn_target_resolve(target, ref, &id, &error))
 		return firn_cli_fail(cli, error);
-	builder = json_builder_new();
-	json_builder_begin_array(builder);
-	snapshot = firn_repo_info_find_snapshot(target->info, &id);
-	/* The bound is for a history that goes round in circles. */
-	for (guint n = 0; snapshot && n < target->info->snapshots->len; n++) {
-		if (limit > 0 && n >= (guint)limit)
-			break;
-		if (cli->json) {
-			json_builder_begin_object(builder);
-			info_to_json(builder, target->info, snapshot);
-			metadata_to_json(builder, snapshot->metadata);
-			json_builder_end_object(builder);
-		} else {
-			print_line(target->info, snapshot);
-		}
-		snapshot = snapshot->has_parent
-				   ? firn_repo_info_find_snapshot(target->info, &snapshot->parent)
-				   : NULL;
+	if (cli->json) {
+		JsonNode *node = json_node_alloc();
+
+		json_node_init(node, JSON_NODE_ARRAY);
+		json_node_take_array(node, firn_text_log_json(target->info, &id, most));
+		firn_cli_json(node);
+	} else {
+		g_autofree char *text = firn_text_log(target->info, &id, most);
+
+		fputs(text, stdout);
 	}
-	json_builder_end_array(builder);
-	if (cli->json)
-		firn_cli_json_builder(builder);
-	else
-		g_object_unref(builder);
 	return FIRN_EXIT_DONE;
 }
 
@@ -200,7 +172,7 @@ show_text(const FirnTarget *target, const FirnSnapshotInfo *info, const FirnSnap
 	       names ? ")" : "");
 	firn_id12_format(&info->parent, id);
 	printf("parent     %s\n", info->has_parent ? id : "-");
-	printf("time       %s\n", time);
+	printf("date       %s\n", time);
 	printf("nodes      %" G_GSIZE_FORMAT " groups, %" G_GSIZE_FORMAT " arrays\n", counts.groups,
 	       counts.arrays);
 	printf("manifests  %" G_GSIZE_FORMAT " with %" G_GUINT64_FORMAT

@@ -48,9 +48,9 @@ repository_of_token(const char *path, GError **error)
 	return token ? g_strdup(token->start->repository) : NULL;
 }
 
-/* Also replaces the beginning of an id by the whole. */
+/* Of a session that is to be resumed; also replaces the beginning of its id by the whole. */
 static char *
-repository_of_session(Options *options, GError **error)
+repository_of_session(Options *options, const char *given, GError **error)
 {
 	g_autofree char *root = firn_state_root(options->state_dir);
 	FirnSessionInfo *info = firn_state_find(root, options->resume, error);
@@ -60,15 +60,19 @@ repository_of_session(Options *options, GError **error)
 	if (!info)
 		return NULL;
 	firn_id12_format(&info->id, id);
-	if (info->live) {
+	if (info->live)
 		g_set_error(error, FIRN_ERROR, FIRN_ERROR_BUSY,
 			    "session %s is live, mounted at %s: nothing to resume", id,
 			    info->mountpoint ? info->mountpoint : "an unknown place");
-	} else {
-		repository = g_strdup(info->repository);
-		g_free(options->resume);
-		options->resume = g_strdup(id);
-	}
+	else if (!given && !*info->repository)
+		g_set_error(error, FIRN_ERROR, FIRN_ERROR_FORMAT,
+			    "%s/session.json does not name the repository: give it before the "
+			    "mount point",
+			    info->directory);
+	else
+		repository = g_strdup(given ? given : info->repository);
+	g_free(options->resume);
+	options->resume = g_strdup(id);
 	firn_session_info_free(info);
 	return repository;
 }
@@ -141,6 +145,7 @@ mount_command(FirnCli *cli, int argc, char **argv, Options *options)
 		       (options->resume != NULL);
 	g_autofree char *repository = NULL;
 	g_autoptr(GError) error = NULL;
+	const char *given;
 
 	if (versions > 1 || (options->as_of && versions > (options->branch != NULL)))
 		return firn_cli_usage(cli, "one of -b, --tag, --snapshot, --as-of, --fork, "
@@ -149,17 +154,14 @@ mount_command(FirnCli *cli, int argc, char **argv, Options *options)
 		return firn_cli_usage(cli, "--read-only does not go with --fork and --resume");
 	if (argc - 1 < (without_repo ? 1 : 2))
 		return firn_cli_usage(cli, "a mount point is missing");
-	if (options->fork)
+	/* With --fork and --resume, a repository says where it is now. */
+	given = argc > 2 ? argv[1] : NULL;
+	if (options->resume)
+		repository = repository_of_session(options, given, &error);
+	else if (options->fork && !given)
 		repository = repository_of_token(options->fork, &error);
-	else if (options->resume)
-		repository = repository_of_session(options, &error);
 	else
-		repository = g_strdup(argv[1]);
-	/* A repository given as well says where it is now. */
-	if (repository && without_repo && argc == 3) {
-		g_free(repository);
-		repository = g_strdup(argv[1]);
-	}
+		repository = g_strdup(given);
 	if (!repository)
 		return firn_cli_fail(cli, error);
 	return start(cli, options, repository, argv[argc - 1]);

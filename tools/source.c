@@ -53,7 +53,8 @@ origin_of_info(const char *name, FirnSessionInfo *info, GError **error)
 
 	if (!info->live) {
 		origin = origin_new(FIRN_ORIGIN_SESSION, name);
-		origin->repository = g_strdup(info->repository);
+		if (*info->repository)
+			origin->repository = g_strdup(info->repository);
 		origin->info = info;
 		return origin;
 	}
