@@ -1,23 +1,41 @@
-# make [all]   check  check-asan  check-tsan  check-mount  cov  bench
-#              fuzz  fuzz-check  lint  format  format-check  install  clean
-# Variables:   V=1 (show commands)  VARIANT=debug|release|asan|tsan|cov|fuzz
-#              CC CFLAGS CPPFLAGS LDFLAGS PREFIX DESTDIR  T=<test name>
+# make             the optimised firn and firnfs in build/release/bin
+# make setup       install what is missing: Debian packages, Python environments in build/
+# make demo        the distributed write of the README, with a picture
+# make test        everything, in about ten minutes: units, sanitizers, fuzz corpus, mounts
+# make bench       firn against the official library; BENCH_ARGS='--json out.json' passes arguments
+# Single parts:    check check-asan check-tsan check-valgrind fuzz-check fuzz check-mount
+#                  pytest PYTEST='-k region -x'   lint hdr-check layers format format-check
+# install uninstall clean; PREFIX, DESTDIR
+# Variables:       V=1 (show commands)  VARIANT=release|debug|asan|tsan|cov|fuzz  WERROR=0|1
+#                  CC CFLAGS CPPFLAGS LDFLAGS  T=<unit test>  FUZZ_SECONDS
 VERSION := 0.1.0
-VARIANT ?= debug
+VARIANT ?= release
 PREFIX  ?= /usr/local
 BUILD   := build/$(VARIANT)
 PKGS    := fuse3 glib-2.0 libzstd json-glib-1.0 libxxhash yaml-0.1
 LLVM    ?= -14
+PYTHON  := build/venv/bin/python
+
+# What Debian calls it: needed, and for lint and fuzzing only.
+PACKAGES := gcc make pkg-config libc6-dev libfuse3-dev fuse3 libglib2.0-dev libzstd-dev \
+            libjson-glib-dev libxxhash-dev check valgrind attr rsync unzip zip vim-tiny git
+EXTRAS   := clang$(LLVM) clang-format$(LLVM) clang-tidy$(LLVM) libclang-rt$(LLVM)-dev
 
 Q       := $(if $(filter 1,$(V)),,@)
 say      = $(if $(filter 1,$(V)),,@printf '  %-7s %s\n' '$(1)' '$(patsubst $(BUILD)/%,%,$@)')
+# As many jobs as processors, unless told otherwise.
+ifeq ($(filter -j% --jobserver%,$(MAKEFLAGS)),)
+MAKEFLAGS += -j$(shell nproc)
+endif
+MAKEFLAGS += --no-print-directory
 
 # ---- flags: ours are separate, so CFLAGS stays the user's ----
 CFLAGS  ?= -O2 -g
 WARN    := -Wall -Wextra -Wshadow -Wvla -Wundef -Wpointer-arith -Wwrite-strings \
            -Wstrict-prototypes -Wmissing-prototypes -Wold-style-definition -Wcast-qual \
            -Wformat=2 -Wconversion -Wno-sign-conversion -Wswitch-enum -Wimplicit-fallthrough
-ifneq ($(WERROR),0)
+WERROR  ?= $(if $(filter debug,$(VARIANT)),1,0)
+ifeq ($(WERROR),1)
 WARN    += -Werror
 endif
 san.release := -DG_DISABLE_CAST_CHECKS
@@ -30,24 +48,25 @@ ifeq ($(VARIANT),fuzz)
 CC      := clang$(LLVM)
 endif
 
-PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS))
-PKG_LIBS   := $(shell pkg-config --libs $(PKGS))
+PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
+PKG_LIBS   := $(shell pkg-config --libs $(PKGS) 2>/dev/null)
 FIRN_CPPFLAGS := -I. -D_GNU_SOURCE -DFIRN_VERSION='"$(VERSION)"' $(PKG_CFLAGS)
 FIRN_CFLAGS   := -std=gnu17 -fno-common -fvisibility=hidden $(WARN)
 compile  = $(CC) $(FIRN_CPPFLAGS) $(CPPFLAGS) $(FIRN_CFLAGS) $(CFLAGS) $(san.$(VARIANT))
-link     = $(CC) $(CFLAGS) $(san.$(VARIANT)) $(LDFLAGS)
+link     = $(CC) $(CFLAGS) $(san.$(VARIANT)) -Wl,--as-needed $(LDFLAGS)
 
 # ---- files: a new .c in its folder is found by itself ----
 CORE    := $(wildcard core/*/*.c)
 FS      := $(wildcard fs/*.c)
 TOOLS   := $(wildcard tools/*.c)
 UNIT    := $(wildcard tests/unit/test-*.c)
-MOUNT   := $(wildcard tests/mount/test-*.c)
+UNITLIB := $(filter-out $(UNIT),$(wildcard tests/unit/*.c))
+MOUNT   := $(wildcard tests/mount/*.c)
 FUZZ    := $(wildcard tests/fuzz/fuzz-*.c)
-BENCH   := $(wildcard tests/bench/bench-*.c)
+BENCH   := $(wildcard tests/bench/*.c)
 HDRS    := $(wildcard core/*/*.h fs/*.h tools/*.h tests/*/*.h)
-ALL_C   := $(CORE) $(FS) $(TOOLS) $(UNIT) $(MOUNT) $(FUZZ) $(BENCH) \
-           tests/fuzz/replay.c
+ALL_C   := $(CORE) $(FS) $(TOOLS) $(UNIT) $(UNITLIB) $(MOUNT) $(FUZZ) $(BENCH) tests/fuzz/replay.c
+MAN     := $(wildcard fs/*.1 tools/*.1)
 obj      = $(patsubst %.c,$(BUILD)/%.o,$(1))
 exe      = $(patsubst %.c,$(BUILD)/%,$(1))
 
@@ -81,28 +100,57 @@ $(BUILD)/bin/firnfs $(BUILD)/bin/firn:
 	@mkdir -p $(@D)
 	$(Q)$(link) -o $@ $^ $(PKG_LIBS)
 
-# ---- tests: one program each, run in parallel, log kept, output only on failure ----
+# ---- setup and the two things a newcomer runs ----
+.PHONY: setup demo test bench pytest fuse
+setup:
+	$(Q)PACKAGES='$(PACKAGES)' EXTRAS='$(EXTRAS)' PKGS='$(PKGS)' tests/setup.sh
+	$(Q)pkg-config --print-errors --exists $(PKGS) check
+fuse:
+	@test -c /dev/fuse && : <>/dev/fuse || { \
+	    echo 'no usable /dev/fuse here: run where FUSE is allowed (modprobe fuse; containers: --device /dev/fuse --cap-add SYS_ADMIN)' >&2; \
+	    exit 1; }
+
+# Sub-makes, because what pkg-config says may change with setup.
+demo: setup fuse
+	$(Q)$(MAKE) VARIANT=release all
+	$(Q)FIRN_BUILD=build/release $(PYTHON) tests/demo/demo.py
+test:
+	$(Q)tests/run.sh
+bench: setup fuse
+	$(Q)$(MAKE) VARIANT=release all benchmarks
+	$(Q)FIRN_BUILD=build/release $(PYTHON) tests/bench/bench.py $(BENCH_ARGS)
+pytest: all fuse
+	$(Q)FIRN_BUILD=$(BUILD) $(PYTHON) -m pytest $(PYTEST)
+.PHONY: benchmarks
+benchmarks: $(call exe,$(BENCH))
+$(call exe,$(BENCH)): $(BUILD)/%: $(BUILD)/%.o $(BUILD)/libfirn.a
+	$(call say,LD)
+	$(Q)$(link) -o $@ $^ $(PKG_LIBS)
+
+# ---- unit tests: one program each, run in parallel, log kept, output only on failure ----
 CHECK_LIBS = $(shell pkg-config --libs check)
-$(call exe,$(UNIT)): $(BUILD)/%: $(BUILD)/%.o $(BUILD)/libfirn.a
+$(call exe,$(UNIT)): $(BUILD)/%: $(BUILD)/%.o $(call obj,$(UNITLIB)) $(BUILD)/libfirn.a
 	$(call say,LD)
 	$(Q)$(link) -o $@ $^ $(PKG_LIBS) $(CHECK_LIBS)
 $(BUILD)/%.ok: $(BUILD)/%
 	$(call say,TEST)
-	$(Q)$< >$<.log 2>&1 && touch $@ || { cat $<.log; exit 1; }
+	$(Q)CK_DEFAULT_TIMEOUT=$${CK_DEFAULT_TIMEOUT:-120} $< >$<.log 2>&1 && touch $@ || { cat $<.log; exit 1; }
 .PHONY: check check-asan check-tsan check-mount check-valgrind
 check: all $(patsubst %,%.ok,$(filter %$(T),$(call exe,$(UNIT)))) fuzz-check
 check-asan check-tsan: check-%:
-	$(Q)$(MAKE) --no-print-directory VARIANT=$* check
+	$(Q)$(MAKE) VARIANT=$* check
 # Each mount test has its own mount namespace: whatever it leaves behind goes with it.
-$(call exe,$(MOUNT)): $(BUILD)/%: $(BUILD)/%.o $(BUILD)/tests/mount/mounted.o
+MOUNT_TESTS := $(filter $(BUILD)/tests/mount/test-%,$(call exe,$(MOUNT)))
+MOUNT_LIB   := $(call obj,$(filter-out tests/mount/test-%,$(MOUNT)))
+$(MOUNT_TESTS): $(BUILD)/%: $(BUILD)/%.o $(MOUNT_LIB) $(BUILD)/libfirn.a
 	$(call say,LD)
 	$(Q)$(link) -o $@ $^ $(PKG_LIBS) $(CHECK_LIBS)
-check-mount: $(call exe,$(MOUNT)) $(BUILD)/bin/firnfs
-	$(Q)for t in $(call exe,$(MOUNT)); do FIRNFS=$(CURDIR)/$(BUILD)/bin/firnfs timeout 300 \
+check-mount: fuse $(MOUNT_TESTS) $(BUILD)/bin/firnfs
+	$(Q)for t in $(MOUNT_TESTS); do FIRNFS=$(CURDIR)/$(BUILD)/bin/firnfs timeout 300 \
 	    unshare $(if $(filter 0,$(shell id -u)),,-r) -m --propagation private $$t || exit 1; done
 check-valgrind: $(call exe,$(UNIT))
-	$(Q)for t in $^; do CK_FORK=no G_SLICE=always-malloc valgrind -q --leak-check=full \
-	    --error-exitcode=9 $$t || exit 1; done
+	$(Q)for t in $(filter %$(T),$^); do CK_FORK=no CK_TIMEOUT_MULTIPLIER=20 G_SLICE=always-malloc valgrind -q \
+	    --leak-check=full --error-exitcode=9 $$t || exit 1; done
 
 # ---- fuzzing: same source is a fuzz target (clang) and a corpus replay (any compiler) ----
 $(BUILD)/tests/fuzz/replay-%: $(BUILD)/tests/fuzz/fuzz-%.o $(BUILD)/tests/fuzz/replay.o $(BUILD)/libfirn.a
@@ -114,35 +162,26 @@ $(BUILD)/tests/fuzz/fuzz-%: $(BUILD)/tests/fuzz/fuzz-%.o $(BUILD)/libfirn.a
 	$(call say,LD)
 	$(Q)$(link) -fsanitize=fuzzer -o $@ $^ $(PKG_LIBS)
 fuzz: $(call exe,$(FUZZ))
-	$(Q)for f in $(^F); do mkdir -p tests/fuzz/corpus/$${f#fuzz-} && $(BUILD)/tests/fuzz/$$f \
+	$(Q)for f in $(^F); do mkdir -p $(BUILD)/corpus-$$f && $(BUILD)/tests/fuzz/$$f \
 	    -max_total_time=$${FUZZ_SECONDS:-60} -timeout=10 -rss_limit_mb=2048 \
 	    -artifact_prefix=$(BUILD)/$$f- $(BUILD)/corpus-$$f tests/fuzz/corpus/$${f#fuzz-} || exit 1; done
-$(shell mkdir -p $(patsubst tests/fuzz/%.c,$(BUILD)/corpus-%,$(FUZZ)))
 fuzz-check: ;
 else
 fuzz:
-	$(Q)$(MAKE) --no-print-directory VARIANT=fuzz fuzz
+	$(Q)$(MAKE) VARIANT=fuzz fuzz
 fuzz-check: $(patsubst tests/fuzz/fuzz-%.c,$(BUILD)/tests/fuzz/replay-%,$(FUZZ))
-	$(Q)for r in $(^F); do $(BUILD)/tests/fuzz/$$r $$(find tests/fuzz/corpus/$${r#replay-} -type f) \
-	    || { echo "FAIL $$r"; exit 1; }; done
+	$(Q)for r in $(^F); do find tests/fuzz/corpus/$${r#replay-} -type f -print0 | \
+	    xargs -0 -r $(BUILD)/tests/fuzz/$$r || { echo "FAIL $$r" >&2; exit 1; }; done
 endif
 
-.PHONY: cov bench
+.PHONY: cov
 cov:
-	$(Q)$(MAKE) --no-print-directory VARIANT=cov check
-	$(Q)gcovr --root . --filter core/ --filter fs/ --txt --html-details build/cov/report.html
-$(call exe,$(BENCH)): $(BUILD)/%: $(BUILD)/%.o $(BUILD)/libfirn.a
-	$(Q)$(link) -o $@ $^ $(PKG_LIBS)
-bench:
-	$(Q)$(MAKE) --no-print-directory VARIANT=release CFLAGS='-O3 -g' run-bench
-.PHONY: run-bench
-run-bench: $(call exe,$(BENCH))
-	$(Q)for b in $^; do $$b || exit 1; done
+	$(Q)$(MAKE) VARIANT=cov check
+	$(Q)gcovr --root . --filter core/ --filter fs/ --filter tools/ --txt --html-details build/cov/report.html
 
 # ---- static checks ----
-.PHONY: lint hdr-check layers format format-check
-lint: hdr-check layers format-check compile_commands.json
-	$(Q)clang-tidy$(LLVM) -p . --quiet --warnings-as-errors='*' $(CORE) $(FS) $(TOOLS)
+.PHONY: lint hdr-check layers format format-check tidy
+lint: hdr-check layers format-check tidy
 hdr-check: $(HDRS:.h=.h.hdr)
 %.h.hdr: FORCE
 	@echo '#include "$*.h"' | $(CC) $(FIRN_CPPFLAGS) $(FIRN_CFLAGS) -Wno-unused-function -fsyntax-only -xc -
@@ -152,17 +191,26 @@ format:
 	$(Q)clang-format$(LLVM) -i $(ALL_C) $(HDRS)
 format-check:
 	$(Q)clang-format$(LLVM) --dry-run -Werror $(ALL_C) $(HDRS)
+tidy: $(patsubst %.c,build/tidy/%.ok,$(CORE) $(FS) $(TOOLS))
+build/tidy/%.ok: %.c compile_commands.json .clang-tidy
+	$(Q)mkdir -p $(@D) && clang-tidy$(LLVM) -p . --quiet --warnings-as-errors='*' $< 2>/dev/null && touch $@
 compile_commands.json: Makefile
 	$(Q){ echo '['; sep=; for c in $(ALL_C); do printf '%s{"directory":"%s","file":"%s","command":"%s"}\n' \
 	  "$$sep" '$(CURDIR)' "$$c" '$(subst ",\\\",$(compile)) -c '"$$c"; sep=,; done; echo ']'; } >$@
 
 # ---- install ----
 .PHONY: install uninstall clean
+BASH_COMPLETIONS := $(PREFIX)/share/bash-completion/completions
 install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1
 	install -m 755 $(BUILD)/bin/firnfs $(BUILD)/bin/firn $(DESTDIR)$(PREFIX)/bin
-	$(if $(wildcard fs/*.1 tools/*.1),install -m 644 $(wildcard fs/*.1 tools/*.1) $(DESTDIR)$(PREFIX)/share/man/man1)
+	$(if $(wildcard fs/mount.firn),install -d $(DESTDIR)$(PREFIX)/sbin && \
+	    install -m 755 fs/mount.firn $(DESTDIR)$(PREFIX)/sbin)
+	$(if $(MAN),install -m 644 $(MAN) $(DESTDIR)$(PREFIX)/share/man/man1)
+	$(if $(wildcard tools/firn.bash),install -d $(DESTDIR)$(BASH_COMPLETIONS) && \
+	    install -m 644 tools/firn.bash $(DESTDIR)$(BASH_COMPLETIONS)/firn)
 uninstall:
-	rm -f $(addprefix $(DESTDIR)$(PREFIX)/bin/,firnfs firn)
+	rm -f $(addprefix $(DESTDIR)$(PREFIX)/bin/,firnfs firn) $(DESTDIR)$(PREFIX)/sbin/mount.firn \
+	    $(addprefix $(DESTDIR)$(PREFIX)/share/man/man1/,$(notdir $(MAN))) $(DESTDIR)$(BASH_COMPLETIONS)/firn
 clean:
-	rm -rf build compile_commands.json
+	rm -rf build/release build/debug build/asan build/tsan build/cov build/fuzz build/tidy build/demo compile_commands.json
