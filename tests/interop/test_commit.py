@@ -1,0 +1,265 @@
+"""Commits: branches that moved, amendments, metadata, many committers, and what the commands print."""
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import zarr
+
+from conftest import PATIENCE, assert_committed, assert_same, group_json, put, put_array, read_tree, store_tree
+
+
+def test_metadata_and_log(firn, repo, mount):
+    put_array(mount.main, "a", (4,), (1,))
+    id = mount.commit("first: žluť\nsecond line", "--metadata", "who=me", "--metadata", "n=1", "--metadata", 'l=[1,"x",null]',
+                      "--metadata", "f=1.5", "--metadata", 'm={"k": true}')
+    info = next(iter(repo.official().ancestry(branch="main")))
+    assert info.id == id and info.message == "first: žluť\nsecond line"
+    assert info.metadata == {"who": "me", "n": 1, "l": [1, "x", None], "f": 1.5, "m": {"k": True}}
+    for where in repo, mount:
+        log = firn.json("log", where)
+        assert log[0]["id"] == id and log[0]["message"] == info.message and len(log) == 2
+        assert log[0]["metadata"] == info.metadata
+        assert id in firn("log", where)
+    assert id in mount.control("log")
+    assert id in firn("show", repo, id)
+
+
+def test_log_matches_official_over_many(firn, repo, mount):
+    put_array(mount.main, "a", (9,), (1,))
+    ids = [mount.commit("0")]
+    for i in range(9):
+        put(mount.main, f"a/c/{i}", b"x")
+        ids.append(mount.commit(str(i + 1)))
+    theirs = [a.id for a in repo.official().ancestry(branch="main")]
+    assert theirs[:-1] == ids[::-1]
+    assert [e["id"] for e in firn.json("log", repo)] == theirs
+    ops = repo.official().ops_log()
+    assert len(list(ops)) >= 10
+
+
+def moved(repo, mount, ours, theirs):
+    """The branch moves under a session: `theirs` by the official library, then `ours` in the mount."""
+    put_array(mount.main, "a", (9,), (1,))
+    put_array(mount.main, "b", (9,), (1,))
+    put(mount.main, "a/c/0", b"0")
+    mount.commit("base")
+    s = repo.official().writable_session("main")
+    from zarr.core.buffer import cpu
+    from zarr.core.sync import sync
+    for k, v in theirs.items():
+        sync(s.store.set(k, cpu.Buffer.from_bytes(v)) if v is not None else s.store.delete(k))
+    s.commit("theirs")
+    for k, v in ours.items():
+        put(mount.main, k, v) if v is not None else (mount.main / k).unlink()
+
+
+def test_moved__refused_without_rebase(firn, repo, mount):
+    moved(repo, mount, {"a/c/1": b"ours"}, {"a/c/2": b"theirs"})
+    p = firn.run("commit", mount, "-m", "m")
+    assert p.returncode == 3 and "--rebase" in p.stderr, p.stderr
+    assert (mount.main / "a/c/1").read_bytes() == b"ours" and not (mount.main / "a/c/2").exists()
+    mount.commit("m", "--rebase")
+    assert (mount.main / "a/c/2").read_bytes() == b"theirs"
+    assert_committed(repo, mount.main)
+    assert [a.message for a in repo.official().ancestry(branch="main")][:3] == ["m", "theirs", "base"]
+
+
+@pytest.mark.parametrize("policy,winner", [("ours", b"ours"), ("theirs", b"theirs")])
+def test_moved__chunk_conflict(firn, repo, mount, policy, winner):
+    moved(repo, mount, {"a/c/1": b"ours", "b/c/5": b"ours"}, {"a/c/1": b"theirs", "a/c/3": b"theirs"})
+    p = firn.run("commit", mount, "-m", "m", "--rebase", "--json")
+    assert p.returncode == 3
+    conflicts = json.loads(p.stdout)["conflicts"]
+    assert [(c["path"].strip("/"), c["coords"]) for c in conflicts] == [("a", [1])]
+    mount.commit("m", f"--rebase={policy}")
+    assert (mount.main / "a/c/1").read_bytes() == winner
+    assert (mount.main / "a/c/3").read_bytes() == b"theirs" and (mount.main / "b/c/5").read_bytes() == b"ours"
+    assert_committed(repo, mount.main)
+
+
+@pytest.mark.parametrize("name,ours,theirs", [
+    ("document_twice", {"zarr.json": group_json(x=1)}, {"zarr.json": group_json(x=2)}),
+    ("chunk_in_changed_array", {"a/c/1": b"x"}, {"a/zarr.json": b"shrunk"}),
+    ("new_twice", {"n/zarr.json": group_json(x=1)}, {"n/zarr.json": group_json(x=2)}),
+])
+def test_moved__what_rebase_refuses(firn, repo, mount, name, ours, theirs):
+    from conftest import array_json
+    theirs = {k: array_json((1,), (1,)) if v == b"shrunk" else v for k, v in theirs.items()}
+    moved(repo, mount, ours, theirs)
+    before = read_tree(mount.main)
+    for policy in "fail", "ours", "theirs":
+        assert firn.run("commit", mount, "-m", "m", f"--rebase={policy}").returncode == 3, policy
+    assert_same(read_tree(mount.main), before)
+
+
+def test_amend(firn, repo, mount):
+    put_array(mount.main, "a", (9,), (1,))
+    first = mount.commit("first")
+    put(mount.main, "a/c/0", b"x")
+    second = mount.commit("better", "--amend")
+    history = [a.id for a in repo.official().ancestry(branch="main")]
+    assert history[0] == second and first not in history and len(history) == 2
+    assert_committed(repo, mount.main)
+
+
+def test_four_committers_lose_nothing(firn, repo, mount, tmp_path):
+    """Four processes with sessions of their own, committing to one branch with rebase."""
+    n, rounds = 4, 10 if PATIENCE == 1 else 3
+    put_array(mount.main, "a", (n * rounds,), (1,))
+    mount.commit("base")
+
+    def committer(i):
+        ids = []
+        with repo.mount() as m:
+            for k in range(rounds):
+                put(m.main, f"a/c/{i * rounds + k}", b"%d" % i)
+                ids.append(m.commit(f"{i}.{k}", "--rebase"))
+        return ids
+
+    with ThreadPoolExecutor(n) as pool:
+        ids = [id for ids in pool.map(committer, range(n)) for id in ids]
+    history = {a.id for a in repo.official().ancestry(branch="main")}
+    assert set(ids) <= history and len(set(ids)) == n * rounds
+    assert len([k for k in store_tree(repo.store()) if k.startswith("a/c/")]) == n * rounds
+
+
+def test_official_commits_between(firn, repo, mount):
+    """Both write by turns; each opens the other's result."""
+    zarr.open_group(str(mount.main), mode="w").create_array("a", shape=(20,), chunks=(2,), dtype="i4")
+    mount.commit("0")
+    for i in range(6):
+        s = repo.official().writable_session("main")
+        zarr.open_array(s.store, path="a", mode="r+")[i] = i + 1
+        s.commit(f"official {i}")
+        zarr.open_array(str(mount.main / "a"), mode="r+")[10 + i] = i + 1
+        mount.commit(f"mount {i}", "--rebase=ours") if i % 2 else mount.commit(f"mount {i}", "--rebase")
+        assert_committed(repo, mount.main)
+    assert list(zarr.open_array(repo.store(), path="a", mode="r")[:6]) == [1, 2, 3, 4, 5, 6]
+
+
+def test_branches_and_tags(firn, repo, mount):
+    put_array(mount.main, "a", (9,), (1,))
+    first = mount.commit("first")
+    put(mount.main, "a/c/0", b"x")
+    second = mount.commit("second")
+    firn("tag", "create", repo, "v1", first)
+    firn("branch", "create", repo, "dev", "v1")
+    official = repo.official()
+    assert official.lookup_tag("v1") == first and official.lookup_branch("dev") == first
+    assert {b["name"]: b["snapshot"] for b in firn.json("branch", "list", repo)} == {"main": second, "dev": first}
+    assert [t["name"] for t in firn.json("tag", "list", mount)] == ["v1"]
+    firn("reset", repo, "dev", second)
+    assert repo.official().lookup_branch("dev") == second
+    firn.refuses("tag", "create", repo, "v1", second, saying="v1")
+    firn("tag", "delete", repo, "v1")
+    firn.refuses("tag", "create", repo, "v1", second, saying="v1")       # a deleted tag's name is gone for good
+    firn("branch", "delete", repo, "dev")
+    firn.refuses("branch", "delete", repo, "main", saying="main")
+    assert set(repo.official().list_branches()) == {"main"} and not repo.official().list_tags()
+    with pytest.raises(AssertionError):
+        firn("branch", "create", repo, "dev", "nosuch")
+
+
+def test_branch_mount_commits_to_its_branch(firn, repo, mount):
+    put_array(mount.main, "a", (9,), (1,))
+    first = mount.commit("first")
+    firn("branch", "create", repo, "dev", first)
+    with repo.mount("-b", "dev", name="dev") as dev:
+        put(dev.main, "a/c/1", b"dev")
+        id = dev.commit("on dev")
+        assert_committed(repo, dev.main, "dev")
+    assert repo.official().lookup_branch("dev") == id and repo.official().lookup_branch("main") == first
+
+
+def test_status_diff_discard(firn, repo, mount):
+    put_array(mount.main, "a", (9,), (1,))
+    put(mount.main, "a/c/0", b"x")
+    mount.commit()
+    put(mount.main, "a/c/1", b"y")
+    (mount.main / "a/c/0").unlink()
+    put_array(mount.main, "new", (9,), (1,))
+    for text in firn("status", mount), mount.control("status"):
+        assert "/new" in text
+    diff = firn("diff", mount)
+    assert "/a" in diff and "/new" in diff
+    assert firn.json("status", mount)
+    assert firn.json("diff", mount)
+    assert firn.run("status", cwd=mount.main / "a").stdout == firn("status", mount)
+    firn("discard", mount)
+    assert set(read_tree(mount.main)) == {"zarr.json", "a/zarr.json", "a/c/0"}
+    assert firn.run("commit", mount, "-m", "m").returncode == 4
+    put(mount.main, "a/c/5", b"goes on")
+    mount.commit()
+    assert_committed(repo, mount.main)
+
+
+def test_ls_cat_diff_of_snapshots(firn, repo, mount):
+    put_array(mount.main, "g/a", (9,), (1,))
+    put(mount.main, "g/a/c/0", b"content")
+    first = mount.commit()
+    put(mount.main, "g/a/c/1", b"more")
+    second = mount.commit()
+    assert "a" in firn("ls", repo, "/g")
+    assert firn("cat", repo, "/g/a/c/0") == "content"
+    assert json.loads(firn("cat", repo, "/g/zarr.json"))["node_type"] == "group"
+    assert "/g/a" in firn("diff", repo, first, second)
+    firn.refuses("cat", repo, "/g/nothing", saying="nothing")
+
+
+def test_run(firn, repo):
+    script = "import os, zarr; zarr.create_array(os.environ['FIRN_MOUNT'], name='a', shape=(4,), chunks=(2,), dtype='u1')[:] = 1"
+    id = firn.snapshot("run", repo, "-m", "by run", "--", sys.executable, "-c", script)
+    assert repo.official().lookup_branch("main") == id
+    firn.snapshot("run", repo, "-m", "copy", "--", "cp", "-r", "{}/a", "{}/b")
+    assert (zarr.open_array(repo.store(), path="b", mode="r")[:] == 1).all()
+    p = firn.run("run", repo, "-m", "fails", "--", "sh", "-c", "rm -rf {}/a; exit 7")
+    assert p.returncode == 7
+    assert "a/zarr.json" in store_tree(repo.store())
+    assert firn.run("run", repo, "-m", "nothing", "--", "true").returncode == 4
+    assert not [line for line in open("/proc/mounts") if str(repo.path) in line]
+
+
+def test_sessions_and_stats(firn, repo, mount):
+    put_array(mount.main, "a", (9,), (1,))
+    s = mount.session()
+    listed = firn.json("sessions")
+    assert s["id"] in json.dumps(listed) and s["id"] in firn("sessions", repo)
+    for key in "id", "repository", "branch", "base", "mode", "pid", "started", "version":
+        assert key in s, key
+    stats = mount.control("stats")
+    assert all(line.startswith("#") or len(line.split()) == 2 for line in stats.splitlines()) and "firn_" in stats
+    assert os.listdir(mount.path) == ["main"]
+
+
+def test_doctor(firn, repo):
+    assert firn("doctor") and firn("doctor", repo)
+    assert firn.json("doctor", repo)
+
+
+def test_help(firn):
+    commands = [line.split()[0] for line in firn("--help").splitlines() if line.startswith("  ") and line.strip()]
+    assert {"init", "mount", "umount", "commit", "fork", "merge", "log"} <= set(commands)
+    for c in commands:
+        assert c in firn(c, "--help")
+    assert firn("--version").startswith("firn ")
+
+
+def test_driver_itself(repo, tmp_path, firn):
+    """firnfs with options of FUSE, and in the foreground."""
+    from conftest import BIN, Mount
+    at = repo.mountpoint()
+    at.mkdir(parents=True)
+    p = subprocess.Popen([BIN / "firnfs", "-f", "-o", "ro,name=x", repo.path, at], env=firn.env)
+    import time
+    for _ in range(500 * PATIENCE):
+        if os.path.ismount(at):
+            break
+        time.sleep(0.02)
+    with Mount(firn, at, [], name="x", mounted=True) as m:
+        assert os.listdir(m.path) == ["x"] and m.pid == p.pid
+        subprocess.run(["fusermount3", "-u", at], check=True)
+        assert p.wait(30) == 0
+        m.gone = True
