@@ -186,7 +186,7 @@ hdr-check: $(HDRS:.h=.h.hdr)
 %.h.hdr: FORCE
 	@echo '#include "$*.h"' | $(CC) $(FIRN_CPPFLAGS) $(FIRN_CFLAGS) -Wno-unused-function -fsyntax-only -xc -
 layers:
-	@tests/lint/layers.sh
+	@for check in tests/lint/*.sh; do $$check || exit 1; done
 format:
 	$(Q)clang-format$(LLVM) -i $(ALL_C) $(HDRS)
 format-check:
