@@ -221,16 +221,24 @@ leaf_search(const FirnChunkMap *map, Leaf *leaf, const uint32_t *coords, bool *o
 {
 	uint32_t from = 0, to = leaf->n;
 
+	*out_equal = false;
+	/* A run of inserts at the end goes on there. */
+	if (map->hint == leaf && map->hint_at + 1 == leaf->n &&
+	    firn_coords_compare(leaf_row(map, leaf, leaf->n - 1), coords, map->rank) < 0)
+		return leaf->n;
 	while (from < to) {
 		uint32_t mid = from + (to - from) / 2;
+		int order = firn_coords_compare(leaf_row(map, leaf, mid), coords, map->rank);
 
-		if (firn_coords_compare(leaf_row(map, leaf, mid), coords, map->rank) < 0)
+		if (order == 0) {
+			*out_equal = true;
+			return mid;
+		}
+		if (order < 0)
 			from = mid + 1;
 		else
 			to = mid;
 	}
-	*out_equal = from < leaf->n &&
-		     firn_coords_compare(leaf_row(map, leaf, from), coords, map->rank) == 0;
 	return from;
 }
 
