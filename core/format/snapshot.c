@@ -4,69 +4,21 @@
 #include "core/flat/flex.h"
 #include "core/flat/reader.h"
 #include "core/format/payload.h"
+#include "core/format/snapshot_private.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-/* Field ids, as the schema numbers them. */
-enum {
-	SNAP_ID,
-	SNAP_PARENT,
-	SNAP_NODES,
-	SNAP_FLUSHED,
-	SNAP_MESSAGE,
-	SNAP_META,
-	SNAP_FILES_V1,
-	SNAP_FILES
-};
-enum {
-	NODE_ID,
-	NODE_PATH,
-	NODE_META,
-	NODE_KIND,
-	NODE_DATA
-};
-enum {
-	ARRAY_SHAPE_V1,
-	ARRAY_DIM_NAMES,
-	ARRAY_MANIFESTS,
-	ARRAY_SHAPE
-};
-enum {
-	DIM_LENGTH,
-	DIM_CHUNKS
-};
-enum {
-	REF_ID,
-	REF_EXTENTS
-};
-enum {
-	FILE_ID,
-	FILE_SIZE,
-	FILE_REFS
-};
-enum {
-	ITEM_NAME,
-	ITEM_VALUE
-};
-
-/* Version 1 structs: offsets of their members. */
-#define FILE_V1_SIZE     32u
-#define FILE_V1_BYTES_AT 16u
-#define FILE_V1_REFS_AT  24u
-#define DIM_V1_SIZE      16u
-#define DIM_V1_CHUNK_AT  8u
-#define EXTENT_SIZE      8u
-
 static const FirnFlatField ref_fields[] = {
-	[REF_ID] = FIRN_FLAT_STRUCT_FIELD("object_id", 12, FIRN_FLAT_REQUIRED),
-	[REF_EXTENTS] = FIRN_FLAT_VECTOR_FIELD("extents", EXTENT_SIZE, 1, FIRN_FLAT_REQUIRED),
+	[FIRN_SNAP_REF_ID] = FIRN_FLAT_STRUCT_FIELD("object_id", 12, FIRN_FLAT_REQUIRED),
+	[FIRN_SNAP_REF_EXTENTS] =
+		FIRN_FLAT_VECTOR_FIELD("extents", FIRN_SNAP_EXTENT_SIZE, 1, FIRN_FLAT_REQUIRED),
 };
 static const FirnFlatTable ref_table = FIRN_FLAT_TABLE("ManifestRef", ref_fields);
 
 static const FirnFlatField dim_fields[] = {
-	[DIM_LENGTH] = FIRN_FLAT_SCALAR_FIELD("array_length", 8, FIRN_FLAT_OPTIONAL),
-	[DIM_CHUNKS] = FIRN_FLAT_SCALAR_FIELD("num_chunks", 4, FIRN_FLAT_OPTIONAL),
+	[FIRN_SNAP_DIM_LENGTH] = FIRN_FLAT_SCALAR_FIELD("array_length", 8, FIRN_FLAT_OPTIONAL),
+	[FIRN_SNAP_DIM_CHUNKS] = FIRN_FLAT_SCALAR_FIELD("num_chunks", 4, FIRN_FLAT_OPTIONAL),
 };
 static const FirnFlatTable dim_table = FIRN_FLAT_TABLE("DimensionShapeV2", dim_fields);
 
@@ -76,65 +28,49 @@ static const FirnFlatField dim_name_fields[] = {
 static const FirnFlatTable dim_name_table = FIRN_FLAT_TABLE("DimensionName", dim_name_fields);
 
 static const FirnFlatField array_fields[] = {
-	[ARRAY_SHAPE_V1] = FIRN_FLAT_VECTOR_FIELD("shape", DIM_V1_SIZE, 1, FIRN_FLAT_REQUIRED),
-	[ARRAY_DIM_NAMES] =
+	[FIRN_SNAP_ARRAY_SHAPE_V1] =
+		FIRN_FLAT_VECTOR_FIELD("shape", FIRN_SNAP_DIM_V1_SIZE, 1, FIRN_FLAT_REQUIRED),
+	[FIRN_SNAP_ARRAY_DIM_NAMES] =
 		FIRN_FLAT_TABLES_FIELD("dimension_names", &dim_name_table, FIRN_FLAT_OPTIONAL),
-	[ARRAY_MANIFESTS] = FIRN_FLAT_TABLES_FIELD("manifests", &ref_table, FIRN_FLAT_REQUIRED),
-	[ARRAY_SHAPE] = FIRN_FLAT_TABLES_FIELD("shape_v2", &dim_table, FIRN_FLAT_OPTIONAL),
+	[FIRN_SNAP_ARRAY_MANIFESTS] =
+		FIRN_FLAT_TABLES_FIELD("manifests", &ref_table, FIRN_FLAT_REQUIRED),
+	[FIRN_SNAP_ARRAY_SHAPE] =
+		FIRN_FLAT_TABLES_FIELD("shape_v2", &dim_table, FIRN_FLAT_OPTIONAL),
 };
 static const FirnFlatTable array_table = FIRN_FLAT_TABLE("ArrayNodeData", array_fields);
 static const FirnFlatTable group_table = FIRN_FLAT_EMPTY_TABLE("GroupNodeData");
 static const FirnFlatTable *const node_data[] = { &array_table, &group_table };
 
 static const FirnFlatField node_fields[] = {
-	[NODE_ID] = FIRN_FLAT_STRUCT_FIELD("id", 8, FIRN_FLAT_REQUIRED),
-	[NODE_PATH] = FIRN_FLAT_STRING_FIELD("path", FIRN_FLAT_REQUIRED),
-	[NODE_META] = FIRN_FLAT_VECTOR_FIELD("user_data", 1, 1, FIRN_FLAT_REQUIRED),
-	[NODE_KIND] = FIRN_FLAT_UNION_FIELD("node_data", node_data, FIRN_FLAT_REQUIRED),
-	[NODE_DATA] = FIRN_FLAT_SKIP_FIELD,
+	[FIRN_SNAP_NODE_ID] = FIRN_FLAT_STRUCT_FIELD("id", 8, FIRN_FLAT_REQUIRED),
+	[FIRN_SNAP_NODE_PATH] = FIRN_FLAT_STRING_FIELD("path", FIRN_FLAT_REQUIRED),
+	[FIRN_SNAP_NODE_META] = FIRN_FLAT_VECTOR_FIELD("user_data", 1, 1, FIRN_FLAT_REQUIRED),
+	[FIRN_SNAP_NODE_KIND] = FIRN_FLAT_UNION_FIELD("node_data", node_data, FIRN_FLAT_REQUIRED),
+	[FIRN_SNAP_NODE_DATA] = FIRN_FLAT_SKIP_FIELD,
 };
 static const FirnFlatTable node_table = FIRN_FLAT_TABLE("NodeSnapshot", node_fields);
 
 static const FirnFlatField file_fields[] = {
-	[FILE_ID] = FIRN_FLAT_STRUCT_FIELD("id", 12, FIRN_FLAT_REQUIRED),
-	[FILE_SIZE] = FIRN_FLAT_SCALAR_FIELD("size_bytes", 8, FIRN_FLAT_OPTIONAL),
-	[FILE_REFS] = FIRN_FLAT_SCALAR_FIELD("num_chunk_refs", 4, FIRN_FLAT_OPTIONAL),
+	[FIRN_SNAP_FILE_ID] = FIRN_FLAT_STRUCT_FIELD("id", 12, FIRN_FLAT_REQUIRED),
+	[FIRN_SNAP_FILE_SIZE] = FIRN_FLAT_SCALAR_FIELD("size_bytes", 8, FIRN_FLAT_OPTIONAL),
+	[FIRN_SNAP_FILE_REFS] = FIRN_FLAT_SCALAR_FIELD("num_chunk_refs", 4, FIRN_FLAT_OPTIONAL),
 };
 static const FirnFlatTable file_table = FIRN_FLAT_TABLE("ManifestFileInfoV2", file_fields);
 
 static const FirnFlatField snapshot_fields[] = {
-	[SNAP_ID] = FIRN_FLAT_STRUCT_FIELD("id", 12, FIRN_FLAT_REQUIRED),
-	[SNAP_PARENT] = FIRN_FLAT_STRUCT_FIELD("parent_id", 12, FIRN_FLAT_OPTIONAL),
-	[SNAP_NODES] = FIRN_FLAT_TABLES_FIELD("nodes", &node_table, FIRN_FLAT_REQUIRED),
-	[SNAP_FLUSHED] = FIRN_FLAT_SCALAR_FIELD("flushed_at", 8, FIRN_FLAT_OPTIONAL),
-	[SNAP_MESSAGE] = FIRN_FLAT_STRING_FIELD("message", FIRN_FLAT_REQUIRED),
-	[SNAP_META] =
+	[FIRN_SNAP_ID] = FIRN_FLAT_STRUCT_FIELD("id", 12, FIRN_FLAT_REQUIRED),
+	[FIRN_SNAP_PARENT] = FIRN_FLAT_STRUCT_FIELD("parent_id", 12, FIRN_FLAT_OPTIONAL),
+	[FIRN_SNAP_NODES] = FIRN_FLAT_TABLES_FIELD("nodes", &node_table, FIRN_FLAT_REQUIRED),
+	[FIRN_SNAP_FLUSHED] = FIRN_FLAT_SCALAR_FIELD("flushed_at", 8, FIRN_FLAT_OPTIONAL),
+	[FIRN_SNAP_MESSAGE] = FIRN_FLAT_STRING_FIELD("message", FIRN_FLAT_REQUIRED),
+	[FIRN_SNAP_META] =
 		FIRN_FLAT_TABLES_FIELD("metadata", &firn_payload_metadata_item, FIRN_FLAT_REQUIRED),
-	[SNAP_FILES_V1] =
-		FIRN_FLAT_VECTOR_FIELD("manifest_files", FILE_V1_SIZE, 1, FIRN_FLAT_REQUIRED),
-	[SNAP_FILES] = FIRN_FLAT_TABLES_FIELD("manifest_files_v2", &file_table, FIRN_FLAT_OPTIONAL),
+	[FIRN_SNAP_FILES_V1] = FIRN_FLAT_VECTOR_FIELD("manifest_files", FIRN_SNAP_FILE_V1_SIZE, 1,
+						      FIRN_FLAT_REQUIRED),
+	[FIRN_SNAP_FILES] =
+		FIRN_FLAT_TABLES_FIELD("manifest_files_v2", &file_table, FIRN_FLAT_OPTIONAL),
 };
 static const FirnFlatTable snapshot_table = FIRN_FLAT_TABLE("Snapshot", snapshot_fields);
-
-/* An order other than the stored one; built under `lock`, then never changed. */
-typedef struct {
-	pthread_mutex_t lock;
-	_Atomic(uint32_t *) nodes; /* by id; NULL: not built yet */
-} IdIndex;
-
-struct FirnSnapshot {
-	gint refs;
-	GBytes *payload;
-	FirnSpan b;
-	size_t root;
-	size_t nodes;
-	size_t files; /* of tables, or of structs if `files_v1` */
-	bool files_v1;
-	uint8_t spec_version;
-	char *message;
-	uint32_t *files_by_id; /* NULL: they are stored in that order */
-	IdIndex *by_id;
-};
 
 static bool bad(GError **error, const char *format, ...) G_GNUC_PRINTF(2, 3);
 
@@ -149,52 +85,6 @@ bad(GError **error, const char *format, ...)
 	va_end(args);
 	g_set_error(error, FIRN_ERROR, FIRN_ERROR_FORMAT, "damaged snapshot: %s", text);
 	return false;
-}
-
-/* ---- shape ---- */
-
-static size_t
-node_array(const FirnSnapshot *s, size_t table)
-{
-	return firn_flat_get_child(s->b, table, NODE_DATA);
-}
-
-static uint32_t
-array_rank(const FirnSnapshot *s, size_t array)
-{
-	if (firn_flat_has(s->b, array, ARRAY_SHAPE))
-		return firn_flat_count(s->b, firn_flat_get_child(s->b, array, ARRAY_SHAPE));
-	return firn_flat_count(s->b, firn_flat_get_child(s->b, array, ARRAY_SHAPE_V1));
-}
-
-/* False if a version 1 shape makes no sense. */
-static bool
-array_dim(const FirnSnapshot *s, size_t array, uint32_t axis, uint64_t *out_length,
-	  uint32_t *out_n_chunks)
-{
-	size_t shape = firn_flat_get_child(s->b, array, ARRAY_SHAPE);
-	const uint8_t *dim;
-	uint64_t chunk, n;
-
-	if (shape != 0) {
-		size_t table = firn_flat_item(s->b, shape, axis);
-
-		*out_length = firn_flat_get_u64(s->b, table, DIM_LENGTH, 0);
-		*out_n_chunks = firn_flat_get_u32(s->b, table, DIM_CHUNKS, 0);
-		return true;
-	}
-	dim = firn_flat_items(s->b, firn_flat_get_child(s->b, array, ARRAY_SHAPE_V1)) +
-	      (size_t)axis * DIM_V1_SIZE;
-	*out_length = firn_flat_load64(dim);
-	*out_n_chunks = 0;
-	chunk = firn_flat_load64(dim + DIM_V1_CHUNK_AT);
-	if (*out_length == 0)
-		return true;
-	if (chunk == 0)
-		return false;
-	n = (*out_length - 1) / chunk + 1;
-	*out_n_chunks = (uint32_t)n;
-	return n <= UINT32_MAX;
 }
 
 /* ---- checks ---- */
@@ -228,8 +118,8 @@ is_path(FirnSpan path)
 static bool
 check_array(const FirnSnapshot *s, size_t array, GError **error)
 {
-	size_t manifests = firn_flat_get_child(s->b, array, ARRAY_MANIFESTS);
-	uint32_t rank = array_rank(s, array);
+	size_t manifests = firn_flat_get_child(s->b, array, FIRN_SNAP_ARRAY_MANIFESTS);
+	uint32_t rank = firn_snapshot_private_rank(s, array);
 
 	if (rank > FIRN_MAX_RANK)
 		return bad(error, "an array has %u dimensions", rank);
@@ -237,12 +127,13 @@ check_array(const FirnSnapshot *s, size_t array, GError **error)
 		uint64_t length;
 		uint32_t n_chunks;
 
-		if (!array_dim(s, array, axis, &length, &n_chunks))
+		if (!firn_snapshot_private_dim(s, array, axis, &length, &n_chunks))
 			return bad(error, "an array has an impossible shape");
 	}
 	for (uint32_t i = 0; i < firn_flat_count(s->b, manifests); i++) {
 		size_t ref = firn_flat_item(s->b, manifests, i);
-		uint32_t n = firn_flat_count(s->b, firn_flat_get_child(s->b, ref, REF_EXTENTS));
+		uint32_t n = firn_flat_count(s->b,
+					     firn_flat_get_child(s->b, ref, FIRN_SNAP_REF_EXTENTS));
 
 		/* Empty extents hold everything, for the official reader too. */
 		if (n != rank && n != 0)
@@ -259,8 +150,8 @@ check_nodes(const FirnSnapshot *s, GError **error)
 
 	for (uint32_t i = 0; i < firn_flat_count(s->b, s->nodes); i++) {
 		size_t table = firn_flat_item(s->b, s->nodes, i);
-		uint8_t kind = firn_flat_get_u8(s->b, table, NODE_KIND, 0);
-		FirnSpan path = firn_flat_get_bytes(s->b, table, NODE_PATH);
+		uint8_t kind = firn_flat_get_u8(s->b, table, FIRN_SNAP_NODE_KIND, 0);
+		FirnSpan path = firn_flat_get_bytes(s->b, table, FIRN_SNAP_NODE_PATH);
 
 		if (kind != FIRN_NODE_ARRAY && kind != FIRN_NODE_GROUP)
 			return bad(error, "node %u has the unknown kind %u", i, kind);
@@ -269,7 +160,8 @@ check_nodes(const FirnSnapshot *s, GError **error)
 		if (i > 0 && firn_payload_compare(previous, path) >= 0)
 			return bad(error, "node %u is out of order", i);
 		previous = path;
-		if (kind == FIRN_NODE_ARRAY && !check_array(s, node_array(s, table), error)) {
+		if (kind == FIRN_NODE_ARRAY &&
+		    !check_array(s, firn_snapshot_private_array(s, table), error)) {
 			g_prefix_error(error, "%.*s: ", (int)MIN(path.len, 4096),
 				       (const char *)path.data);
 			return false;
@@ -284,8 +176,10 @@ static const FirnId12 *
 file_id(const FirnSnapshot *s, size_t index)
 {
 	if (s->files_v1)
-		return (const FirnId12 *)(firn_flat_items(s->b, s->files) + index * FILE_V1_SIZE);
-	return firn_flat_get_id12(s->b, firn_flat_item(s->b, s->files, (uint32_t)index), FILE_ID);
+		return (const FirnId12 *)(firn_flat_items(s->b, s->files) +
+					  index * FIRN_SNAP_FILE_V1_SIZE);
+	return firn_flat_get_id12(s->b, firn_flat_item(s->b, s->files, (uint32_t)index),
+				  FIRN_SNAP_FILE_ID);
 }
 
 static int
@@ -329,15 +223,16 @@ firn_snapshot_manifest_file(const FirnSnapshot *s, size_t index, FirnManifestFil
 	g_assert(index < firn_snapshot_n_manifest_files(s));
 	*out_file = (FirnManifestFile){ .id = *file_id(s, index) };
 	if (s->files_v1) {
-		const uint8_t *file = firn_flat_items(s->b, s->files) + index * FILE_V1_SIZE;
+		const uint8_t *file =
+			firn_flat_items(s->b, s->files) + index * FIRN_SNAP_FILE_V1_SIZE;
 
-		out_file->size_bytes = firn_flat_load64(file + FILE_V1_BYTES_AT);
-		out_file->n_refs = firn_flat_load32(file + FILE_V1_REFS_AT);
+		out_file->size_bytes = firn_flat_load64(file + FIRN_SNAP_FILE_V1_BYTES_AT);
+		out_file->n_refs = firn_flat_load32(file + FIRN_SNAP_FILE_V1_REFS_AT);
 	} else {
 		size_t table = firn_flat_item(s->b, s->files, (uint32_t)index);
 
-		out_file->size_bytes = firn_flat_get_u64(s->b, table, FILE_SIZE, 0);
-		out_file->n_refs = firn_flat_get_u32(s->b, table, FILE_REFS, 0);
+		out_file->size_bytes = firn_flat_get_u64(s->b, table, FIRN_SNAP_FILE_SIZE, 0);
+		out_file->n_refs = firn_flat_get_u32(s->b, table, FIRN_SNAP_FILE_REFS, 0);
 	}
 }
 
@@ -370,7 +265,7 @@ firn_snapshot_find_manifest_file(const FirnSnapshot *s, const FirnId12 *id,
 static bool
 take_message(FirnSnapshot *s, GError **error)
 {
-	FirnSpan text = firn_flat_get_bytes(s->b, s->root, SNAP_MESSAGE);
+	FirnSpan text = firn_flat_get_bytes(s->b, s->root, FIRN_SNAP_MESSAGE);
 
 	/* The verifier lets pass a string without its NUL. */
 	s->message = g_try_malloc(text.len + 1);
@@ -399,9 +294,10 @@ firn_snapshot_open(GBytes *file, GError **error)
 	s->spec_version = version;
 	s->b = firn_payload_span(payload);
 	s->root = firn_flat_root(s->b);
-	s->nodes = firn_flat_get_child(s->b, s->root, SNAP_NODES);
-	s->files_v1 = !firn_flat_has(s->b, s->root, SNAP_FILES);
-	s->files = firn_flat_get_child(s->b, s->root, s->files_v1 ? SNAP_FILES_V1 : SNAP_FILES);
+	s->nodes = firn_flat_get_child(s->b, s->root, FIRN_SNAP_NODES);
+	s->files_v1 = !firn_flat_has(s->b, s->root, FIRN_SNAP_FILES);
+	s->files = firn_flat_get_child(s->b, s->root,
+				       s->files_v1 ? FIRN_SNAP_FILES_V1 : FIRN_SNAP_FILES);
 	s->by_id = g_new0(IdIndex, 1);
 	pthread_mutex_init(&s->by_id->lock, NULL);
 	if (firn_snapshot_flushed_at(s) > INT64_MAX)
@@ -437,7 +333,7 @@ firn_snapshot_unref(FirnSnapshot *s)
 const FirnId12 *
 firn_snapshot_id(const FirnSnapshot *s)
 {
-	return firn_flat_get_id12(s->b, s->root, SNAP_ID);
+	return firn_flat_get_id12(s->b, s->root, FIRN_SNAP_ID);
 }
 
 uint8_t
@@ -449,7 +345,7 @@ firn_snapshot_spec_version(const FirnSnapshot *s)
 uint64_t
 firn_snapshot_flushed_at(const FirnSnapshot *s)
 {
-	return firn_flat_get_u64(s->b, s->root, SNAP_FLUSHED, 0);
+	return firn_flat_get_u64(s->b, s->root, FIRN_SNAP_FLUSHED, 0);
 }
 
 const char *
@@ -461,7 +357,7 @@ firn_snapshot_message(const FirnSnapshot *s)
 bool
 firn_snapshot_parent(const FirnSnapshot *s, FirnId12 *out_parent)
 {
-	const FirnId12 *parent = firn_flat_get_id12(s->b, s->root, SNAP_PARENT);
+	const FirnId12 *parent = firn_flat_get_id12(s->b, s->root, FIRN_SNAP_PARENT);
 
 	if (parent == NULL)
 		return false;
@@ -472,13 +368,13 @@ firn_snapshot_parent(const FirnSnapshot *s, FirnId12 *out_parent)
 JsonObject *
 firn_snapshot_metadata(const FirnSnapshot *s, GError **error)
 {
-	size_t items = firn_flat_get_child(s->b, s->root, SNAP_META);
+	size_t items = firn_flat_get_child(s->b, s->root, FIRN_SNAP_META);
 	g_autoptr(JsonObject) metadata = json_object_new();
 
 	for (uint32_t i = 0; i < firn_flat_count(s->b, items); i++) {
 		size_t item = firn_flat_item(s->b, items, i);
-		FirnSpan name = firn_flat_get_bytes(s->b, item, ITEM_NAME);
-		FirnSpan bytes = firn_flat_get_bytes(s->b, item, ITEM_VALUE);
+		FirnSpan name = firn_flat_get_bytes(s->b, item, FIRN_SNAP_ITEM_NAME);
+		FirnSpan bytes = firn_flat_get_bytes(s->b, item, FIRN_SNAP_ITEM_VALUE);
 		g_autofree char *key = g_try_malloc(name.len + 1);
 		JsonNode *value = NULL;
 
@@ -497,198 +393,4 @@ firn_snapshot_metadata(const FirnSnapshot *s, GError **error)
 		json_object_set_member(metadata, key, value);
 	}
 	return g_steal_pointer(&metadata);
-}
-
-/* ---- nodes ---- */
-
-size_t
-firn_snapshot_n_nodes(const FirnSnapshot *s)
-{
-	return firn_flat_count(s->b, s->nodes);
-}
-
-void
-firn_snapshot_node(const FirnSnapshot *s, size_t index, FirnSnapshotNode *out_node)
-{
-	size_t table;
-
-	g_assert(index < firn_snapshot_n_nodes(s));
-	table = firn_flat_item(s->b, s->nodes, (uint32_t)index);
-	*out_node = (FirnSnapshotNode){
-		.id = *firn_flat_get_id8(s->b, table, NODE_ID),
-		.kind = (FirnNodeKind)firn_flat_get_u8(s->b, table, NODE_KIND, 0),
-		.path = firn_flat_get_bytes(s->b, table, NODE_PATH),
-		.meta = firn_flat_get_bytes(s->b, table, NODE_META),
-		.position = table,
-	};
-	if (out_node->kind == FIRN_NODE_ARRAY) {
-		size_t array = node_array(s, table);
-
-		out_node->rank = array_rank(s, array);
-		out_node->n_manifests =
-			firn_flat_count(s->b, firn_flat_get_child(s->b, array, ARRAY_MANIFESTS));
-	}
-}
-
-bool
-firn_snapshot_find_path(const FirnSnapshot *s, const char *path, size_t len, size_t *out_index)
-{
-	FirnSpan wanted = { (const uint8_t *)path, len };
-	size_t low = 0;
-	size_t high = firn_snapshot_n_nodes(s);
-	bool found = false;
-
-	while (low < high && !found) {
-		size_t middle = low + (high - low) / 2;
-		size_t table = firn_flat_item(s->b, s->nodes, (uint32_t)middle);
-		int order =
-			firn_payload_compare(firn_flat_get_bytes(s->b, table, NODE_PATH), wanted);
-
-		found = order == 0;
-		if (order < 0)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	*out_index = found ? high : low;
-	return found;
-}
-
-static const FirnId8 *
-node_id(const FirnSnapshot *s, uint32_t index)
-{
-	return firn_flat_get_id8(s->b, firn_flat_item(s->b, s->nodes, index), NODE_ID);
-}
-
-typedef struct {
-	const FirnSnapshot *snapshot;
-} NodeOrder;
-
-static int
-compare_nodes(const void *a, const void *b, void *order)
-{
-	const FirnSnapshot *s = ((const NodeOrder *)order)->snapshot;
-	uint32_t i = *(const uint32_t *)a;
-	uint32_t k = *(const uint32_t *)b;
-	int by_id = firn_id8_compare(node_id(s, i), node_id(s, k));
-
-	/* Ids are unique in sound files; the first of equal ones is found. */
-	return by_id != 0 ? by_id : (i > k) - (i < k);
-}
-
-static const uint32_t *
-nodes_by_id(const FirnSnapshot *s)
-{
-	NodeOrder order = { s };
-	uint32_t n = (uint32_t)firn_snapshot_n_nodes(s);
-	uint32_t *nodes = s->by_id->nodes;
-
-	if (nodes != NULL)
-		return nodes;
-	FIRN_LOCK_SCOPE(&s->by_id->lock);
-	nodes = s->by_id->nodes;
-	if (nodes != NULL)
-		return nodes;
-	/* At most a twelfth of the file's own size, which is in memory. */
-	nodes = g_new(uint32_t, MAX(n, 1u));
-	for (uint32_t i = 0; i < n; i++)
-		nodes[i] = i;
-	qsort_r(nodes, n, sizeof *nodes, compare_nodes, &order);
-	s->by_id->nodes = nodes;
-	return nodes;
-}
-
-bool
-firn_snapshot_find_id(const FirnSnapshot *s, const FirnId8 *id, size_t *out_index)
-{
-	const uint32_t *nodes = nodes_by_id(s);
-	size_t n = firn_snapshot_n_nodes(s);
-	size_t low = 0;
-	size_t high = n;
-
-	while (low < high) {
-		size_t middle = low + (high - low) / 2;
-
-		if (firn_id8_compare(node_id(s, nodes[middle]), id) < 0)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	if (low == n || firn_id8_compare(node_id(s, nodes[low]), id) != 0)
-		return false;
-	*out_index = nodes[low];
-	return true;
-}
-
-void
-firn_snapshot_node_shape(const FirnSnapshot *s, const FirnSnapshotNode *node, uint32_t axis,
-			 uint64_t *out_length, uint32_t *out_n_chunks)
-{
-	g_assert(axis < node->rank);
-	if (!array_dim(s, node_array(s, node->position), axis, out_length, out_n_chunks))
-		g_assert_not_reached();
-}
-
-/* The name of one dimension; no data if it has none, or an empty one. */
-static FirnSpan
-dim_name(const FirnSnapshot *s, size_t names, uint32_t axis)
-{
-	FirnSpan none = { NULL, 0 };
-	FirnSpan name;
-
-	if (axis >= firn_flat_count(s->b, names))
-		return none;
-	name = firn_flat_get_bytes(s->b, firn_flat_item(s->b, names, axis), 0);
-	return name.len > 0 ? name : none;
-}
-
-char **
-firn_snapshot_node_dimension_names(const FirnSnapshot *s, const FirnSnapshotNode *node)
-{
-	size_t size = sizeof(char *) * (node->rank + 1u);
-	size_t names;
-	char **block;
-	char *text;
-
-	if (node->kind != FIRN_NODE_ARRAY)
-		return NULL;
-	names = firn_flat_get_child(s->b, node_array(s, node->position), ARRAY_DIM_NAMES);
-	if (names == 0)
-		return NULL;
-	for (uint32_t axis = 0; axis < node->rank; axis++)
-		size += dim_name(s, names, axis).len + 1;
-	block = g_malloc0(size);
-	text = (char *)(block + node->rank + 1);
-	for (uint32_t axis = 0; axis < node->rank; axis++) {
-		FirnSpan name = dim_name(s, names, axis);
-
-		if (name.data == NULL)
-			continue;
-		block[axis] = memcpy(text, name.data, name.len);
-		text += name.len + 1;
-	}
-	return block;
-}
-
-void
-firn_snapshot_node_manifest(const FirnSnapshot *s, const FirnSnapshotNode *node, uint32_t index,
-			    FirnId12 *out_id, FirnExtent *out_extents)
-{
-	size_t array = node_array(s, node->position);
-	size_t ref, extents;
-
-	g_assert(index < node->n_manifests);
-	ref = firn_flat_item(s->b, firn_flat_get_child(s->b, array, ARRAY_MANIFESTS), index);
-	*out_id = *firn_flat_get_id12(s->b, ref, REF_ID);
-	if (out_extents == NULL)
-		return;
-	extents = firn_flat_get_child(s->b, ref, REF_EXTENTS);
-	for (uint32_t axis = 0; axis < node->rank; axis++) {
-		const uint8_t *at = firn_flat_items(s->b, extents) + (size_t)axis * EXTENT_SIZE;
-
-		out_extents[axis] = (FirnExtent){ 0, UINT32_MAX };
-		if (firn_flat_count(s->b, extents) != 0)
-			out_extents[axis] =
-				(FirnExtent){ firn_flat_load32(at), firn_flat_load32(at + 4) };
-	}
 }

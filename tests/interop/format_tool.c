@@ -3,7 +3,9 @@
  * and writes them as our encoder does.
  *
  *   format_tool dump FILE            JSON, in the terms of tests/oracle/icedump.py
- *   format_tool reencode FILE OUT    decode, encode again
+ *   format_tool reencode FILE OUT [MANIFESTS]
+ *                                    decode, encode again; the sizes of manifests
+ *                                    as they are in the directory MANIFESTS
  *   format_tool virtual OUT N        a manifest of N virtual refs
  */
 #include "core/format/envelope.h"
@@ -13,6 +15,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 static void
 add_text(JsonArray *array, FirnSpan text)
@@ -190,8 +193,21 @@ fill_row(FirnSnapshot *s, size_t i, FirnSnapshotRow *row, GPtrArray *pool)
 	g_ptr_array_add(pool, names);
 }
 
+static void
+measure(FirnManifestFile *file, const char *dir)
+{
+	char name[FIRN_ID12_TEXT + 1];
+	g_autofree char *path = NULL;
+	struct stat st;
+
+	firn_id12_format(&file->id, name);
+	path = g_build_filename(dir, name, NULL);
+	g_assert(stat(path, &st) == 0);
+	file->size_bytes = (uint64_t)st.st_size;
+}
+
 static GBytes *
-reencode_snapshot(GBytes *file, GError **error)
+reencode_snapshot(GBytes *file, const char *manifests, GError **error)
 {
 	g_autoptr(FirnSnapshot) s = firn_snapshot_open(file, error);
 	g_autoptr(GPtrArray) pool = g_ptr_array_new_with_free_func(g_free);
@@ -208,6 +224,8 @@ reencode_snapshot(GBytes *file, GError **error)
 		fill_row(s, i, &rows[i], pool);
 	for (size_t i = 0; i < firn_snapshot_n_manifest_files(s); i++)
 		firn_snapshot_manifest_file(s, i, &files[i]);
+	for (size_t i = 0; manifests != NULL && i < firn_snapshot_n_manifest_files(s); i++)
+		measure(&files[i], manifests);
 	content = (FirnSnapshotContent){ .id = *firn_snapshot_id(s),
 					 .flushed_at = firn_snapshot_flushed_at(s),
 					 .message = firn_snapshot_message(s),
@@ -489,12 +507,12 @@ dump(GBytes *file, FirnKind kind, GError **error)
 }
 
 static bool
-reencode(GBytes *file, FirnKind kind, const char *path, GError **error)
+reencode(GBytes *file, FirnKind kind, const char *path, const char *manifests, GError **error)
 {
 	g_autoptr(GBytes) out = NULL;
 
 	if (kind == FIRN_KIND_SNAPSHOT)
-		out = reencode_snapshot(file, error);
+		out = reencode_snapshot(file, manifests, error);
 	else if (kind == FIRN_KIND_MANIFEST)
 		out = reencode_manifest(file, error);
 	else
@@ -523,8 +541,8 @@ run(int argc, char **argv, GError **error)
 	payload = firn_envelope_open(file, 0x7fffffff, &envelope, error);
 	if (payload == NULL)
 		return false;
-	if (argc == 4 && strcmp(argv[1], "reencode") == 0)
-		return reencode(file, envelope.kind, argv[3], error);
+	if (argc >= 4 && strcmp(argv[1], "reencode") == 0)
+		return reencode(file, envelope.kind, argv[3], argc > 4 ? argv[4] : NULL, error);
 	return dump(file, envelope.kind, error);
 }
 
