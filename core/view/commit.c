@@ -284,6 +284,9 @@ rebind(Move *move, FirnDir *dir)
 	if (!firn_snapshot_find_path(move->to, path, strlen(path), &index)) {
 		if (dir->has_node && dir->inode.parent != NULL) {
 			firn_view_invalidate(view, dir->inode.parent->inode.ino, dir->inode.name);
+			if (dir->doc != NULL)
+				dir->doc->inode.dead = true;
+			firn_node_doc_gone(view, dir);
 			firn_inode_unlink(view, &dir->inode);
 		}
 		dir->has_node = false;

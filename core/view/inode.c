@@ -38,57 +38,66 @@ firn_inode_ref(FirnInode *inode)
 	return inode;
 }
 
+/* What an inode owns, but for its references to other inodes. */
 static void
-dir_free(FirnView *view, FirnDir *dir)
+inode_dispose(FirnInode *inode)
 {
-	GHashTableIter iter;
-	gpointer child;
+	FirnDir *dir = (FirnDir *)inode;
+	FirnLeaf *leaf = (FirnLeaf *)inode;
 
-	g_hash_table_iter_init(&iter, dir->children);
-	while (g_hash_table_iter_next(&iter, NULL, &child)) {
-		((FirnInode *)child)->dead = true;
-		firn_inode_unref(view, child);
+	g_free(inode->name);
+	if (inode->directory) {
+		g_hash_table_unref(dir->children);
+		if (dir->removed != NULL)
+			g_hash_table_unref(dir->removed);
+		firn_meta_unref(dir->meta);
+	} else {
+		firn_leaf_drop_spool(leaf);
+		if (leaf->content != NULL && !leaf->content->published)
+			leaf->content->disposable = true;
+		firn_content_unref(leaf->content);
+		g_free(leaf->coords);
+		pthread_mutex_destroy(&leaf->lock);
 	}
-	g_hash_table_unref(dir->children);
-	if (dir->doc != NULL)
-		firn_inode_unref(view, &dir->doc->inode);
-	if (dir->removed != NULL)
-		g_hash_table_unref(dir->removed);
-	firn_meta_unref(dir->meta);
-	g_free(dir);
-}
-
-static void
-leaf_free(FirnView *view, FirnLeaf *leaf)
-{
-	firn_leaf_drop_spool(leaf);
-	if (leaf->content != NULL && !leaf->content->published)
-		leaf->content->disposable = true;
-	firn_content_unref(leaf->content);
-	if (leaf->array != NULL)
-		firn_inode_unref(view, &leaf->array->inode);
-	g_free(leaf->coords);
-	pthread_mutex_destroy(&leaf->lock);
-	g_free(leaf);
+	g_free(inode);
 }
 
 void
 firn_inode_unref(FirnView *view, FirnInode *inode)
 {
 	FirnDir *parent = inode->parent;
+	FirnDir *array = NULL;
+	FirnLeaf *doc = NULL;
 
 	g_assert(inode->refs > 0);
 	if (--inode->refs > 0)
 		return;
+	/* Children hold their parent: a directory that ends has none left. */
 	g_hash_table_remove(view->inodes, &inode->ino);
-	inode->parent = NULL;
-	g_free(inode->name);
 	if (inode->directory)
-		dir_free(view, (FirnDir *)inode);
+		doc = ((FirnDir *)inode)->doc;
 	else
-		leaf_free(view, (FirnLeaf *)inode);
+		array = ((FirnLeaf *)inode)->array;
+	inode_dispose(inode);
+	if (doc != NULL)
+		firn_inode_unref(view, &doc->inode);
+	if (array != NULL)
+		firn_inode_unref(view, &array->inode);
 	if (parent != NULL)
 		firn_inode_unref(view, &parent->inode);
+}
+
+void
+firn_inode_dispose_all(FirnView *view)
+{
+	GHashTableIter iter;
+	gpointer value;
+
+	g_hash_table_iter_init(&iter, view->inodes);
+	while (g_hash_table_iter_next(&iter, NULL, &value)) {
+		g_hash_table_iter_steal(&iter);
+		inode_dispose(value);
+	}
 }
 
 FirnInode *

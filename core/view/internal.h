@@ -173,6 +173,8 @@ uint64_t firn_inode_next(FirnView *view);
 void firn_inode_init(FirnView *view, FirnInode *inode, uint64_t ino, bool directory);
 FirnInode *firn_inode_ref(FirnInode *inode);
 void firn_inode_unref(FirnView *view, FirnInode *inode);
+/* The end of the view: everything goes, whoever refers to it. */
+void firn_inode_dispose_all(FirnView *view);
 FirnInode *firn_inode_find(FirnView *view, uint64_t ino); /* NULL: none; borrowed */
 void firn_inode_looked_up(FirnInode *inode);
 void firn_inode_link(FirnDir *parent, const char *name, FirnInode *inode);

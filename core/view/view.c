@@ -94,28 +94,10 @@ firn_view_new(FirnSession *session, const FirnViewOptions *options)
 }
 
 static void
-tree_free(FirnView *view, FirnTree *tree)
+tree_free(FirnTree *tree)
 {
-	if (tree->root != NULL)
-		firn_inode_unref(view, &tree->root->inode);
 	firn_snapshot_unref(tree->base);
 	g_free(tree);
-}
-
-static void
-drop_all(FirnView *view)
-{
-	g_autoptr(GPtrArray) held = g_ptr_array_new();
-	GHashTableIter iter;
-	gpointer value;
-
-	/* The kernel is gone, and with it all it knew. */
-	g_hash_table_iter_init(&iter, view->inodes);
-	while (g_hash_table_iter_next(&iter, NULL, &value))
-		if (((FirnInode *)value)->n_lookup > 0)
-			g_ptr_array_add(held, value);
-	for (guint i = 0; i < held->len; i++)
-		firn_inode_unref(view, held->pdata[i]);
 }
 
 void
@@ -126,23 +108,23 @@ firn_view_free(FirnView *view)
 
 	if (view == NULL)
 		return;
-	drop_all(view);
+	/* The kernel is gone, and with it all it knew. */
+	firn_inode_dispose_all(view);
 	for (guint i = 0; i < view->slots->len; i++) {
 		FirnSlot *slot = view->slots->pdata[i];
 
-		firn_inode_unref(view, &slot->dir->inode);
 		firn_snapshot_unref(slot->snapshot);
 		g_free(slot->n_chunks);
 		g_free(slot);
 	}
 	g_ptr_array_unref(view->slots);
-	tree_free(view, view->tree);
+	tree_free(view->tree);
 	for (guint i = 0; i < view->old_trees->len; i++)
-		tree_free(view, view->old_trees->pdata[i]);
+		tree_free(view->old_trees->pdata[i]);
 	g_ptr_array_unref(view->old_trees);
 	g_hash_table_iter_init(&iter, view->snapshots);
 	while (g_hash_table_iter_next(&iter, NULL, &value))
-		tree_free(view, value);
+		tree_free(value);
 	g_hash_table_unref(view->snapshots);
 	firn_view_sweep(view);
 	g_hash_table_unref(view->inodes);
