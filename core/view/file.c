@@ -469,9 +469,10 @@ firn_view_setattr(FirnView *view, uint64_t ino, FirnFile *file, unsigned what,
 	FirnInode *inode;
 	int failed = 0;
 
-	if (view->read_only)
-		return EROFS;
-	if ((what & FIRN_SET_SIZE) != 0) {
+	pthread_mutex_lock(&view->lock);
+	failed = view->read_only || firn_inode_is_snapshot(view, ino) ? EROFS : 0;
+	pthread_mutex_unlock(&view->lock);
+	if (failed == 0 && (what & FIRN_SET_SIZE) != 0) {
 		if (file != NULL && file->leaf != NULL && file->writable)
 			failed = truncate_leaf(view, file->leaf, (uint64_t)values->st_size);
 		else
