@@ -1,0 +1,331 @@
+#include "core/base/error.h"
+#include "core/repo/commit_priv.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* The refs of one old manifest while they are being merged. */
+typedef struct {
+	FirnManifest *manifest;
+	FirnRefs refs;
+} Loaded;
+
+typedef struct {
+	FirnCommitArray *array;
+	FirnCommitPart *part;
+	Loaded *loaded; /* one for each of `n_loaded` manifests: pointers into it stay valid */
+	guint n_loaded;
+	GArray *olds;  /* FirnCommitItem: refs there are, by coordinates */
+	GArray *items; /* FirnCommitItem: the outcome */
+} Work;
+
+static void
+work_init(Work *w, FirnCommitArray *array, FirnCommitPart *part, guint n_olds)
+{
+	*w = (Work){ .array = array, .part = part };
+	w->loaded = g_new0(Loaded, MAX(n_olds, 1));
+	w->olds = g_array_new(FALSE, FALSE, sizeof(FirnCommitItem));
+	w->items = g_array_new(FALSE, FALSE, sizeof(FirnCommitItem));
+}
+
+static void
+work_clear(Work *w)
+{
+	for (guint i = 0; i < w->n_loaded; i++)
+		firn_manifest_unref(w->loaded[i].manifest);
+	g_free(w->loaded);
+	g_array_unref(w->olds);
+	g_array_unref(w->items);
+}
+
+/* The refs of an old manifest; NULL with `error`. */
+static const FirnRefs *
+load(Work *w, const FirnCommitOld *old, GError **error)
+{
+	Loaded *loaded = &w->loaded[w->n_loaded];
+
+	loaded->manifest = firn_repo_get_manifest(w->array->c->repo, &old->file.id,
+						  old->file.size_bytes, error);
+	if (loaded->manifest == NULL)
+		return NULL;
+	w->n_loaded++;
+	if (!firn_manifest_find(loaded->manifest, &w->array->id, &loaded->refs) ||
+	    loaded->refs.rank != w->array->rank)
+		loaded->refs.count = 0;
+	return &loaded->refs;
+}
+
+/* Whether readers see what an old manifest has at `coords`. */
+static bool
+visible(const FirnCommitArray *array, const FirnCommitOld *old, const uint32_t *coords)
+{
+	for (uint32_t i = 0; i < array->rank; i++)
+		if (coords[i] < old->extents[i].from || coords[i] >= old->extents[i].to ||
+		    coords[i] >= array->old_grid[i])
+			return false;
+	return true;
+}
+
+static bool
+in_cell(const FirnCommitCell *cell, const uint32_t *coords)
+{
+	for (uint32_t i = 0; i < cell->array->rank; i++)
+		if (coords[i] < cell->from[i] || coords[i] >= cell->to[i])
+			return false;
+	return true;
+}
+
+static void
+log_chunk(Work *w, const uint32_t *coords)
+{
+	g_array_append_vals(w->part->coords, coords, w->array->rank);
+	w->part->n_changed++;
+}
+
+/* ---- a cell ---- */
+
+static bool
+load_cell(Work *w, const FirnCommitCell *cell, const FirnCommitOld *old, GError **error)
+{
+	const FirnRefs *refs = load(w, old, error);
+	uint32_t n = MIN(w->array->rank, 1);
+
+	if (refs == NULL)
+		return false;
+	for (uint32_t i = firn_refs_lower_bound(refs, cell->from, n); i < refs->count; i++) {
+		FirnCommitItem item = { .coords = firn_refs_coords(refs, i),
+					.refs = refs,
+					.index = i };
+
+		if (n > 0 && item.coords[0] >= cell->to[0])
+			break;
+		if (in_cell(cell, item.coords) && visible(w->array, old, item.coords))
+			g_array_append_val(w->olds, item);
+	}
+	return true;
+}
+
+static int
+compare_items(const void *a, const void *b, void *rank)
+{
+	const FirnCommitItem *x = a, *y = b;
+	int order = firn_coords_compare(x->coords, y->coords, *(const uint32_t *)rank);
+
+	/* Of the same chunk in two manifests, readers see the first. */
+	return order != 0 ? order : (x->refs > y->refs) - (x->refs < y->refs);
+}
+
+static void
+sort_olds(Work *w)
+{
+	uint32_t rank = w->array->rank;
+	FirnCommitItem *items = (FirnCommitItem *)(void *)w->olds->data;
+	bool sorted = true;
+	guint left = 0;
+
+	for (guint i = 1; i < w->olds->len && sorted; i++)
+		sorted = firn_coords_compare(items[i - 1].coords, items[i].coords, rank) < 0;
+	if (sorted)
+		return;
+	qsort_r(items, w->olds->len, sizeof *items, compare_items, &rank);
+	for (guint i = 0; i < w->olds->len; i++)
+		if (left == 0 ||
+		    firn_coords_compare(items[left - 1].coords, items[i].coords, rank) != 0)
+			items[left++] = items[i];
+	g_array_set_size(w->olds, left);
+}
+
+static bool
+span_equal(FirnSpan a, FirnSpan b)
+{
+	return a.len == b.len && (a.len == 0 || memcmp(a.data, b.data, a.len) == 0);
+}
+
+static bool
+same_virtual(const FirnCommitItem *old, const FirnRef *a, const FirnRef *b)
+{
+	g_autofree char *location = NULL;
+
+	if (a->offset != b->offset || a->length != b->length ||
+	    a->last_modified != b->last_modified || !span_equal(a->etag, b->etag))
+		return false;
+	location = firn_manifest_location(old->refs->manifest, a, NULL);
+	return location != NULL && strlen(location) == b->location.len &&
+	       memcmp(location, b->location.data, b->location.len) == 0;
+}
+
+/* Whether a change says what was there already. */
+static bool
+same_ref(const FirnCommitItem *old, const FirnChunkChange *change)
+{
+	FirnRef a, b;
+
+	firn_refs_get(old->refs, old->index, &a);
+	firn_chunk_change_get(change, &b);
+	if (a.kind != b.kind)
+		return false;
+	if (a.kind == FIRN_REF_INLINE)
+		return span_equal(a.bytes, b.bytes);
+	if (a.kind == FIRN_REF_NATIVE)
+		return a.offset == b.offset && a.length == b.length &&
+		       firn_id12_compare(&a.id, &b.id) == 0;
+	return same_virtual(old, &a, &b);
+}
+
+/* `old`, `change`: at the same coordinates; either may be NULL. */
+static void
+settle(Work *w, const FirnCommitItem *old, const FirnCommitChange *change)
+{
+	FirnCommitItem item;
+	bool kept = old != NULL && w->array->keeps &&
+		    firn_commit_inside(old->coords, w->array->bounds, w->array->rank);
+
+	if (change == NULL || (kept && same_ref(old, change->change))) {
+		if (kept)
+			g_array_append_val(w->items, *old);
+		else
+			log_chunk(w, old->coords);
+		return;
+	}
+	if (change->change->kind != FIRN_REF_NONE) {
+		item = (FirnCommitItem){ .coords = change->coords, .change = change->change };
+		g_array_append_val(w->items, item);
+		log_chunk(w, change->coords);
+	} else if (old != NULL) {
+		log_chunk(w, change->coords);
+	}
+}
+
+static void
+overlay(Work *w, const FirnCommitCell *cell)
+{
+	guint i = 0, j = 0;
+
+	while (i < w->olds->len || j < cell->changes->len) {
+		const FirnCommitItem *old =
+			i < w->olds->len ? &g_array_index(w->olds, FirnCommitItem, i) : NULL;
+		const FirnCommitChange *change =
+			j < cell->changes->len ? &g_array_index(cell->changes, FirnCommitChange, j)
+					       : NULL;
+		int order = 0;
+
+		if (old != NULL && change != NULL)
+			order = firn_coords_compare(old->coords, change->coords, w->array->rank);
+		else
+			order = old != NULL ? -1 : 1;
+		settle(w, order <= 0 ? old : NULL, order >= 0 ? change : NULL);
+		i += order <= 0;
+		j += order >= 0;
+	}
+}
+
+static bool
+write_items(Work *w, const FirnCommitItem *items, guint n, GError **error)
+{
+	FirnCommitManifest manifest;
+
+	if (n == 0)
+		return true;
+	if (!firn_commit_write_manifest(w->array, items, n, &manifest, error))
+		return false;
+	g_array_append_val(w->part->manifests, manifest);
+	return true;
+}
+
+bool
+firn_commit_cell_run(FirnCommitCell *cell, FirnCommitPart *part, GError **error)
+{
+	FirnCommitArray *array = cell->array;
+	g_autoptr(GArray) met = firn_commit_olds_meeting(array, cell->from, cell->to);
+	bool done = true;
+	Work w;
+
+	work_init(&w, array, part, met->len);
+	for (guint i = 0; i < met->len && done; i++)
+		done = load_cell(&w, cell, &array->olds[g_array_index(met, uint32_t, i)], error);
+	if (done) {
+		sort_olds(&w);
+		overlay(&w, cell);
+		cell->effective = part->n_changed > 0;
+		if (cell->effective)
+			done = write_items(&w, (FirnCommitItem *)(void *)w.items->data,
+					   w.items->len, error);
+	}
+	work_clear(&w);
+	return done;
+}
+
+/* ---- what is left of a broken manifest ---- */
+
+static int
+compare_places(const void *a, const void *b, void *data)
+{
+	const FirnCommitArray *array = data;
+	const FirnCommitItem *x = a, *y = b;
+	uint32_t p[FIRN_MAX_RANK], q[FIRN_MAX_RANK];
+	int order;
+
+	firn_commit_cell_of(array, x->coords, p);
+	firn_commit_cell_of(array, y->coords, q);
+	order = firn_coords_compare(p, q, array->rank);
+	return order != 0 ? order : firn_coords_compare(x->coords, y->coords, array->rank);
+}
+
+static bool
+same_cell(const FirnCommitArray *array, const FirnCommitItem *a, const FirnCommitItem *b)
+{
+	uint32_t p[FIRN_MAX_RANK], q[FIRN_MAX_RANK];
+
+	firn_commit_cell_of(array, a->coords, p);
+	firn_commit_cell_of(array, b->coords, q);
+	return firn_coords_compare(p, q, array->rank) == 0;
+}
+
+/* One manifest a cell. */
+static bool
+write_pieces(Work *w, GError **error)
+{
+	FirnCommitItem *items = (FirnCommitItem *)(void *)w->items->data;
+	guint from = 0;
+
+	if (w->items->len == 0)
+		return true;
+	qsort_r(items, w->items->len, sizeof *items, compare_places, w->array);
+	for (guint i = 1; i <= w->items->len; i++) {
+		if (i < w->items->len && same_cell(w->array, &items[from], &items[i]))
+			continue;
+		if (!write_items(w, items + from, i - from, error))
+			return false;
+		from = i;
+	}
+	return true;
+}
+
+bool
+firn_commit_rest_run(FirnCommitArray *array, FirnCommitOld *old, FirnCommitPart *part,
+		     GError **error)
+{
+	const FirnRefs *refs;
+	bool done;
+	Work w;
+
+	work_init(&w, array, part, 1);
+	refs = load(&w, old, error);
+	done = refs != NULL;
+	for (uint32_t i = 0; done && i < refs->count; i++) {
+		FirnCommitItem item = { .coords = firn_refs_coords(refs, i),
+					.refs = refs,
+					.index = i };
+
+		if (!visible(array, old, item.coords) ||
+		    firn_commit_find_cell(array, item.coords) != NULL)
+			continue;
+		if (array->keeps && firn_commit_inside(item.coords, array->bounds, array->rank))
+			g_array_append_val(w.items, item);
+		else
+			log_chunk(&w, item.coords);
+	}
+	done = done && write_pieces(&w, error);
+	work_clear(&w);
+	return done;
+}

@@ -1,0 +1,286 @@
+#include "core/base/error.h"
+#include "core/repo/commit_priv.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- one manifest ---- */
+
+static bool
+add_item(FirnManifestWriter *writer, const FirnCommitItem *item, GError **error)
+{
+	g_autofree char *location = NULL;
+	FirnRef ref;
+
+	if (item->change != NULL) {
+		firn_chunk_change_get(item->change, &ref);
+		return firn_manifest_writer_add(writer, item->coords, &ref, error);
+	}
+	firn_refs_get(item->refs, item->index, &ref);
+	if (ref.kind == FIRN_REF_VIRTUAL && ref.location_compressed) {
+		location = firn_manifest_location(item->refs->manifest, &ref, error);
+		if (location == NULL)
+			return false;
+		ref.location = (FirnSpan){ (const uint8_t *)location, strlen(location) };
+		ref.location_compressed = false;
+	}
+	return firn_manifest_writer_add(writer, item->coords, &ref, error);
+}
+
+static void
+add_extents(FirnExtent *extents, const uint32_t *coords, uint32_t rank, bool first)
+{
+	for (uint32_t i = 0; i < rank; i++) {
+		extents[i].from = first ? coords[i] : MIN(extents[i].from, coords[i]);
+		extents[i].to = first ? coords[i] + 1 : MAX(extents[i].to, coords[i] + 1);
+	}
+}
+
+bool
+firn_commit_write_manifest(FirnCommitArray *array, const FirnCommitItem *items, size_t n,
+			   FirnCommitManifest *out_manifest, GError **error)
+{
+	FirnId12 id = firn_id12_random();
+	g_autofree FirnExtent *extents = g_new0(FirnExtent, MAX(array->rank, 1));
+	g_autoptr(FirnManifestWriter) writer = NULL;
+	g_autoptr(GBytes) file = NULL;
+
+	if (n > UINT32_MAX) {
+		g_set_error(error, FIRN_ERROR, FIRN_ERROR_LIMIT,
+			    "%s: too many chunks for one manifest: set a smaller split",
+			    array->path);
+		return false;
+	}
+	writer = firn_manifest_writer_new(&id, &array->id, array->rank, (uint32_t)n);
+	for (size_t i = 0; i < n; i++) {
+		if (!add_item(writer, &items[i], error)) {
+			g_prefix_error(error, "%s: ", array->path);
+			return false;
+		}
+		add_extents(extents, items[i].coords, array->rank, i == 0);
+	}
+	file = firn_manifest_writer_finish(g_steal_pointer(&writer), array->c->level, error);
+	if (file == NULL) {
+		g_prefix_error(error, "%s: ", array->path);
+		return false;
+	}
+	if (!firn_commit_put(array->c, "manifests/", &id, file, error))
+		return false;
+	*out_manifest = (FirnCommitManifest){
+		.file = { .id = id, .size_bytes = g_bytes_get_size(file), .n_refs = (uint32_t)n },
+		.extents = g_steal_pointer(&extents),
+	};
+	return true;
+}
+
+/* ---- all manifests ---- */
+
+typedef struct {
+	FirnCommitArray *array;
+	FirnCommitCell *cell; /* or NULL: what is left of a manifest */
+	FirnCommitOld *old;
+	guint part;
+} Task;
+
+static bool
+run_task(size_t index, void *data, GError **error)
+{
+	Task *task = &g_array_index((GArray *)data, Task, index);
+	FirnCommitPart *part = &g_array_index(task->array->parts, FirnCommitPart, task->part);
+
+	return task->cell != NULL ? firn_commit_cell_run(task->cell, part, error)
+				  : firn_commit_rest_run(task->array, task->old, part, error);
+}
+
+static void
+clear_manifest(gpointer data)
+{
+	g_free(((FirnCommitManifest *)data)->extents);
+}
+
+static void
+add_task(GArray *tasks, FirnCommitArray *array, FirnCommitCell *cell, FirnCommitOld *old)
+{
+	Task task = { .array = array, .cell = cell, .old = old, .part = array->parts->len };
+	FirnCommitPart part = {
+		.manifests = g_array_new(FALSE, FALSE, sizeof(FirnCommitManifest)),
+		.coords = g_array_new(FALSE, FALSE, sizeof(uint32_t)),
+	};
+
+	g_array_set_clear_func(part.manifests, clear_manifest);
+	g_array_append_val(array->parts, part);
+	g_array_append_val(tasks, task);
+}
+
+static bool
+run_cells(FirnCommitting *c, GError **error)
+{
+	g_autoptr(GArray) tasks = g_array_new(FALSE, FALSE, sizeof(Task));
+
+	for (guint i = 0; i < c->rows->len; i++) {
+		FirnCommitArray *array = firn_commit_row(c, i)->array;
+
+		for (guint j = 0; array != NULL && j < array->cells->len; j++)
+			add_task(tasks, array, array->cells->pdata[j], NULL);
+	}
+	return firn_commit_pool(c, "manifests", tasks->len, run_task, tasks, error);
+}
+
+/* Whether `old` lies in the cell as a whole. */
+static bool
+within(const FirnCommitOld *old, const FirnCommitCell *cell)
+{
+	for (uint32_t i = 0; i < cell->array->rank; i++)
+		if (old->extents[i].from < cell->from[i] || old->extents[i].to > cell->to[i])
+			return false;
+	return true;
+}
+
+/* Which old manifests are used up, and which only in part. */
+static void
+mark_olds(FirnCommitArray *array)
+{
+	for (guint i = 0; i < array->cells->len; i++) {
+		const FirnCommitCell *cell = array->cells->pdata[i];
+		g_autoptr(GArray) met = NULL;
+
+		if (!cell->effective)
+			continue;
+		met = firn_commit_olds_meeting(array, cell->from, cell->to);
+		for (guint j = 0; j < met->len; j++) {
+			FirnCommitOld *old = &array->olds[g_array_index(met, uint32_t, j)];
+
+			if (within(old, cell))
+				old->taken = true;
+			else
+				old->broken = true;
+		}
+	}
+	for (uint32_t i = 0; i < array->n_olds; i++) {
+		FirnCommitOld *old = &array->olds[i];
+
+		old->broken = old->broken || !array->keeps;
+		for (uint32_t j = 0; j < array->rank; j++)
+			old->broken = old->broken || old->extents[j].to > array->bounds[j];
+		old->broken = old->broken && !old->taken;
+	}
+}
+
+static bool
+run_rests(FirnCommitting *c, GError **error)
+{
+	g_autoptr(GArray) tasks = g_array_new(FALSE, FALSE, sizeof(Task));
+
+	for (guint i = 0; i < c->rows->len; i++) {
+		FirnCommitArray *array = firn_commit_row(c, i)->array;
+
+		if (array == NULL)
+			continue;
+		mark_olds(array);
+		for (uint32_t j = 0; j < array->n_olds; j++)
+			if (array->olds[j].broken)
+				add_task(tasks, array, NULL, &array->olds[j]);
+	}
+	return firn_commit_pool(c, "manifests", tasks->len, run_task, tasks, error);
+}
+
+/* ---- the outcome ---- */
+
+static int
+compare_rows(const void *a, const void *b, void *rank)
+{
+	return firn_coords_compare(a, b, *(const uint32_t *)rank);
+}
+
+size_t
+firn_commit_sort_coords(GArray *coords, uint32_t rank, size_t n)
+{
+	uint32_t *rows = (uint32_t *)(void *)coords->data;
+	size_t left = 0;
+	bool sorted = true;
+
+	if (rank == 0)
+		return MIN(n, 1);
+	for (size_t i = 1; i < n && sorted; i++)
+		sorted = firn_coords_compare(rows + (i - 1) * rank, rows + i * rank, rank) < 0;
+	if (sorted)
+		return n;
+	qsort_r(rows, n, rank * sizeof *rows, compare_rows, &rank);
+	for (size_t i = 0; i < n; i++) {
+		if (left > 0 &&
+		    firn_coords_compare(rows + (left - 1) * rank, rows + i * rank, rank) == 0)
+			continue;
+		memmove(rows + left * rank, rows + i * rank, rank * sizeof *rows);
+		left++;
+	}
+	g_array_set_size(coords, (guint)(left * rank));
+	return left;
+}
+
+static int
+compare_manifests(const void *a, const void *b, void *rank)
+{
+	const FirnCommitManifest *x = a, *y = b;
+
+	for (uint32_t i = 0; i < *(const uint32_t *)rank; i++)
+		if (x->extents[i].from != y->extents[i].from)
+			return x->extents[i].from < y->extents[i].from ? -1 : 1;
+	return firn_id12_compare(&x->file.id, &y->file.id);
+}
+
+static void
+keep_olds(FirnCommitArray *array)
+{
+	for (uint32_t i = 0; i < array->n_olds; i++) {
+		const FirnCommitOld *old = &array->olds[i];
+		FirnCommitManifest manifest = { .file = old->file };
+
+		if (old->taken || old->broken)
+			continue;
+		manifest.extents = g_new0(FirnExtent, MAX(array->rank, 1));
+		if (array->rank > 0)
+			memcpy(manifest.extents, old->extents,
+			       array->rank * sizeof *manifest.extents);
+		g_array_append_val(array->manifests, manifest);
+	}
+}
+
+static void
+gather(FirnCommitting *c, FirnCommitArray *array)
+{
+	FirnCommitLogArray log = { .node = array->id, .rank = array->rank };
+
+	log.coords = g_array_new(FALSE, FALSE, sizeof(uint32_t));
+	for (guint i = 0; i < array->parts->len; i++) {
+		FirnCommitPart *part = &g_array_index(array->parts, FirnCommitPart, i);
+
+		log.n += part->n_changed;
+		g_array_append_vals(log.coords, part->coords->data, part->coords->len);
+		g_array_append_vals(array->manifests, part->manifests->data, part->manifests->len);
+		c->n_written += part->manifests->len;
+		/* The extents are the array's now. */
+		g_array_set_clear_func(part->manifests, NULL);
+	}
+	keep_olds(array);
+	if (array->manifests->len > 1)
+		qsort_r(array->manifests->data, array->manifests->len, sizeof(FirnCommitManifest),
+			compare_manifests, &array->rank);
+	log.n = firn_commit_sort_coords(log.coords, log.rank, log.n);
+	array->n_changed = log.n;
+	c->n_chunks += log.n;
+	if (log.n > 0)
+		g_array_append_val(c->log_arrays, log);
+	else
+		g_array_unref(log.coords);
+}
+
+bool
+firn_commit_manifests(FirnCommitting *c, GError **error)
+{
+	if (!run_cells(c, error) || !run_rests(c, error))
+		return false;
+	for (guint i = 0; i < c->rows->len; i++)
+		if (firn_commit_row(c, i)->array != NULL)
+			gather(c, firn_commit_row(c, i)->array);
+	return true;
+}
