@@ -1,0 +1,427 @@
+#include "fs/ctl.h"
+
+#include "fs/content.h"
+#include "fs/driver.h"
+
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#define REQUEST_LIMIT 65536u
+#define TELL_MS       10000u
+
+struct FirnCtl {
+	FirnDriver *driver;
+	pthread_mutex_t lock; /* protects all below; held during a request */
+	GBytes *reply;
+	char *image_path;     /* of the commit begun here; NULL: none */
+};
+
+typedef bool (*OpFn)(FirnCtl *ctl, JsonObject *request, JsonObject *reply, GError **error);
+
+FirnCtl *
+firn_ctl_new(FirnDriver *driver)
+{
+	FirnCtl *ctl = g_new0(FirnCtl, 1);
+
+	ctl->driver = driver;
+	pthread_mutex_init(&ctl->lock, NULL);
+	return ctl;
+}
+
+static const char *
+code_name(const GError *error)
+{
+	static const struct {
+		FirnError code;
+		const char *name;
+	} names[] = {
+		{ FIRN_ERROR_CONFLICT, "conflict" },   { FIRN_ERROR_BUSY, "busy" },
+		{ FIRN_ERROR_NOTHING, "nothing" },     { FIRN_ERROR_INVALID, "invalid" },
+		{ FIRN_ERROR_READ_ONLY, "read-only" }, { FIRN_ERROR_NOT_FOUND, "not-found" },
+		{ FIRN_ERROR_EXISTS, "exists" },       { FIRN_ERROR_DENIED, "denied" },
+	};
+
+	for (size_t i = 0; i < G_N_ELEMENTS(names); i++)
+		if (g_error_matches(error, FIRN_ERROR, (gint)names[i].code))
+			return names[i].name;
+	return "failed";
+}
+
+static bool
+refuse(GError **error, FirnError code, const char *message)
+{
+	g_set_error_literal(error, FIRN_ERROR, (gint)code, message);
+	return false;
+}
+
+static bool
+need_writable(FirnCtl *ctl, GError **error)
+{
+	if (!firn_driver_is_read_only(ctl->driver))
+		return true;
+	return refuse(error, FIRN_ERROR_READ_ONLY,
+		      "this mount is read-only: it has no session to change");
+}
+
+/* A member's value if it has the type, else NULL / false. */
+static JsonNode *
+member_of_type(JsonObject *request, const char *name, GType type)
+{
+	JsonNode *node = json_object_get_member(request, name);
+
+	return node && JSON_NODE_HOLDS_VALUE(node) && json_node_get_value_type(node) == type ? node
+											     : NULL;
+}
+
+/* ---- requests that only tell ---- */
+
+static bool
+do_session(FirnCtl *ctl, JsonObject *request, JsonObject *reply, GError **error)
+{
+	(void)request;
+	(void)error;
+	json_object_set_object_member(reply, "session", firn_control_session(ctl->driver));
+	return true;
+}
+
+static void
+set_list(JsonObject *reply, const char *name, const GPtrArray *list)
+{
+	JsonArray *array = json_array_new();
+
+	for (guint i = 0; list && i < list->len; i++)
+		json_array_add_string_element(array, g_ptr_array_index(list, i));
+	json_object_set_array_member(reply, name, array);
+}
+
+static bool
+do_status(FirnCtl *ctl, JsonObject *request, JsonObject *reply, GError **error)
+{
+	g_autoptr(FirnViewStatus) status = firn_view_status(ctl->driver->view);
+
+	(void)request;
+	(void)error;
+	json_object_set_int_member(reply, "last_seq", (gint64)status->last_seq);
+	json_object_set_int_member(reply, "changed_chunks", (gint64)status->n_changed_chunks);
+	set_list(reply, "nodes", status->nodes);
+	set_list(reply, "pending", status->pending);
+	set_list(reply, "scratch", status->scratch);
+	set_list(reply, "writers", status->writers);
+	return true;
+}
+
+static bool
+do_fork(FirnCtl *ctl, JsonObject *request, JsonObject *reply, GError **error)
+{
+	g_autoptr(FirnForkToken) token = NULL;
+	g_autofree char *text = NULL;
+	JsonNode *node;
+
+	(void)request;
+	if (!need_writable(ctl, error))
+		return false;
+	token = firn_view_fork(ctl->driver->view, error);
+	if (!token)
+		return false;
+	text = firn_fork_token_to_json(token);
+	node = json_from_string(text, error);
+	if (!node)
+		return false;
+	json_object_set_member(reply, "token", node);
+	return true;
+}
+
+/* ---- commit ---- */
+
+static bool
+begun_here(FirnCtl *ctl, GError **error)
+{
+	if (ctl->image_path)
+		return true;
+	return refuse(error, FIRN_ERROR_INVALID, "no commit was begun on this open file");
+}
+
+static bool
+claim_commit(FirnCtl *ctl, GError **error)
+{
+	FIRN_LOCK_SCOPE(&ctl->driver->lock);
+
+	if (ctl->driver->committing)
+		return refuse(error, FIRN_ERROR_BUSY, "another commit of this mount is going on");
+	ctl->driver->committing = ctl;
+	return true;
+}
+
+static void
+yield_commit(FirnCtl *ctl)
+{
+	FIRN_LOCK_SCOPE(&ctl->driver->lock);
+
+	ctl->driver->committing = NULL;
+}
+
+static void
+drop_image(FirnCtl *ctl)
+{
+	unlink(ctl->image_path);
+	g_clear_pointer(&ctl->image_path, g_free);
+}
+
+/* End the commit begun here as if it had never been begun. */
+static void
+abandon_commit(FirnCtl *ctl)
+{
+	g_autoptr(GError) error = NULL;
+	GPtrArray *stale = NULL;
+
+	if (!firn_view_commit_end(ctl->driver->view, NULL, &stale, &error))
+		firn_view_note(ctl->driver->view, NULL, "ending a commit: %s", error->message);
+	firn_notify_push(ctl->driver->notify, stale);
+	drop_image(ctl);
+	yield_commit(ctl);
+}
+
+static bool
+write_image(FirnCtl *ctl, GBytes *image, uint64_t seq, GError **error)
+{
+	g_autofree char *name = g_strdup_printf("commit-%" G_GUINT64_FORMAT ".journal", seq);
+	g_autoptr(GError) failure = NULL;
+	size_t len;
+	const char *data = g_bytes_get_data(image, &len);
+
+	ctl->image_path = g_build_filename(ctl->driver->session->directory, name, NULL);
+	if (g_file_set_contents_full(ctl->image_path, data, (gssize)len, G_FILE_SET_CONTENTS_NONE,
+				     0600, &failure))
+		return true;
+	g_set_error(error, FIRN_ERROR, FIRN_ERROR_STORE, "cannot keep the journal for the commit: %s",
+		    failure->message);
+	return false;
+}
+
+static bool
+do_commit_begin(FirnCtl *ctl, JsonObject *request, JsonObject *reply, GError **error)
+{
+	g_autoptr(GBytes) image = NULL;
+	g_autoptr(FirnViewStatus) status = NULL;
+	JsonNode *wait = member_of_type(request, "wait_ms", G_TYPE_INT64);
+	gint64 wait_ms = wait ? json_node_get_int(wait) : 0;
+	uint64_t seq = 0;
+
+	if (!need_writable(ctl, error) || !claim_commit(ctl, error))
+		return false;
+	if (!firn_view_commit_begin(ctl->driver->view, (unsigned)CLAMP(wait_ms, 0, G_MAXINT), &image,
+				    &seq, error)) {
+		yield_commit(ctl);
+		return false;
+	}
+	if (!write_image(ctl, image, seq, error)) {
+		abandon_commit(ctl);
+		return false;
+	}
+	status = firn_view_status(ctl->driver->view);
+	json_object_set_string_member(reply, "journal", ctl->image_path);
+	json_object_set_int_member(reply, "seq", (gint64)seq);
+	set_list(reply, "pending", status->pending);
+	set_list(reply, "scratch", status->scratch);
+	return true;
+}
+
+/* The member "snapshot"; false with `error` unset if there is none. */
+static bool
+get_snapshot(JsonObject *request, FirnId12 *out_id, GError **error)
+{
+	JsonNode *node = member_of_type(request, "snapshot", G_TYPE_STRING);
+	const char *text;
+
+	if (!node) {
+		if (json_object_has_member(request, "snapshot") &&
+		    !json_object_get_null_member(request, "snapshot"))
+			refuse(error, FIRN_ERROR_INVALID, "\"snapshot\" is no snapshot id");
+		return false;
+	}
+	text = json_node_get_string(node);
+	if (firn_id12_parse(text, strlen(text), out_id))
+		return true;
+	return refuse(error, FIRN_ERROR_INVALID, "\"snapshot\" is no snapshot id");
+}
+
+static bool
+do_commit_intent(FirnCtl *ctl, JsonObject *request, JsonObject *reply, GError **error)
+{
+	g_autoptr(GError) failure = NULL;
+	FirnId12 snapshot;
+
+	(void)reply;
+	if (!begun_here(ctl, error))
+		return false;
+	if (!get_snapshot(request, &snapshot, &failure)) {
+		if (failure)
+			g_propagate_error(error, g_steal_pointer(&failure));
+		else
+			refuse(error, FIRN_ERROR_INVALID, "\"snapshot\" is missing");
+		return false;
+	}
+	return firn_view_commit_intent(ctl->driver->view, &snapshot, error);
+}
+
+/* What `firn sessions` shows of a session follows its base. */
+static void
+record_base(FirnDriver *driver, const FirnId12 *base)
+{
+	g_autoptr(GError) error = NULL;
+	g_autoptr(FirnSessionInfo) info = NULL;
+
+	{
+		FIRN_LOCK_SCOPE(&driver->lock);
+
+		driver->base = *base;
+	}
+	info = firn_state_read_info(driver->session->directory, &error);
+	if (info)
+		info->base = *base;
+	if (!info || !firn_state_write_info(info, &error))
+		firn_view_note(driver->view, NULL, "session.json: %s", error->message);
+}
+
+static bool
+do_commit_end(FirnCtl *ctl, JsonObject *request, JsonObject *reply, GError **error)
+{
+	g_autoptr(GError) failure = NULL;
+	GPtrArray *stale = NULL;
+	FirnId12 snapshot;
+	bool committed;
+
+	(void)reply;
+	if (!begun_here(ctl, error))
+		return false;
+	committed = get_snapshot(request, &snapshot, &failure);
+	if (failure) {
+		g_propagate_error(error, g_steal_pointer(&failure));
+		return false;
+	}
+	if (!committed) {
+		abandon_commit(ctl);
+		return true;
+	}
+	if (!firn_view_commit_end(ctl->driver->view, &snapshot, &stale, error))
+		return false;
+	record_base(ctl->driver, &snapshot);
+	drop_image(ctl);
+	yield_commit(ctl);
+	firn_notify_push(ctl->driver->notify, stale);
+	/* Who commits expects to see the commit: give the kernel time to let go of the old. */
+	firn_notify_wait(ctl->driver->notify, TELL_MS);
+	return true;
+}
+
+/* ---- ends ---- */
+
+static bool
+do_discard(FirnCtl *ctl, JsonObject *request, JsonObject *reply, GError **error)
+{
+	GPtrArray *stale = NULL;
+
+	(void)request;
+	(void)reply;
+	if (!need_writable(ctl, error) || !firn_view_discard(ctl->driver->view, &stale, error))
+		return false;
+	firn_notify_push(ctl->driver->notify, stale);
+	firn_notify_wait(ctl->driver->notify, TELL_MS);
+	return true;
+}
+
+static bool
+do_shutdown(FirnCtl *ctl, JsonObject *request, JsonObject *reply, GError **error)
+{
+	JsonNode *node = member_of_type(request, "discard", G_TYPE_BOOLEAN);
+	bool discard = node && json_node_get_boolean(node);
+	FIRN_LOCK_SCOPE(&ctl->driver->lock);
+
+	(void)reply;
+	(void)error;
+	ctl->driver->discard = discard;
+	return true;
+}
+
+static const struct {
+	const char *name;
+	OpFn run;
+} ops[] = {
+	{ "session", do_session },
+	{ "status", do_status },
+	{ "commit-begin", do_commit_begin },
+	{ "commit-intent", do_commit_intent },
+	{ "commit-end", do_commit_end },
+	{ "discard", do_discard },
+	{ "fork", do_fork },
+	{ "shutdown", do_shutdown },
+};
+
+static bool
+run_request(FirnCtl *ctl, const char *data, size_t size, JsonObject *reply, GError **error)
+{
+	g_autoptr(JsonParser) parser = json_parser_new();
+	g_autoptr(GError) failure = NULL;
+	JsonNode *root;
+	JsonNode *op;
+
+	if (!g_utf8_validate(data, (gssize)size, NULL) ||
+	    !json_parser_load_from_data(parser, data, (gssize)size, &failure))
+		return refuse(error, FIRN_ERROR_INVALID, "the request is not JSON");
+	root = json_parser_get_root(parser);
+	if (!root || !JSON_NODE_HOLDS_OBJECT(root))
+		return refuse(error, FIRN_ERROR_INVALID, "the request is no JSON object");
+	op = member_of_type(json_node_get_object(root), "op", G_TYPE_STRING);
+	if (!op)
+		return refuse(error, FIRN_ERROR_INVALID, "the request has no \"op\"");
+	for (size_t i = 0; i < G_N_ELEMENTS(ops); i++)
+		if (!strcmp(json_node_get_string(op), ops[i].name))
+			return ops[i].run(ctl, json_node_get_object(root), reply, error);
+	g_set_error(error, FIRN_ERROR, FIRN_ERROR_INVALID, "unknown \"op\": %s",
+		    json_node_get_string(op));
+	return false;
+}
+
+void
+firn_ctl_request(FirnCtl *ctl, const char *data, size_t size)
+{
+	g_autoptr(GError) error = NULL;
+	JsonObject *reply = json_object_new();
+	char *text;
+	FIRN_LOCK_SCOPE(&ctl->lock);
+
+	json_object_set_boolean_member(reply, "ok", TRUE);
+	if (size > REQUEST_LIMIT)
+		refuse(&error, FIRN_ERROR_INVALID, "the request is too long");
+	else
+		run_request(ctl, data, size, reply, &error);
+	if (error) {
+		json_object_set_boolean_member(reply, "ok", FALSE);
+		json_object_set_string_member(reply, "error", error->message);
+		json_object_set_string_member(reply, "code", code_name(error));
+	}
+	text = firn_content_json(reply);
+	g_clear_pointer(&ctl->reply, g_bytes_unref);
+	ctl->reply = g_bytes_new_take(text, strlen(text));
+}
+
+GBytes *
+firn_ctl_dup_reply(FirnCtl *ctl)
+{
+	FIRN_LOCK_SCOPE(&ctl->lock);
+
+	return ctl->reply ? g_bytes_ref(ctl->reply) : NULL;
+}
+
+void
+firn_ctl_free(FirnCtl *ctl)
+{
+	if (!ctl)
+		return;
+	if (ctl->image_path)
+		abandon_commit(ctl);
+	g_clear_pointer(&ctl->reply, g_bytes_unref);
+	pthread_mutex_destroy(&ctl->lock);
+	g_free(ctl);
+}

@@ -1,0 +1,139 @@
+#include "fs/finish.h"
+
+#include "fs/daemon.h"
+
+static bool
+has_changes(const FirnSession *session)
+{
+	GHashTableIter iter;
+	gpointer value;
+
+	if (g_hash_table_size(session->changes->pending))
+		return true;
+	/* What a fork inherited has sequence number 0 and is its parent's to commit. */
+	g_hash_table_iter_init(&iter, session->changes->by_id);
+	while (g_hash_table_iter_next(&iter, NULL, &value)) {
+		const FirnNodeChange *change = value;
+
+		if (change->seq || !session->parents->len)
+			return true;
+		if (change->chunks) {
+			FirnChunkIter chunks;
+			const uint32_t *coords;
+			FirnChunkChange *chunk;
+
+			firn_chunk_iter_seek(&chunks, change->chunks, NULL, 0);
+			while (firn_chunk_iter_next(&chunks, &coords, &chunk))
+				if (chunk->seq)
+					return true;
+		}
+	}
+	return false;
+}
+
+static bool
+publish(FirnDriver *driver)
+{
+	g_autoptr(GError) error = NULL;
+	g_autoptr(GBytes) image = NULL;
+	int errnum = firn_view_fsync_all(driver->view);
+
+	if (errnum) {
+		firn_daemon_log("the chunks of session %s cannot be made durable: %s",
+				driver->session_id, g_strerror(errnum));
+		return false;
+	}
+	image = firn_view_image(driver->view);
+	if (!firn_fork_publish(driver->repo, driver->fork_of, &driver->session->header->session,
+			       image, &error)) {
+		firn_daemon_log("the journal of session %s cannot be published: %s",
+				driver->session_id, error->message);
+		return false;
+	}
+	firn_daemon_log("the journal of session %s is published for fork %s", driver->session_id,
+			driver->fork_of);
+	return true;
+}
+
+static bool
+remove_state(FirnDriver *driver)
+{
+	g_autoptr(GError) error = NULL;
+
+	if (firn_session_remove_state(driver->session, &error))
+		return true;
+	firn_daemon_log("the state of session %s cannot be removed: %s", driver->session_id,
+			error->message);
+	return false;
+}
+
+static bool
+discard_all(FirnDriver *driver)
+{
+	g_autoptr(GError) error = NULL;
+	GPtrArray *stale = NULL;
+
+	/* Also removes the chunk objects this session wrote. */
+	if (!firn_view_discard(driver->view, &stale, &error))
+		firn_daemon_log("dropping the changes of session %s: %s", driver->session_id,
+				error->message);
+	firn_notify_push(driver->notify, stale);
+	return remove_state(driver);
+}
+
+static bool
+keep_state(FirnDriver *driver)
+{
+	g_autoptr(GError) error = NULL;
+	g_autoptr(FirnSessionInfo) info = NULL;
+	int errnum = firn_view_fsync_all(driver->view);
+
+	if (errnum)
+		firn_daemon_log("the changes of session %s may not outlive a power cut: %s",
+				driver->session_id, g_strerror(errnum));
+	info = firn_state_read_info(driver->session->directory, &error);
+	if (info)
+		info->pid = 0;
+	if (!info || !firn_state_write_info(info, &error))
+		firn_daemon_log("session.json: %s", error->message);
+	firn_daemon_log("uncommitted changes are kept: 'firn mount --resume %s %s' goes on with them",
+			driver->session_id, driver->options->mountpoint);
+	return !errnum;
+}
+
+static bool
+conclude_session(FirnDriver *driver)
+{
+	bool discard;
+
+	if (firn_driver_is_read_only(driver))
+		return true;
+	{
+		FIRN_LOCK_SCOPE(&driver->lock);
+
+		discard = driver->discard;
+	}
+	if (discard)
+		return discard_all(driver);
+	if (!has_changes(driver->session))
+		return remove_state(driver);
+	if (driver->fork_of && publish(driver))
+		return remove_state(driver);
+	return keep_state(driver) && !driver->fork_of;
+}
+
+bool
+firn_finish(FirnDriver *driver)
+{
+	FirnHandle *handle;
+	bool ok = true;
+
+	while ((handle = firn_handles_any(driver->handles)))
+		firn_handle_end(driver, handle);
+	if (driver->view) {
+		ok = conclude_session(driver);
+		firn_view_free(driver->view);
+	}
+	firn_repo_free(driver->repo);
+	return ok;
+}

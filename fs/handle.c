@@ -1,0 +1,119 @@
+#include "fs/handle.h"
+
+#include "fs/driver.h"
+
+struct FirnHandles {
+	pthread_mutex_t lock; /* protects all below, and the handles' private members */
+	FirnHandle *first;
+	GHashTable *direct;   /* ino -> number of handles */
+};
+
+FirnHandles *
+firn_handles_new(void)
+{
+	FirnHandles *handles = g_new0(FirnHandles, 1);
+
+	pthread_mutex_init(&handles->lock, NULL);
+	handles->direct = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
+	return handles;
+}
+
+void
+firn_handles_free(FirnHandles *handles)
+{
+	g_assert(!handles->first);
+	g_hash_table_unref(handles->direct);
+	pthread_mutex_destroy(&handles->lock);
+	g_free(handles);
+}
+
+FirnHandle *
+firn_handles_add(FirnHandles *handles, const FirnHandle *what)
+{
+	FirnHandle *handle = g_memdup2(what, sizeof(*what));
+	FIRN_LOCK_SCOPE(&handles->lock);
+
+	handle->previous = NULL;
+	handle->next = handles->first;
+	if (handles->first)
+		handles->first->previous = handle;
+	handles->first = handle;
+	if (handle->direct) {
+		guint n = GPOINTER_TO_UINT(g_hash_table_lookup(handles->direct, &handle->ino));
+
+		g_hash_table_replace(handles->direct, g_memdup2(&handle->ino, sizeof(handle->ino)),
+				     GUINT_TO_POINTER(n + 1));
+	}
+	return handle;
+}
+
+static void
+end_direct(FirnHandles *handles, FirnHandle *handle)
+{
+	guint n;
+
+	if (!handle->direct)
+		return;
+	handle->direct = false;
+	n = GPOINTER_TO_UINT(g_hash_table_lookup(handles->direct, &handle->ino));
+	if (n > 1)
+		g_hash_table_replace(handles->direct, g_memdup2(&handle->ino, sizeof(handle->ino)),
+				     GUINT_TO_POINTER(n - 1));
+	else
+		g_hash_table_remove(handles->direct, &handle->ino);
+}
+
+void
+firn_handles_remove(FirnHandles *handles, FirnHandle *handle)
+{
+	{
+		FIRN_LOCK_SCOPE(&handles->lock);
+
+		end_direct(handles, handle);
+		if (handle->previous)
+			handle->previous->next = handle->next;
+		else
+			handles->first = handle->next;
+		if (handle->next)
+			handle->next->previous = handle->previous;
+	}
+	g_free(handle);
+}
+
+FirnHandle *
+firn_handles_any(FirnHandles *handles)
+{
+	FIRN_LOCK_SCOPE(&handles->lock);
+
+	return handles->first;
+}
+
+bool
+firn_handles_is_direct(FirnHandles *handles, uint64_t ino)
+{
+	FIRN_LOCK_SCOPE(&handles->lock);
+
+	return g_hash_table_contains(handles->direct, &ino);
+}
+
+void
+firn_handles_closed_once(FirnHandles *handles, FirnHandle *handle)
+{
+	FIRN_LOCK_SCOPE(&handles->lock);
+
+	end_direct(handles, handle);
+}
+
+void
+firn_handle_end(FirnDriver *driver, FirnHandle *handle)
+{
+	if (handle->file)
+		firn_view_release(driver->view, handle->file);
+	else if (handle->dir)
+		firn_view_closedir(driver->view, handle->dir);
+	else if (handle->control)
+		firn_control_release(handle->control);
+	else
+		firn_control_closedir(handle->listing);
+	firn_handles_remove(driver->handles, handle);
+}

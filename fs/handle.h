@@ -1,0 +1,52 @@
+#ifndef FIRN_FS_HANDLE_H
+#define FIRN_FS_HANDLE_H
+
+#include "core/view/view.h"
+#include "fs/control.h"
+
+/*
+ * What the kernel has open.  Kept in a list, so that a driver that is told to
+ * end while files are open can end them properly.  Any thread.
+ */
+typedef struct FirnHandles FirnHandles;
+
+typedef struct FirnHandle {
+	/* Exactly one of these is set. */
+	FirnFile *file;
+	FirnDirStream *dir;
+	FirnControlFile *control;
+	FirnControlDir *listing;
+
+	uint64_t ino;
+	bool direct; /* written past the page cache */
+	struct FirnHandle *previous, *next; /* private */
+} FirnHandle;
+
+FirnHandles *firn_handles_new(void);
+/* Nothing may be open. */
+void firn_handles_free(FirnHandles *handles);
+
+/* Note a handle, copied from `what`; what goes into fuse_file_info.fh. */
+FirnHandle *firn_handles_add(FirnHandles *handles, const FirnHandle *what);
+/* Forget it, which frees it (not what it holds). */
+void firn_handles_remove(FirnHandles *handles, FirnHandle *handle);
+/* Any open one, NULL when there is none left. */
+FirnHandle *firn_handles_any(FirnHandles *handles);
+/* Close what it holds, and forget it. */
+void firn_handle_end(FirnDriver *driver, FirnHandle *handle);
+
+/*
+ * Files written past the page cache must be read past it as well, or the
+ * reader leaves pages there that the writer does not see.  Counted from
+ * firn_handles_add() of a direct handle to its first close or its end.
+ */
+bool firn_handles_is_direct(FirnHandles *handles, uint64_t ino);
+void firn_handles_closed_once(FirnHandles *handles, FirnHandle *handle);
+
+static inline FirnHandle *
+firn_handle_from(uint64_t fh)
+{
+	return (FirnHandle *)(uintptr_t)fh;
+}
+
+#endif

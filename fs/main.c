@@ -1,0 +1,234 @@
+#include "fs/daemon.h"
+#include "fs/driver.h"
+#include "fs/finish.h"
+#include "fs/mountpoint.h"
+#include "fs/start.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* firnfs: mount an Icechunk repository. */
+
+enum {
+	EXIT_USAGE = 2,
+	EXIT_CONFLICT = 3,
+};
+
+#define MAX_THREADS    10u
+#define MAX_BACKGROUND 64u
+#define STOP_MS        2000u
+
+static int
+exit_code(const GError *error)
+{
+	return g_error_matches(error, FIRN_ERROR, FIRN_ERROR_CONFLICT) ? EXIT_CONFLICT
+								       : EXIT_FAILURE;
+}
+
+/*
+ * Since protocol 7.39 (Linux 6.6) a direct write drops the cached pages it
+ * overwrites; before, a private mapping made meanwhile could go stale.
+ */
+#define PROTO_MINOR_DIRECT_WRITES 39u
+
+static void
+init(void *data, struct fuse_conn_info *conn)
+{
+	FirnDriver *driver = data;
+
+	driver->direct_writes = conn->proto_major > 7 ||
+				conn->proto_minor >= PROTO_MINOR_DIRECT_WRITES;
+	/* Pages stay until we say otherwise, whatever a time stamp says. */
+	conn->want &= ~(unsigned)FUSE_CAP_AUTO_INVAL_DATA;
+	if (conn->capable & FUSE_CAP_EXPLICIT_INVAL_DATA)
+		conn->want |= FUSE_CAP_EXPLICIT_INVAL_DATA;
+	/* Measured slower than a copy here. */
+	conn->want &= ~(unsigned)(FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE |
+				  FUSE_CAP_SPLICE_MOVE);
+	conn->max_background = MAX_BACKGROUND;
+}
+
+static struct fuse_session *
+new_session(FirnDriver *driver, struct fuse_args *args, GError **error)
+{
+	struct fuse_lowlevel_ops ops = { .init = init };
+	g_autofree char *name = g_strconcat("fsname=", firn_repo_url(driver->repo), NULL);
+	char *options = NULL;
+	struct fuse_session *fuse;
+
+	firn_ops_name(&ops);
+	firn_ops_file(&ops);
+	firn_ops_dir(&ops);
+	if (fuse_opt_add_opt_escaped(&options, name) || fuse_opt_add_opt(&options, "subtype=firn") ||
+	    (driver->options->allow_other && !driver->options->default_permissions &&
+	     fuse_opt_add_opt(&options, "default_permissions")) ||
+	    fuse_opt_add_arg(args, "-o") || fuse_opt_add_arg(args, options) ||
+	    (driver->options->debug && fuse_opt_add_arg(args, "-d"))) {
+		free(options);
+		g_set_error_literal(error, FIRN_ERROR, FIRN_ERROR_STORE, "out of memory");
+		return NULL;
+	}
+	free(options);
+	fuse = fuse_session_new(args, &ops, sizeof(ops), driver);
+	if (!fuse)
+		g_set_error_literal(error, FIRN_ERROR, FIRN_ERROR_INVALID,
+				    "an option is unknown, or FUSE cannot be set up (see above)");
+	return fuse;
+}
+
+static int
+serve(struct fuse_session *fuse)
+{
+	struct fuse_loop_config *config = fuse_loop_cfg_create();
+	int result;
+
+	fuse_loop_cfg_set_max_threads(config, MAX_THREADS);
+	fuse_loop_cfg_set_idle_threads(config, MAX_THREADS);
+	result = fuse_session_loop_mt(fuse, config);
+	fuse_loop_cfg_destroy(config);
+	return result;
+}
+
+static void
+stop_notify(FirnDriver *driver)
+{
+	if (firn_notify_stop(driver->notify, STOP_MS))
+		return;
+	/* It waits in the kernel for a lock whose holder waits for us. */
+	firn_mountpoint_abort(driver->options->mountpoint);
+	while (!firn_notify_stop(driver->notify, STOP_MS))
+		firn_daemon_log("waiting for the kernel to let go of %s",
+				driver->options->mountpoint);
+}
+
+static void
+notify_kernel(GPtrArray *invalidations, void *data)
+{
+	firn_notify_push(data, invalidations);
+}
+
+/* Mount, answer until unmounted or told to end, unmount. */
+static bool
+run_mounted(FirnDriver *driver, FirnDaemon *daemon, GError **error)
+{
+	const char *mountpoint = driver->options->mountpoint;
+	int result;
+
+	if (fuse_session_mount(driver->fuse, mountpoint)) {
+		g_set_error(error, FIRN_ERROR, FIRN_ERROR_STORE,
+			    "cannot mount on %s (see above; 'firn doctor' tells what is missing)",
+			    mountpoint);
+		return false;
+	}
+	if (!firn_notify_start(driver->notify, driver->fuse, error)) {
+		fuse_session_unmount(driver->fuse);
+		return false;
+	}
+	firn_view_set_notify(driver->view, notify_kernel, driver->notify);
+	firn_daemon_ready(daemon);
+	if (!driver->options->foreground) {
+		g_autofree char *log = driver->session->directory
+					       ? g_build_filename(driver->session->directory, "log",
+								  NULL)
+					       : NULL;
+
+		firn_daemon_detach(log);
+		firn_daemon_log("%s is mounted on %s (process %ld)", firn_repo_url(driver->repo),
+				mountpoint, (long)getpid());
+	}
+	result = serve(driver->fuse);
+	/* Positive: the signal that ended it. */
+	if (result < 0)
+		firn_daemon_log("the connection to the kernel failed: %s", g_strerror(-result));
+	stop_notify(driver);
+	fuse_session_unmount(driver->fuse);
+	return true;
+}
+
+static bool
+mount_and_serve(FirnDriver *driver, FirnDaemon *daemon, struct fuse_args *args, GError **error)
+{
+	bool ok;
+
+	if (!firn_start_open(driver, error))
+		return false;
+	if (!driver->options->foreground && chdir("/")) {
+		firn_error_set_errno(error, errno, "cannot leave the working directory");
+		return false;
+	}
+	driver->fuse = new_session(driver, args, error);
+	if (!driver->fuse)
+		return false;
+	ok = fuse_set_signal_handlers(driver->fuse) == 0;
+	if (!ok)
+		g_set_error_literal(error, FIRN_ERROR, FIRN_ERROR_STORE,
+				    "signal handlers cannot be set");
+	ok = ok && run_mounted(driver, daemon, error);
+	fuse_remove_signal_handlers(driver->fuse);
+	return ok;
+}
+
+static int
+run(FirnOptions *options, struct fuse_args *args)
+{
+	FirnDriver driver = { .options = options };
+	FirnDaemon daemon = { .fd = -1 };
+	g_autoptr(GError) error = NULL;
+	bool detached;
+	int code = EXIT_SUCCESS;
+
+	if (!firn_mountpoint_prepare(options->mountpoint, &detached, &error) ||
+	    (!options->foreground && !firn_daemon_fork(&daemon, options->mountpoint, &error))) {
+		fprintf(stderr, "firnfs: %s\n", error->message);
+		return exit_code(error);
+	}
+	if (detached)
+		fprintf(stderr, "firnfs: detached a mount at %s whose driver was gone\n",
+			options->mountpoint);
+	firn_daemon_set_limits();
+	pthread_mutex_init(&driver.lock, NULL);
+	driver.notify = firn_notify_new();
+	driver.handles = firn_handles_new();
+	if (!mount_and_serve(&driver, &daemon, args, &error)) {
+		fprintf(stderr, "firnfs: %s\n", error->message);
+		code = exit_code(error);
+	}
+	if (!firn_finish(&driver) && !code)
+		code = EXIT_FAILURE;
+	firn_daemon_failed(&daemon, code);
+	if (driver.fuse)
+		fuse_session_destroy(driver.fuse);
+	firn_notify_free(driver.notify);
+	firn_handles_free(driver.handles);
+	pthread_mutex_destroy(&driver.lock);
+	g_free(driver.name);
+	g_free(driver.branch);
+	g_free(driver.session_id);
+	g_free(driver.fork_of);
+	return code;
+}
+
+int
+main(int argc, char **argv)
+{
+	struct fuse_args args = FUSE_ARGS_INIT(argc, argv);
+	g_autoptr(GError) error = NULL;
+	g_autoptr(FirnOptions) options = firn_options_parse(&args, &error);
+	int code = EXIT_SUCCESS;
+
+	if (!options) {
+		fprintf(stderr, "firnfs: %s (firnfs -h tells more)\n", error->message);
+		code = EXIT_USAGE;
+	} else if (options->help) {
+		fputs(firn_options_usage, stdout);
+	} else if (options->version) {
+		printf("firnfs %s (libfuse %s)\n", FIRN_VERSION, fuse_pkgversion());
+	} else {
+		code = run(options, &args);
+	}
+	fuse_opt_free_args(&args);
+	return code;
+}

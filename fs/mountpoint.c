@@ -1,0 +1,151 @@
+#include "fs/mountpoint.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define FILE_SYSTEM_TYPE "fuse.firn"
+
+/* "\040" and the like stand for characters that separate fields. */
+static char *
+decode_field(const char *field)
+{
+	char *out = g_malloc(strlen(field) + 1);
+	size_t len = 0;
+
+	while (*field) {
+		if (field[0] == '\\' && field[1] >= '0' && field[1] <= '3' && field[2] >= '0' &&
+		    field[2] <= '7' && field[3] >= '0' && field[3] <= '7') {
+			out[len++] = (char)((field[1] - '0') << 6 | (field[2] - '0') << 3 |
+					    (field[3] - '0'));
+			field += 4;
+		} else {
+			out[len++] = *field++;
+		}
+	}
+	out[len] = '\0';
+	return out;
+}
+
+/* The last mount at `mountpoint` if it is ours: its device's minor number. */
+static bool
+find_mount(const char *mountpoint, unsigned *out_minor)
+{
+	g_autofree char *table = NULL;
+	g_auto(GStrv) lines = NULL;
+	bool found = false;
+
+	if (!g_file_get_contents("/proc/self/mountinfo", &table, NULL, NULL))
+		return false;
+	lines = g_strsplit(table, "\n", -1);
+	for (size_t i = 0; lines[i]; i++) {
+		g_auto(GStrv) fields = g_strsplit(lines[i], " ", -1);
+		g_autofree char *at = NULL;
+		guint n = g_strv_length(fields);
+		guint type = 6;
+		unsigned major;
+
+		while (type < n && strcmp(fields[type], "-"))
+			type++;
+		if (type + 1 >= n)
+			continue;
+		at = decode_field(fields[4]);
+		if (strcmp(at, mountpoint))
+			continue;
+		found = !strcmp(fields[type + 1], FILE_SYSTEM_TYPE) &&
+			sscanf(fields[2], "%u:%u", &major, out_minor) == 2;
+	}
+	return found;
+}
+
+static bool
+detach(const char *mountpoint, GError **error)
+{
+	char *argv[] = { (char *)"fusermount3", (char *)"-u", (char *)"-z", (char *)"--",
+			 (char *)mountpoint, NULL };
+	int status;
+
+	if (geteuid() == 0 && umount2(mountpoint, MNT_DETACH | UMOUNT_NOFOLLOW) == 0)
+		return true;
+	if (g_spawn_sync(NULL, argv, NULL,
+			 G_SPAWN_SEARCH_PATH | G_SPAWN_STDOUT_TO_DEV_NULL |
+				 G_SPAWN_STDERR_TO_DEV_NULL,
+			 NULL, NULL, NULL, NULL, &status, NULL) &&
+	    status == 0)
+		return true;
+	g_set_error(error, FIRN_ERROR, FIRN_ERROR_BUSY,
+		    "%s is a mount whose driver is gone, and cannot be detached: "
+		    "'fusermount3 -u -z %s', as the user who mounted it",
+		    mountpoint, mountpoint);
+	return false;
+}
+
+static bool
+check_device(GError **error)
+{
+	if (access("/dev/fuse", F_OK) == 0)
+		return true;
+	g_set_error_literal(error, FIRN_ERROR, FIRN_ERROR_NOT_FOUND,
+			    "/dev/fuse is missing: load the module ('modprobe fuse'), or give the "
+			    "container the device ('--device /dev/fuse --cap-add SYS_ADMIN')");
+	return false;
+}
+
+bool
+firn_mountpoint_prepare(const char *mountpoint, bool *out_detached, GError **error)
+{
+	struct stat st;
+	unsigned minor;
+
+	*out_detached = false;
+	if (!check_device(error))
+		return false;
+	if (stat(mountpoint, &st) && errno == ENOTCONN) {
+		if (!detach(mountpoint, error))
+			return false;
+		*out_detached = true;
+	}
+	if (stat(mountpoint, &st)) {
+		if (errno == ENOENT)
+			g_set_error(error, FIRN_ERROR, FIRN_ERROR_NOT_FOUND,
+				    "cannot mount on %s: there is no such directory; make it first",
+				    mountpoint);
+		else
+			firn_error_set_errno(error, errno, "cannot mount on %s", mountpoint);
+		return false;
+	}
+	if (!S_ISDIR(st.st_mode)) {
+		g_set_error(error, FIRN_ERROR, FIRN_ERROR_INVALID,
+			    "cannot mount on %s: it is not a directory", mountpoint);
+		return false;
+	}
+	if (find_mount(mountpoint, &minor)) {
+		g_set_error(error, FIRN_ERROR, FIRN_ERROR_BUSY,
+			    "%s is in use: 'firn umount %s' first, or choose another directory",
+			    mountpoint, mountpoint);
+		return false;
+	}
+	return true;
+}
+
+void
+firn_mountpoint_abort(const char *mountpoint)
+{
+	g_autofree char *path = NULL;
+	unsigned minor;
+	int fd;
+
+	if (!find_mount(mountpoint, &minor))
+		return;
+	path = g_strdup_printf("/sys/fs/fuse/connections/%u/abort", minor);
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0)
+		return;
+	if (write(fd, "1", 1) < 0)
+		fprintf(stderr, "firnfs: %s: %s\n", path, strerror(errno));
+	close(fd);
+}

@@ -1,0 +1,139 @@
+#include "fs/reply.h"
+
+/* Requests about open directories. */
+
+/* A reply being filled. */
+typedef struct {
+	fuse_req_t req;
+	char *buffer;
+	size_t size;
+	size_t used;
+	bool plus;
+} Listing;
+
+static bool
+is_dots(const char *name)
+{
+	return !strcmp(name, ".") || !strcmp(name, "..");
+}
+
+static bool
+add_entry(const char *name, const struct stat *attr, uint64_t next, void *data)
+{
+	Listing *listing = data;
+	char *at = listing->buffer + listing->used;
+	size_t room = listing->size - listing->used;
+	struct fuse_entry_param entry;
+	size_t needed;
+
+	if (!listing->plus) {
+		needed = fuse_add_direntry(listing->req, at, room, name, attr, (off_t)next);
+	} else {
+		entry = firn_entry(attr, FIRN_FOREVER);
+		/* No look-up: the kernel knows where it is; and our own files come and go. */
+		if (is_dots(name) || firn_control_owns(attr->st_ino))
+			entry.ino = 0;
+		needed = fuse_add_direntry_plus(listing->req, at, room, name, &entry, (off_t)next);
+	}
+	if (needed > room)
+		return false;
+	listing->used += needed;
+	return true;
+}
+
+static void
+opendir_(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	FirnDriver *driver = firn_driver_of(req);
+	FirnHandle what = { .ino = ino };
+	FirnHandle *handle;
+	int errnum;
+
+	if (firn_control_owns(ino))
+		errnum = firn_control_opendir(driver, ino, &what.listing);
+	else
+		errnum = firn_view_opendir(driver->view, ino, &what.dir);
+	if (errnum)
+		return (void)fuse_reply_err(req, errnum);
+	handle = firn_handles_add(driver->handles, &what);
+	fi->fh = (uintptr_t)handle;
+	if (fuse_reply_open(req, fi))
+		firn_handle_end(driver, handle);
+}
+
+static int
+fill_control(const FirnControlDir *dir, uint64_t offset, Listing *listing)
+{
+	struct stat attr;
+	const char *name;
+
+	while ((name = firn_control_readdir(dir, offset, &attr))) {
+		offset++;
+		if (!add_entry(name, &attr, offset, listing))
+			break;
+	}
+	return 0;
+}
+
+static void
+read_directory(fuse_req_t req, size_t size, off_t offset, struct fuse_file_info *fi, bool plus)
+{
+	FirnHandle *handle = firn_handle_from(fi->fh);
+	g_autofree char *buffer = g_try_malloc(size);
+	Listing listing = { .req = req, .buffer = buffer, .size = size, .plus = plus };
+	int errnum;
+
+	if (!buffer)
+		return (void)fuse_reply_err(req, ENOMEM);
+	if (handle->listing)
+		errnum = fill_control(handle->listing, (uint64_t)offset, &listing);
+	else
+		errnum = firn_view_readdir(firn_driver_of(req)->view, handle->dir,
+					   (uint64_t)offset, plus, add_entry, &listing);
+	/* Entries that were taken were looked up: they must reach the kernel. */
+	if (errnum && !listing.used)
+		return (void)fuse_reply_err(req, errnum);
+	fuse_reply_buf(req, buffer, listing.used);
+}
+
+static void
+readdir_(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *fi)
+{
+	(void)ino;
+	read_directory(req, size, offset, fi, false);
+}
+
+static void
+readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *fi)
+{
+	(void)ino;
+	read_directory(req, size, offset, fi, true);
+}
+
+static void
+releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	(void)ino;
+	firn_handle_end(firn_driver_of(req), firn_handle_from(fi->fh));
+	fuse_reply_err(req, 0);
+}
+
+static void
+fsyncdir(fuse_req_t req, fuse_ino_t ino, int data_only, struct fuse_file_info *fi)
+{
+	(void)data_only;
+	(void)fi;
+	fuse_reply_err(req, firn_control_owns(ino)
+				    ? 0
+				    : firn_view_fsync_all(firn_driver_of(req)->view));
+}
+
+void
+firn_ops_dir(struct fuse_lowlevel_ops *ops)
+{
+	ops->opendir = opendir_;
+	ops->readdir = readdir_;
+	ops->readdirplus = readdirplus;
+	ops->releasedir = releasedir;
+	ops->fsyncdir = fsyncdir;
+}

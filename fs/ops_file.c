@@ -1,0 +1,256 @@
+#include "fs/reply.h"
+
+#include <fcntl.h>
+
+/* Requests about open files. */
+
+static bool
+is_write_only(int flags)
+{
+	return (flags & O_ACCMODE) == O_WRONLY;
+}
+
+static bool
+is_read_only(int flags)
+{
+	return (flags & O_ACCMODE) == O_RDONLY;
+}
+
+static void
+open_control(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	FirnDriver *driver = firn_driver_of(req);
+	FirnHandle what = { .ino = ino };
+	FirnHandle *handle;
+	int errnum = firn_control_open(driver, ino, fi->flags, fuse_req_ctx(req)->uid, &what.control);
+
+	if (errnum)
+		return (void)fuse_reply_err(req, errnum);
+	handle = firn_handles_add(driver->handles, &what);
+	fi->fh = (uintptr_t)handle;
+	fi->direct_io = 1;
+	fi->noflush = 1;
+	if (fuse_reply_open(req, fi))
+		firn_handle_end(driver, handle);
+}
+
+static void
+open_(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	FirnDriver *driver = firn_driver_of(req);
+	FirnHandle what = { .ino = ino };
+	FirnHandle *handle;
+	int errnum;
+
+	if (firn_control_owns(ino))
+		return open_control(req, ino, fi);
+	errnum = firn_view_open(driver->view, ino, fi->flags, fuse_req_ctx(req)->pid, &what.file);
+	if (errnum)
+		return (void)fuse_reply_err(req, errnum);
+	what.direct = firn_handles_is_direct(driver->handles, ino);
+	handle = firn_handles_add(driver->handles, &what);
+	fi->fh = (uintptr_t)handle;
+	fi->direct_io = what.direct;
+	/* Pages of an inode change through the kernel only, or with a notification. */
+	fi->keep_cache = !what.direct;
+	fi->noflush = is_read_only(fi->flags);
+	if (fuse_reply_open(req, fi))
+		firn_handle_end(driver, handle);
+}
+
+static void
+create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi)
+{
+	FirnDriver *driver = firn_driver_of(req);
+	struct fuse_entry_param entry;
+	FirnHandle what = { 0 };
+	FirnHandle *handle;
+	struct stat attr;
+	int errnum = firn_name_refused(parent, name);
+
+	if (!errnum)
+		errnum = firn_view_create(driver->view, parent, name, fi->flags, mode,
+					  fuse_req_ctx(req)->pid, &attr, &what.file);
+	if (errnum)
+		return (void)fuse_reply_err(req, errnum);
+	what.ino = attr.st_ino;
+	/* No pages of it can be cached yet, and such a descriptor cannot be mapped. */
+	what.direct = driver->direct_writes && is_write_only(fi->flags);
+	handle = firn_handles_add(driver->handles, &what);
+	fi->fh = (uintptr_t)handle;
+	fi->direct_io = what.direct;
+	fi->keep_cache = !what.direct;
+	entry = firn_entry(&attr, FIRN_FOREVER);
+	if (fuse_reply_create(req, &entry, fi)) {
+		firn_handle_end(driver, handle);
+		firn_view_forget(driver->view, attr.st_ino, 1);
+	}
+}
+
+static void
+read_control(fuse_req_t req, FirnControlFile *file, size_t size, off_t offset)
+{
+	g_autoptr(GBytes) bytes = firn_control_read(file, size, (uint64_t)offset);
+	size_t len;
+	const char *data = g_bytes_get_data(bytes, &len);
+
+	fuse_reply_buf(req, data, len);
+}
+
+static void
+read_(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *fi)
+{
+	FirnHandle *handle = firn_handle_from(fi->fh);
+	g_autofree char *buffer = NULL;
+	size_t len = 0;
+	int errnum;
+
+	(void)ino;
+	if (handle->control)
+		return read_control(req, handle->control, size, offset);
+	buffer = g_try_malloc(size);
+	if (size && !buffer)
+		return (void)fuse_reply_err(req, ENOMEM);
+	errnum = firn_view_read(firn_driver_of(req)->view, handle->file, buffer, size,
+				(uint64_t)offset, &len);
+	if (errnum)
+		return (void)fuse_reply_err(req, errnum);
+	fuse_reply_buf(req, buffer, len);
+}
+
+static void
+write_(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off_t offset,
+       struct fuse_file_info *fi)
+{
+	FirnHandle *handle = firn_handle_from(fi->fh);
+	int errnum;
+
+	(void)ino;
+	if (handle->control)
+		errnum = firn_control_write(handle->control, data, size);
+	else
+		errnum = firn_view_write(firn_driver_of(req)->view, handle->file, data, size,
+					 (uint64_t)offset);
+	if (errnum)
+		return (void)fuse_reply_err(req, errnum);
+	fuse_reply_write(req, size);
+}
+
+static void
+flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	FirnDriver *driver = firn_driver_of(req);
+	FirnHandle *handle = firn_handle_from(fi->fh);
+	int errnum = 0;
+
+	(void)ino;
+	if (handle->file) {
+		errnum = firn_view_flush(driver->view, handle->file);
+		firn_handles_closed_once(driver->handles, handle);
+	}
+	fuse_reply_err(req, errnum);
+}
+
+static void
+fsync_(fuse_req_t req, fuse_ino_t ino, int data_only, struct fuse_file_info *fi)
+{
+	FirnHandle *handle = firn_handle_from(fi->fh);
+
+	(void)ino;
+	(void)data_only;
+	fuse_reply_err(req, handle->file ? firn_view_fsync(firn_driver_of(req)->view, handle->file)
+					 : 0);
+}
+
+static void
+release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	(void)ino;
+	firn_handle_end(firn_driver_of(req), firn_handle_from(fi->fh));
+	fuse_reply_err(req, 0);
+}
+
+/* ---- extended attributes ---- */
+
+static void
+reply_xattr(fuse_req_t req, const void *data, size_t len, size_t size)
+{
+	if (size == 0)
+		fuse_reply_xattr(req, len);
+	else if (len > size)
+		fuse_reply_err(req, ERANGE);
+	else
+		fuse_reply_buf(req, data, len);
+}
+
+static void
+getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
+{
+	g_autofree char *value = NULL;
+	int errnum;
+
+	/* ENOSYS, and the kernel never asks again: for any attribute of any file. */
+	if (firn_driver_of(req)->options->no_xattr)
+		return (void)fuse_reply_err(req, ENOSYS);
+	/* What the kernel asks of its own (before a write, and for ls -l): there is none. */
+	if (g_str_has_prefix(name, "security.") || g_str_has_prefix(name, "system.") ||
+	    (ino <= FIRN_INO_RESERVED && g_str_has_prefix(name, "user.firn.")))
+		return (void)fuse_reply_err(req, ENODATA);
+	if (ino <= FIRN_INO_RESERVED)
+		return (void)fuse_reply_err(req, ENOTSUP);
+	errnum = firn_view_getxattr(firn_driver_of(req)->view, ino, name, &value);
+	if (errnum)
+		return (void)fuse_reply_err(req, errnum);
+	reply_xattr(req, value, strlen(value), size);
+}
+
+static void
+listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
+{
+	g_autoptr(GByteArray) names = NULL;
+	int errnum;
+
+	if (firn_driver_of(req)->options->no_xattr)
+		return (void)fuse_reply_err(req, ENOSYS);
+	if (ino <= FIRN_INO_RESERVED)
+		return reply_xattr(req, "", 0, size);
+	errnum = firn_view_listxattr(firn_driver_of(req)->view, ino, &names);
+	if (errnum)
+		return (void)fuse_reply_err(req, errnum);
+	reply_xattr(req, names->data, names->len, size);
+}
+
+static void
+setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value, size_t size, int flags)
+{
+	(void)ino;
+	(void)name;
+	(void)value;
+	(void)size;
+	(void)flags;
+	fuse_reply_err(req, ENOTSUP);
+}
+
+static void
+removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
+{
+	(void)ino;
+	(void)name;
+	fuse_reply_err(req, ENOTSUP);
+}
+
+void
+firn_ops_file(struct fuse_lowlevel_ops *ops)
+{
+	ops->open = open_;
+	ops->create = create;
+	ops->read = read_;
+	ops->write = write_;
+	ops->flush = flush;
+	ops->fsync = fsync_;
+	ops->release = release;
+	ops->getxattr = getxattr;
+	ops->listxattr = listxattr;
+	ops->setxattr = setxattr;
+	ops->removexattr = removexattr;
+}

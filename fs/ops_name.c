@@ -1,0 +1,247 @@
+#include "fs/reply.h"
+
+#include <sys/statvfs.h>
+
+/* Requests about names and attributes. */
+
+static void
+lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	FirnDriver *driver = firn_driver_of(req);
+	struct fuse_entry_param absent = { .entry_timeout = FIRN_FOREVER };
+	struct stat attr;
+	double timeout = FIRN_FOREVER;
+	int errnum;
+
+	if (firn_name_too_long(name))
+		return (void)fuse_reply_err(req, ENAMETOOLONG);
+	if (firn_control_owns(parent) || firn_name_is_control(parent, name)) {
+		errnum = firn_control_lookup(driver, parent, name, &attr, &timeout);
+		return firn_reply_entry(req, errnum, &attr, timeout);
+	}
+	errnum = firn_view_lookup(driver->view, parent, name, &attr);
+	/* Remembering that a name is not there saves most of what tools probe for. */
+	if (errnum == ENOENT)
+		return (void)fuse_reply_entry(req, &absent);
+	firn_reply_entry(req, errnum, &attr, timeout);
+}
+
+static void
+forget_one(FirnDriver *driver, fuse_ino_t ino, uint64_t n)
+{
+	if (ino > FIRN_INO_RESERVED)
+		firn_view_forget(driver->view, ino, n);
+}
+
+static void
+forget(fuse_req_t req, fuse_ino_t ino, uint64_t n)
+{
+	forget_one(firn_driver_of(req), ino, n);
+	fuse_reply_none(req);
+}
+
+static void
+forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forgets)
+{
+	for (size_t i = 0; i < count; i++)
+		forget_one(firn_driver_of(req), forgets[i].ino, forgets[i].nlookup);
+	fuse_reply_none(req);
+}
+
+static void
+getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	FirnDriver *driver = firn_driver_of(req);
+	FirnHandle *handle = fi ? firn_handle_from(fi->fh) : NULL;
+	bool control = firn_control_owns(ino);
+	struct stat attr;
+	int errnum;
+
+	if (control)
+		errnum = firn_control_getattr(driver, ino, handle ? handle->control : NULL, &attr);
+	else
+		errnum = firn_view_getattr(driver->view, ino, handle ? handle->file : NULL, &attr);
+	if (errnum)
+		return (void)fuse_reply_err(req, errnum);
+	fuse_reply_attr(req, &attr, control ? 0 : FIRN_FOREVER);
+}
+
+static unsigned
+wanted_changes(int to_set, struct stat *values)
+{
+	unsigned what = 0;
+
+	if (to_set & FUSE_SET_ATTR_SIZE)
+		what |= FIRN_SET_SIZE;
+	if (to_set & FUSE_SET_ATTR_MODE)
+		what |= FIRN_SET_MODE;
+	if (to_set & (FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_MTIME_NOW))
+		what |= FIRN_SET_MTIME;
+	if (to_set & FUSE_SET_ATTR_MTIME_NOW)
+		clock_gettime(CLOCK_REALTIME, &values->st_mtim);
+	if (to_set & (FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID)) {
+		what |= FIRN_SET_OWNER;
+		/* As with chown(2): -1 leaves it as it is. */
+		if (!(to_set & FUSE_SET_ATTR_UID))
+			values->st_uid = (uid_t)-1;
+		if (!(to_set & FUSE_SET_ATTR_GID))
+			values->st_gid = (gid_t)-1;
+	}
+	return what;
+}
+
+static void
+setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set, struct fuse_file_info *fi)
+{
+	FirnDriver *driver = firn_driver_of(req);
+	FirnHandle *handle = fi ? firn_handle_from(fi->fh) : NULL;
+	struct stat values = *attr;
+	unsigned what = wanted_changes(to_set, &values);
+	struct stat result;
+	int errnum;
+
+	if (firn_control_owns(ino)) {
+		/* A shell's `>` truncates what it opens. */
+		errnum = (what & ~FIRN_SET_SIZE) ? EPERM
+						 : firn_control_getattr(driver, ino, NULL, &result);
+		if (errnum)
+			return (void)fuse_reply_err(req, errnum);
+		return (void)fuse_reply_attr(req, &result, 0);
+	}
+	if (what)
+		errnum = firn_view_setattr(driver->view, ino, handle ? handle->file : NULL, what,
+					   &values, &result);
+	else
+		errnum = firn_view_getattr(driver->view, ino, handle ? handle->file : NULL, &result);
+	if (errnum)
+		return (void)fuse_reply_err(req, errnum);
+	fuse_reply_attr(req, &result, FIRN_FOREVER);
+}
+
+static void
+mkdir_(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
+{
+	struct stat attr;
+	int errnum = firn_name_refused(parent, name);
+
+	if (!errnum)
+		errnum = firn_view_mkdir(firn_driver_of(req)->view, parent, name, mode, &attr);
+	firn_reply_entry(req, errnum, &attr, FIRN_FOREVER);
+}
+
+static void
+mknod_(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t device)
+{
+	FirnDriver *driver = firn_driver_of(req);
+	FirnFile *file = NULL;
+	struct stat attr;
+	int errnum = firn_name_refused(parent, name);
+
+	(void)device;
+	if (!errnum && !S_ISREG(mode))
+		errnum = EPERM;
+	if (!errnum)
+		errnum = firn_view_create(driver->view, parent, name, O_CREAT | O_EXCL | O_WRONLY,
+					  mode, fuse_req_ctx(req)->pid, &attr, &file);
+	if (file)
+		firn_view_release(driver->view, file);
+	firn_reply_entry(req, errnum, &attr, FIRN_FOREVER);
+}
+
+static void
+symlink_(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name)
+{
+	(void)target;
+	(void)parent;
+	(void)name;
+	fuse_reply_err(req, EPERM);
+}
+
+static void
+unlink_(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	int errnum = firn_name_refused(parent, name);
+
+	if (!errnum)
+		errnum = firn_view_unlink(firn_driver_of(req)->view, parent, name);
+	fuse_reply_err(req, errnum);
+}
+
+static void
+rmdir_(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	int errnum = firn_name_refused(parent, name);
+
+	if (!errnum)
+		errnum = firn_view_rmdir(firn_driver_of(req)->view, parent, name);
+	fuse_reply_err(req, errnum);
+}
+
+static void
+rename_(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t new_parent,
+	const char *new_name, unsigned flags)
+{
+	int errnum = firn_name_refused(parent, name);
+
+	if (!errnum)
+		errnum = firn_name_refused(new_parent, new_name);
+	if (!errnum)
+		errnum = firn_view_rename(firn_driver_of(req)->view, parent, name, new_parent,
+					  new_name, flags);
+	fuse_reply_err(req, errnum);
+}
+
+static void
+link_(fuse_req_t req, fuse_ino_t ino, fuse_ino_t new_parent, const char *new_name)
+{
+	struct stat attr;
+	int errnum = firn_name_refused(new_parent, new_name);
+
+	if (!errnum && firn_control_owns(ino))
+		errnum = EPERM;
+	if (!errnum)
+		errnum = firn_view_link(firn_driver_of(req)->view, ino, new_parent, new_name, &attr);
+	firn_reply_entry(req, errnum, &attr, FIRN_FOREVER);
+}
+
+static void
+access_(fuse_req_t req, fuse_ino_t ino, int mask)
+{
+	/* A writable mount has nothing to say: the kernel need not ask again. */
+	if (!firn_driver_is_read_only(firn_driver_of(req)))
+		return (void)fuse_reply_err(req, ENOSYS);
+	fuse_reply_err(req, (mask & W_OK) && !firn_control_owns(ino) ? EROFS : 0);
+}
+
+static void
+statfs_(fuse_req_t req, fuse_ino_t ino)
+{
+	const char *url = firn_repo_url(firn_driver_of(req)->repo);
+	const char *path = g_str_has_prefix(url, "file://") ? url + strlen("file://") : NULL;
+	struct statvfs status = { .f_bsize = 4096, .f_frsize = 4096 };
+
+	(void)ino;
+	if (path && statvfs(path, &status))
+		return (void)fuse_reply_err(req, errno);
+	status.f_namemax = NAME_MAX;
+	fuse_reply_statfs(req, &status);
+}
+
+void
+firn_ops_name(struct fuse_lowlevel_ops *ops)
+{
+	ops->lookup = lookup;
+	ops->forget = forget;
+	ops->forget_multi = forget_multi;
+	ops->getattr = getattr;
+	ops->setattr = setattr;
+	ops->mkdir = mkdir_;
+	ops->mknod = mknod_;
+	ops->symlink = symlink_;
+	ops->unlink = unlink_;
+	ops->rmdir = rmdir_;
+	ops->rename = rename_;
+	ops->link = link_;
+	ops->access = access_;
+	ops->statfs = statfs_;
+}

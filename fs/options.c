@@ -1,0 +1,255 @@
+#include "fs/options.h"
+
+#define FUSE_USE_VERSION 314
+
+#include <fuse_opt.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+const char firn_options_usage[] =
+	"usage: firnfs [-f] [-d] [-o OPTION,...] REPOSITORY MOUNTPOINT\n"
+	"\n"
+	"Mount an Icechunk repository.  Returns when the mount is usable.\n"
+	"\n"
+	"  -f                  stay in the foreground\n"
+	"  -d                  the same, and print every request\n"
+	"  -h, -V              help, version\n"
+	"  -o branch=NAME      write on top of this branch (main)\n"
+	"  -o ro               read only\n"
+	"  -o tag=NAME         read only: what a tag names\n"
+	"  -o snapshot=ID      read only: one snapshot\n"
+	"  -o as_of=TIME       read only: what the branch was then\n"
+	"  -o fork=FILE        a worker's session, from a token of 'firn fork'\n"
+	"  -o resume=ID        go on with a session whose driver ended\n"
+	"  -o name=NAME        name of the hierarchy's directory\n"
+	"  -o state_dir=DIR    where sessions keep their state\n"
+	"  -o virtual=PREFIX   allow reading virtual chunks below this URL (repeatable)\n"
+	"  -o cache_size=N     bytes for decoded manifests, K, M or G after it\n"
+	"  -o noxattr          no extended attributes, and no requests for them\n"
+	"  -o allow_other      let other users in (with default_permissions)\n"
+	"and what libfuse and mount(8) take.\n";
+
+enum {
+	KEY_VIRTUAL,
+	KEY_IGNORE,
+	KEY_ALLOW_OTHER,
+	KEY_PERMISSIONS,
+};
+
+#define STRING(template, member) { template, offsetof(FirnOptions, member), 0 }
+#define FLAG(template, member)                                                               \
+	{                                                                                    \
+		template, offsetof(FirnOptions, member), 1                                   \
+	}
+
+static const struct fuse_opt option_table[] = {
+	STRING("branch=%s", branch),
+	STRING("tag=%s", tag),
+	STRING("snapshot=%s", snapshot),
+	STRING("as_of=%s", as_of),
+	STRING("name=%s", name),
+	STRING("state_dir=%s", state_dir),
+	STRING("fork=%s", fork),
+	STRING("resume=%s", resume),
+	STRING("cache_size=%s", cache_size),
+	FLAG("ro", read_only),
+	FLAG("read_only", read_only),
+	FLAG("noxattr", no_xattr),
+	FLAG("-f", foreground),
+	FLAG("-d", debug),
+	FLAG("debug", debug),
+	FLAG("-h", help),
+	FLAG("--help", help),
+	FLAG("-V", version),
+	FLAG("--version", version),
+	FUSE_OPT_KEY("virtual=", KEY_VIRTUAL),
+	FUSE_OPT_KEY("allow_other", KEY_ALLOW_OTHER),
+	FUSE_OPT_KEY("default_permissions", KEY_PERMISSIONS),
+	/* What fstab says to others than the file system. */
+	FUSE_OPT_KEY("defaults", KEY_IGNORE),
+	FUSE_OPT_KEY("auto", KEY_IGNORE),
+	FUSE_OPT_KEY("noauto", KEY_IGNORE),
+	FUSE_OPT_KEY("nofail", KEY_IGNORE),
+	FUSE_OPT_KEY("user", KEY_IGNORE),
+	FUSE_OPT_KEY("users", KEY_IGNORE),
+	FUSE_OPT_KEY("nouser", KEY_IGNORE),
+	FUSE_OPT_KEY("owner", KEY_IGNORE),
+	FUSE_OPT_KEY("group", KEY_IGNORE),
+	FUSE_OPT_KEY("_netdev", KEY_IGNORE),
+	FUSE_OPT_KEY("comment=", KEY_IGNORE),
+	FUSE_OPT_KEY("x-", KEY_IGNORE),
+	FUSE_OPT_END,
+};
+
+typedef struct {
+	FirnOptions options; /* first: the table's offsets are into it */
+	GPtrArray *arguments;
+} Parse;
+
+static int
+take_option(void *data, const char *arg, int key, struct fuse_args *out_args)
+{
+	Parse *parse = data;
+
+	(void)out_args;
+	switch (key) {
+	case KEY_VIRTUAL:
+		g_ptr_array_add(parse->options.virtual_prefixes,
+				g_strdup(arg + strlen("virtual=")));
+		return 0;
+	case KEY_IGNORE:
+		return 0;
+	case KEY_ALLOW_OTHER:
+		parse->options.allow_other = 1;
+		return 1;
+	case KEY_PERMISSIONS:
+		parse->options.default_permissions = 1;
+		return 1;
+	case FUSE_OPT_KEY_NONOPT:
+		g_ptr_array_add(parse->arguments, g_strdup(arg));
+		return 0;
+	default:
+		/* fstab's x-initrd.mount and the like. */
+		return g_str_has_prefix(arg, "x-") ? 0 : 1;
+	}
+}
+
+static bool
+usage_error(GError **error, const char *format, const char *what)
+{
+	g_set_error(error, FIRN_ERROR, FIRN_ERROR_INVALID, format, what);
+	return false;
+}
+
+static bool
+parse_size(const char *text, size_t *out_bytes)
+{
+	static const char units[] = "KMGT";
+	const char *unit;
+	char *end;
+	guint64 value;
+	unsigned shift = 0;
+
+	value = g_ascii_strtoull(text, &end, 10);
+	if (end == text || *text == '-' || !value)
+		return false;
+	unit = *end ? strchr(units, g_ascii_toupper(*end)) : NULL;
+	if (unit) {
+		shift = 10u * (unsigned)(unit - units + 1);
+		end++;
+	}
+	if (*end || value > (SIZE_MAX >> shift))
+		return false;
+	*out_bytes = (size_t)value << shift;
+	return true;
+}
+
+static bool
+check_sources(const FirnOptions *options, GError **error)
+{
+	int n = !!options->tag + !!options->snapshot + !!options->as_of + !!options->fork +
+		!!options->resume;
+
+	if (n > 1)
+		return usage_error(
+			error, "%s", "only one of tag, snapshot, as_of, fork and resume can be given");
+	if (options->branch && n && !options->as_of)
+		return usage_error(error, "%s",
+				   "branch cannot be given with tag, snapshot, fork or resume");
+	if (options->read_only && (options->fork || options->resume))
+		return usage_error(error, "%s", "a fork or a resumed session is not read-only");
+	return true;
+}
+
+static bool
+check_name(const char *name, GError **error)
+{
+	if (!name)
+		return true;
+	if (!*name || strchr(name, '/') || !strcmp(name, ".") || !strcmp(name, "..") ||
+	    !strcmp(name, ".firn") || strlen(name) > 255)
+		return usage_error(error, "'%s' cannot be the name of a directory here", name);
+	return true;
+}
+
+static void
+make_absolute(char **path)
+{
+	char *full;
+
+	if (!*path)
+		return;
+	full = g_canonicalize_filename(*path, NULL);
+	/* What fuse_opt_parse() stores comes from malloc(), as does what GLib gives. */
+	free(*path);
+	*path = full;
+}
+
+static bool
+check_arguments(FirnOptions *options, GPtrArray *arguments, GError **error)
+{
+	bool implied = options->fork || options->resume;
+
+	if (arguments->len > 2)
+		return usage_error(error, "too many arguments: '%s'",
+				   g_ptr_array_index(arguments, 2));
+	if (arguments->len < (implied ? 1u : 2u))
+		return usage_error(error, "%s",
+				   arguments->len ? "a repository and a mount point are needed"
+						  : "no mount point given");
+	if (arguments->len == 2)
+		options->repository = g_strdup(g_ptr_array_index(arguments, 0));
+	options->mountpoint =
+		g_canonicalize_filename(g_ptr_array_index(arguments, arguments->len - 1), NULL);
+	make_absolute(&options->state_dir);
+	make_absolute(&options->fork);
+	if (options->cache_size && !parse_size(options->cache_size, &options->cache_bytes))
+		return usage_error(error, "cache_size=%s is not a number of bytes",
+				   options->cache_size);
+	return check_sources(options, error) && check_name(options->name, error);
+}
+
+FirnOptions *
+firn_options_parse(struct fuse_args *args, GError **error)
+{
+	Parse parse = { .arguments = g_ptr_array_new_with_free_func(g_free) };
+	g_autoptr(GPtrArray) arguments = parse.arguments;
+	g_autoptr(FirnOptions) options = NULL;
+
+	parse.options.virtual_prefixes = g_ptr_array_new_with_free_func(g_free);
+	if (fuse_opt_parse(args, &parse, option_table, take_option)) {
+		options = g_memdup2(&parse.options, sizeof(parse.options));
+		usage_error(error, "%s", "the options cannot be read");
+		return NULL;
+	}
+	options = g_memdup2(&parse.options, sizeof(parse.options));
+	if (options->debug)
+		options->foreground = 1;
+	if (options->help || options->version)
+		return g_steal_pointer(&options);
+	if (!check_arguments(options, arguments, error))
+		return NULL;
+	return g_steal_pointer(&options);
+}
+
+void
+firn_options_free(FirnOptions *options)
+{
+	if (!options)
+		return;
+	free(options->branch);
+	free(options->tag);
+	free(options->snapshot);
+	free(options->as_of);
+	free(options->name);
+	free(options->state_dir);
+	free(options->fork);
+	free(options->resume);
+	free(options->cache_size);
+	g_free(options->repository);
+	g_free(options->mountpoint);
+	g_ptr_array_unref(options->virtual_prefixes);
+	g_free(options);
+}

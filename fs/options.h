@@ -1,0 +1,43 @@
+#ifndef FIRN_FS_OPTIONS_H
+#define FIRN_FS_OPTIONS_H
+
+#include "core/base/error.h"
+
+struct fuse_args;
+
+/* What the command line asked for. */
+typedef struct {
+	char *repository; /* NULL: as the token or the resumed session says */
+	char *mountpoint; /* absolute */
+	char *branch;
+	char *tag;
+	char *snapshot;
+	char *as_of;
+	char *name;
+	char *state_dir;  /* absolute */
+	char *fork;       /* token file */
+	char *resume;     /* session id, or its beginning */
+	char *cache_size;
+	size_t cache_bytes; /* 0: default */
+	GPtrArray *virtual_prefixes; /* char * */
+	int read_only;
+	int no_xattr;
+	int foreground;
+	int debug;
+	int help;
+	int version;
+	int allow_other;
+	int default_permissions;
+} FirnOptions;
+
+/*
+ * Parse and check the command line.  What libfuse is to have of it is left in
+ * `args`.  Errors: INVALID (usage).  Caller owns.
+ */
+FirnOptions *firn_options_parse(struct fuse_args *args, GError **error) FIRN_MUST_USE;
+void firn_options_free(FirnOptions *options); /* NULL is a no-op */
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(FirnOptions, firn_options_free)
+
+extern const char firn_options_usage[];
+
+#endif

@@ -1,0 +1,212 @@
+#include "fs/start.h"
+
+#include "core/base/clock.h"
+#include "core/repo/refs.h"
+
+#include <string.h>
+#include <unistd.h>
+
+static bool
+open_repository(FirnDriver *driver, const char *url, GError **error)
+{
+	driver->repo = firn_repo_open(url, error);
+	if (!driver->repo)
+		return false;
+	if (driver->options->cache_bytes)
+		firn_repo_set_cache_size(driver->repo, driver->options->cache_bytes);
+	return true;
+}
+
+static bool
+start_fork(FirnDriver *driver, const char *state_root, GError **error)
+{
+	const FirnOptions *options = driver->options;
+	g_autofree char *json = NULL;
+	g_autoptr(GError) failure = NULL;
+	g_autoptr(FirnForkToken) token = NULL;
+
+	if (!g_file_get_contents(options->fork, &json, NULL, &failure)) {
+		g_set_error(error, FIRN_ERROR, FIRN_ERROR_NOT_FOUND, "cannot read the token: %s",
+			    failure->message);
+		return false;
+	}
+	token = firn_fork_token_from_json(json, options->fork, error);
+	if (!token)
+		return false;
+	if (!open_repository(driver,
+			     options->repository ? options->repository : token->start->repository,
+			     error))
+		return false;
+	driver->session = firn_session_start_fork(driver->repo, token, state_root, error);
+	return driver->session != NULL;
+}
+
+static bool
+start_resume(FirnDriver *driver, const char *state_root, GError **error)
+{
+	const FirnOptions *options = driver->options;
+	g_autoptr(FirnSessionInfo) info = firn_state_find(state_root, options->resume, error);
+
+	if (!info)
+		return false;
+	if (!options->repository && (!info->repository || !*info->repository)) {
+		g_set_error(error, FIRN_ERROR, FIRN_ERROR_FORMAT,
+			    "session %s does not say which repository it belongs to: "
+			    "name the repository as well",
+			    options->resume);
+		return false;
+	}
+	if (!open_repository(driver, options->repository ? options->repository : info->repository,
+			     error))
+		return false;
+	driver->session = firn_session_resume(driver->repo, info, error);
+	return driver->session != NULL;
+}
+
+static bool
+start_branch(FirnDriver *driver, const char *state_root, GError **error)
+{
+	const FirnOptions *options = driver->options;
+
+	if (!open_repository(driver, options->repository, error))
+		return false;
+	if (firn_repo_spec_version(driver->repo) < 2) {
+		g_set_error(error, FIRN_ERROR, FIRN_ERROR_READ_ONLY,
+			    "%s has format version 1, which is read-only here: mount it with "
+			    "--read-only (-o ro), or 'firn upgrade' it first",
+			    options->repository);
+		return false;
+	}
+	driver->session = firn_session_start(driver->repo,
+					     options->branch ? options->branch : "main", state_root,
+					     error);
+	return driver->session != NULL;
+}
+
+/* ---- read-only ---- */
+
+/* The snapshot asked for; `*out_name`: of the hierarchy (caller owns). */
+static bool
+resolve(FirnDriver *driver, FirnId12 *out_id, char **out_name, GError **error)
+{
+	const FirnOptions *options = driver->options;
+	const char *branch = options->branch ? options->branch : "main";
+	g_autoptr(FirnRepoInfo) info = firn_repo_read_info(driver->repo, error);
+	g_autofree char *ref = NULL;
+	uint64_t time_us;
+	char id[FIRN_ID12_TEXT + 1];
+
+	if (!info)
+		return false;
+	if (options->as_of) {
+		if (!firn_clock_parse_us(options->as_of, &time_us)) {
+			g_set_error(error, FIRN_ERROR, FIRN_ERROR_INVALID,
+				    "'%s' is no time: write 2026-01-31 or 2026-01-31T12:00:00Z",
+				    options->as_of);
+			return false;
+		}
+		if (!firn_refs_resolve_as_of(info, branch, time_us, out_id, error))
+			return false;
+		firn_id12_format(out_id, id);
+		*out_name = g_strdup(id);
+		return true;
+	}
+	ref = options->tag	  ? g_strconcat("tag:", options->tag, NULL)
+	      : options->snapshot ? g_strconcat("snapshot:", options->snapshot, NULL)
+				  : g_strconcat("branch:", branch, NULL);
+	if (!firn_refs_resolve(info, ref, out_id, error))
+		return false;
+	firn_id12_format(out_id, id);
+	*out_name = g_strdup(options->tag ? options->tag : options->snapshot ? id : branch);
+	if (!options->tag && !options->snapshot)
+		driver->branch = g_strdup(branch);
+	return true;
+}
+
+static bool
+start_read_only(FirnDriver *driver, char **out_name, GError **error)
+{
+	g_autoptr(FirnSnapshot) snapshot = NULL;
+	FirnId12 id;
+
+	if (!open_repository(driver, driver->options->repository, error) ||
+	    !resolve(driver, &id, out_name, error))
+		return false;
+	snapshot = firn_repo_get_snapshot(driver->repo, &id, error);
+	if (!snapshot)
+		return false;
+	driver->base = id;
+	driver->session = firn_session_read_only(driver->repo, snapshot);
+	return true;
+}
+
+/* ---- all ---- */
+
+static bool
+start_writable(FirnDriver *driver, GError **error)
+{
+	const FirnOptions *options = driver->options;
+	g_autofree char *state_root = firn_state_root(options->state_dir);
+	const FirnJournalHeader *header;
+	char id[FIRN_ID12_TEXT + 1];
+	bool ok;
+
+	if (options->fork)
+		ok = start_fork(driver, state_root, error);
+	else if (options->resume)
+		ok = start_resume(driver, state_root, error);
+	else
+		ok = start_branch(driver, state_root, error);
+	if (!ok)
+		return false;
+	header = driver->session->header;
+	firn_id12_format(&header->session, id);
+	driver->session_id = g_strdup(id);
+	driver->branch = *header->branch ? g_strdup(header->branch) : NULL;
+	driver->fork_of = g_strdup(header->fork);
+	driver->base = header->base;
+	return true;
+}
+
+static bool
+record_start(FirnDriver *driver, GError **error)
+{
+	g_autoptr(FirnSessionInfo) info = firn_state_read_info(driver->session->directory, error);
+
+	if (!info)
+		return false;
+	g_free(info->mountpoint);
+	info->mountpoint = g_strdup(driver->options->mountpoint);
+	g_free(info->mode);
+	info->mode = g_strdup("rw");
+	info->pid = getpid();
+	return firn_state_write_info(info, error);
+}
+
+static char *
+hierarchy_name(const FirnDriver *driver, const char *from)
+{
+	if (driver->options->name)
+		return g_strdup(driver->options->name);
+	return g_strdelimit(g_strdup(from ? from : "main"), "/", '_');
+}
+
+bool
+firn_start_open(FirnDriver *driver, GError **error)
+{
+	const FirnOptions *options = driver->options;
+	bool read_only = options->read_only || options->tag || options->snapshot || options->as_of;
+	g_autofree char *named_after = NULL;
+	FirnViewOptions view_options = { .virtual_prefixes = options->virtual_prefixes };
+
+	driver->uid = view_options.uid = getuid();
+	driver->gid = view_options.gid = getgid();
+	driver->started_us = firn_clock_now_us();
+	if (read_only ? !start_read_only(driver, &named_after, error)
+		      : !start_writable(driver, error) || !record_start(driver, error))
+		return false;
+	driver->name = hierarchy_name(driver, named_after ? named_after : driver->branch);
+	view_options.name = driver->name;
+	driver->view = firn_view_new(driver->session, &view_options);
+	return true;
+}
