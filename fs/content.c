@@ -177,8 +177,9 @@ firn_content_stats(FirnDriver *driver, GError **error)
 	};
 
 	for (size_t i = 0; i < G_N_ELEMENTS(rows); i++)
-		g_string_append_printf(
-			out, "# HELP %s %s.\n# TYPE %s %s\n%s %" G_GUINT64_FORMAT "\n", rows[i].name,
-			rows[i].help, rows[i].name, rows[i].type, rows[i].name, rows[i].value);
+		g_string_append_printf(out,
+				       "# HELP %s %s.\n# TYPE %s %s\n%s %" G_GUINT64_FORMAT "\n",
+				       rows[i].name, rows[i].help, rows[i].name, rows[i].type,
+				       rows[i].name, rows[i].value);
 	return take_text(g_string_free(out, FALSE));
 }

@@ -17,8 +17,8 @@
  *   16..     the files, in the order of the table
  *   0xffff   stands for any other version's root in listings
  */
-#define FIRST_FILE    16u
-#define LISTED_ENTRY  FIRN_INO_RESERVED
+#define FIRST_FILE   16u
+#define LISTED_ENTRY FIRN_INO_RESERVED
 
 typedef enum {
 	IN_ALL,      /* every mount has it */
@@ -191,8 +191,8 @@ firn_control_open(FirnDriver *driver, uint64_t ino, int flags, uid_t uid,
 GBytes *
 firn_control_read(FirnControlFile *file, size_t size, uint64_t offset)
 {
-	g_autoptr(GBytes) content = file->ctl ? firn_ctl_dup_reply(file->ctl)
-					      : g_bytes_ref(file->content);
+	g_autoptr(GBytes) content =
+		file->ctl ? firn_ctl_dup_reply(file->ctl) : g_bytes_ref(file->content);
 	size_t len = content ? g_bytes_get_size(content) : 0;
 
 	if (offset >= len)

@@ -1,8 +1,8 @@
 #ifndef FIRN_FS_CONTROL_H
 #define FIRN_FS_CONTROL_H
 
-#include "core/base/id.h"
 #include "core/base/error.h"
+#include "core/base/id.h"
 
 #include <sys/stat.h>
 

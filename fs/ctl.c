@@ -14,7 +14,7 @@ struct FirnCtl {
 	FirnDriver *driver;
 	pthread_mutex_t lock; /* protects all below; held during a request */
 	GBytes *reply;
-	char *image_path;     /* of the commit begun here; NULL: none */
+	char *image_path; /* of the commit begun here; NULL: none */
 };
 
 typedef bool (*OpFn)(FirnCtl *ctl, JsonObject *request, JsonObject *reply, GError **error);
@@ -194,8 +194,8 @@ write_image(FirnCtl *ctl, GBytes *image, uint64_t seq, GError **error)
 	if (g_file_set_contents_full(ctl->image_path, data, (gssize)len, G_FILE_SET_CONTENTS_NONE,
 				     0600, &failure))
 		return true;
-	g_set_error(error, FIRN_ERROR, FIRN_ERROR_STORE, "cannot keep the journal for the commit: %s",
-		    failure->message);
+	g_set_error(error, FIRN_ERROR, FIRN_ERROR_STORE,
+		    "cannot keep the journal for the commit: %s", failure->message);
 	return false;
 }
 
@@ -210,8 +210,8 @@ do_commit_begin(FirnCtl *ctl, JsonObject *request, JsonObject *reply, GError **e
 
 	if (!need_writable(ctl, error) || !claim_commit(ctl, error))
 		return false;
-	if (!firn_view_commit_begin(ctl->driver->view, (unsigned)CLAMP(wait_ms, 0, G_MAXINT), &image,
-				    &seq, error)) {
+	if (!firn_view_commit_begin(ctl->driver->view, (unsigned)CLAMP(wait_ms, 0, G_MAXINT),
+				    &image, &seq, error)) {
 		yield_commit(ctl);
 		return false;
 	}

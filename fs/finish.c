@@ -96,8 +96,9 @@ keep_state(FirnDriver *driver)
 		info->pid = 0;
 	if (!info || !firn_state_write_info(info, &error))
 		firn_daemon_log("session.json: %s", error->message);
-	firn_daemon_log("uncommitted changes are kept: 'firn mount --resume %s %s' goes on with them",
-			driver->session_id, driver->options->mountpoint);
+	firn_daemon_log(
+		"uncommitted changes are kept: 'firn mount --resume %s %s' goes on with them",
+		driver->session_id, driver->options->mountpoint);
 	return !errnum;
 }
 

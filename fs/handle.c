@@ -5,7 +5,7 @@
 struct FirnHandles {
 	pthread_mutex_t lock; /* protects all below, and the handles' private members */
 	FirnHandle *first;
-	GHashTable *direct;   /* ino -> number of handles */
+	GHashTable *direct; /* ino -> number of handles */
 };
 
 FirnHandles *

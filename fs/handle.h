@@ -18,7 +18,7 @@ typedef struct FirnHandle {
 	FirnControlDir *listing;
 
 	uint64_t ino;
-	bool direct; /* written past the page cache */
+	bool direct;                        /* written past the page cache */
 	struct FirnHandle *previous, *next; /* private */
 } FirnHandle;
 

@@ -39,15 +39,15 @@ init(void *data, struct fuse_conn_info *conn)
 {
 	FirnDriver *driver = data;
 
-	driver->direct_writes = conn->proto_major > 7 ||
-				conn->proto_minor >= PROTO_MINOR_DIRECT_WRITES;
+	driver->direct_writes =
+		conn->proto_major > 7 || conn->proto_minor >= PROTO_MINOR_DIRECT_WRITES;
 	/* Pages stay until we say otherwise, whatever a time stamp says. */
 	conn->want &= ~(unsigned)FUSE_CAP_AUTO_INVAL_DATA;
 	if (conn->capable & FUSE_CAP_EXPLICIT_INVAL_DATA)
 		conn->want |= FUSE_CAP_EXPLICIT_INVAL_DATA;
 	/* Measured slower than a copy here. */
-	conn->want &= ~(unsigned)(FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE |
-				  FUSE_CAP_SPLICE_MOVE);
+	conn->want &=
+		~(unsigned)(FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE);
 	conn->max_background = MAX_BACKGROUND;
 }
 
@@ -62,7 +62,8 @@ new_session(FirnDriver *driver, struct fuse_args *args, GError **error)
 	firn_ops_name(&ops);
 	firn_ops_file(&ops);
 	firn_ops_dir(&ops);
-	if (fuse_opt_add_opt_escaped(&options, name) || fuse_opt_add_opt(&options, "subtype=firn") ||
+	if (fuse_opt_add_opt_escaped(&options, name) ||
+	    fuse_opt_add_opt(&options, "subtype=firn") ||
 	    (driver->options->allow_other && !driver->options->default_permissions &&
 	     fuse_opt_add_opt(&options, "default_permissions")) ||
 	    fuse_opt_add_arg(args, "-o") || fuse_opt_add_arg(args, options) ||
@@ -130,10 +131,10 @@ run_mounted(FirnDriver *driver, FirnDaemon *daemon, GError **error)
 	firn_view_set_notify(driver->view, notify_kernel, driver->notify);
 	firn_daemon_ready(daemon);
 	if (!driver->options->foreground) {
-		g_autofree char *log = driver->session->directory
-					       ? g_build_filename(driver->session->directory, "log",
-								  NULL)
-					       : NULL;
+		g_autofree char *log =
+			driver->session->directory
+				? g_build_filename(driver->session->directory, "log", NULL)
+				: NULL;
 
 		firn_daemon_detach(log);
 		firn_daemon_log("%s is mounted on %s (process %ld)", firn_repo_url(driver->repo),

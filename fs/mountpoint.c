@@ -65,10 +65,12 @@ find_mount(const char *mountpoint, unsigned *out_minor)
 static bool
 detach(const char *mountpoint, GError **error)
 {
-	char *argv[] = { (char *)"fusermount3", (char *)"-u", (char *)"-z", (char *)"--",
-			 (char *)mountpoint, NULL };
+	g_auto(GStrv) argv = g_strsplit("fusermount3\t-u\t-z\t--\t", "\t", -1);
 	int status;
 
+	/* The empty last one is the place for it. */
+	g_free(argv[4]);
+	argv[4] = g_strdup(mountpoint);
 	if (geteuid() == 0 && umount2(mountpoint, MNT_DETACH | UMOUNT_NOFOLLOW) == 0)
 		return true;
 	if (g_spawn_sync(NULL, argv, NULL,

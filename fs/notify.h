@@ -1,6 +1,7 @@
 #ifndef FIRN_FS_NOTIFY_H
 #define FIRN_FS_NOTIFY_H
 
+#include "core/base/error.h"
 #include "core/view/view.h"
 
 struct fuse_session;

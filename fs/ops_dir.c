@@ -88,8 +88,8 @@ read_directory(fuse_req_t req, size_t size, off_t offset, struct fuse_file_info 
 	if (handle->listing)
 		errnum = fill_control(handle->listing, (uint64_t)offset, &listing);
 	else
-		errnum = firn_view_readdir(firn_driver_of(req)->view, handle->dir,
-					   (uint64_t)offset, plus, add_entry, &listing);
+		errnum = firn_view_readdir(firn_driver_of(req)->view, handle->dir, (uint64_t)offset,
+					   plus, add_entry, &listing);
 	/* Entries that were taken were looked up: they must reach the kernel. */
 	if (errnum && !listing.used)
 		return (void)fuse_reply_err(req, errnum);
@@ -123,9 +123,8 @@ fsyncdir(fuse_req_t req, fuse_ino_t ino, int data_only, struct fuse_file_info *f
 {
 	(void)data_only;
 	(void)fi;
-	fuse_reply_err(req, firn_control_owns(ino)
-				    ? 0
-				    : firn_view_fsync_all(firn_driver_of(req)->view));
+	fuse_reply_err(req,
+		       firn_control_owns(ino) ? 0 : firn_view_fsync_all(firn_driver_of(req)->view));
 }
 
 void

@@ -22,7 +22,8 @@ open_control(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	FirnDriver *driver = firn_driver_of(req);
 	FirnHandle what = { .ino = ino };
 	FirnHandle *handle;
-	int errnum = firn_control_open(driver, ino, fi->flags, fuse_req_ctx(req)->uid, &what.control);
+	int errnum =
+		firn_control_open(driver, ino, fi->flags, fuse_req_ctx(req)->uid, &what.control);
 
 	if (errnum)
 		return (void)fuse_reply_err(req, errnum);
@@ -158,8 +159,8 @@ fsync_(fuse_req_t req, fuse_ino_t ino, int data_only, struct fuse_file_info *fi)
 
 	(void)ino;
 	(void)data_only;
-	fuse_reply_err(req, handle->file ? firn_view_fsync(firn_driver_of(req)->view, handle->file)
-					 : 0);
+	fuse_reply_err(req,
+		       handle->file ? firn_view_fsync(firn_driver_of(req)->view, handle->file) : 0);
 }
 
 static void
@@ -221,7 +222,8 @@ listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
 }
 
 static void
-setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value, size_t size, int flags)
+setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value, size_t size,
+	 int flags)
 {
 	(void)ino;
 	(void)name;

@@ -112,7 +112,8 @@ setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set, struct fu
 		errnum = firn_view_setattr(driver->view, ino, handle ? handle->file : NULL, what,
 					   &values, &result);
 	else
-		errnum = firn_view_getattr(driver->view, ino, handle ? handle->file : NULL, &result);
+		errnum =
+			firn_view_getattr(driver->view, ino, handle ? handle->file : NULL, &result);
 	if (errnum)
 		return (void)fuse_reply_err(req, errnum);
 	fuse_reply_attr(req, &result, FIRN_FOREVER);
@@ -200,7 +201,8 @@ link_(fuse_req_t req, fuse_ino_t ino, fuse_ino_t new_parent, const char *new_nam
 	if (!errnum && firn_control_owns(ino))
 		errnum = EPERM;
 	if (!errnum)
-		errnum = firn_view_link(firn_driver_of(req)->view, ino, new_parent, new_name, &attr);
+		errnum =
+			firn_view_link(firn_driver_of(req)->view, ino, new_parent, new_name, &attr);
 	firn_reply_entry(req, errnum, &attr, FIRN_FOREVER);
 }
 

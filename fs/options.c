@@ -3,6 +3,7 @@
 #define FUSE_USE_VERSION 314
 
 #include <fuse_opt.h>
+#include <stdarg.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,10 +39,13 @@ enum {
 	KEY_PERMISSIONS,
 };
 
-#define STRING(template, member) { template, offsetof(FirnOptions, member), 0 }
-#define FLAG(template, member)                                                               \
-	{                                                                                    \
-		template, offsetof(FirnOptions, member), 1                                   \
+#define STRING(template, member)                           \
+	{                                                  \
+		template, offsetof(FirnOptions, member), 0 \
+	}
+#define FLAG(template, member)                             \
+	{                                                  \
+		template, offsetof(FirnOptions, member), 1 \
 	}
 
 static const struct fuse_opt option_table[] = {
@@ -116,10 +120,13 @@ take_option(void *data, const char *arg, int key, struct fuse_args *out_args)
 	}
 }
 
-static bool
-usage_error(GError **error, const char *format, const char *what)
+G_GNUC_PRINTF(2, 3) static bool usage_error(GError **error, const char *format, ...)
 {
-	g_set_error(error, FIRN_ERROR, FIRN_ERROR_INVALID, format, what);
+	va_list args;
+
+	va_start(args, format);
+	g_propagate_error(error, g_error_new_valist(FIRN_ERROR, FIRN_ERROR_INVALID, format, args));
+	va_end(args);
 	return false;
 }
 
@@ -154,7 +161,8 @@ check_sources(const FirnOptions *options, GError **error)
 
 	if (n > 1)
 		return usage_error(
-			error, "%s", "only one of tag, snapshot, as_of, fork and resume can be given");
+			error, "%s",
+			"only one of tag, snapshot, as_of, fork and resume can be given");
 	if (options->branch && n && !options->as_of)
 		return usage_error(error, "%s",
 				   "branch cannot be given with tag, snapshot, fork or resume");
@@ -194,7 +202,7 @@ check_arguments(FirnOptions *options, GPtrArray *arguments, GError **error)
 
 	if (arguments->len > 2)
 		return usage_error(error, "too many arguments: '%s'",
-				   g_ptr_array_index(arguments, 2));
+				   (char *)g_ptr_array_index(arguments, 2));
 	if (arguments->len < (implied ? 1u : 2u))
 		return usage_error(error, "%s",
 				   arguments->len ? "a repository and a mount point are needed"

@@ -14,11 +14,11 @@ typedef struct {
 	char *snapshot;
 	char *as_of;
 	char *name;
-	char *state_dir;  /* absolute */
-	char *fork;       /* token file */
-	char *resume;     /* session id, or its beginning */
+	char *state_dir; /* absolute */
+	char *fork;      /* token file */
+	char *resume;    /* session id, or its beginning */
 	char *cache_size;
-	size_t cache_bytes; /* 0: default */
+	size_t cache_bytes;          /* 0: default */
 	GPtrArray *virtual_prefixes; /* char * */
 	int read_only;
 	int no_xattr;

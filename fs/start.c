@@ -77,9 +77,9 @@ start_branch(FirnDriver *driver, const char *state_root, GError **error)
 			    options->repository);
 		return false;
 	}
-	driver->session = firn_session_start(driver->repo,
-					     options->branch ? options->branch : "main", state_root,
-					     error);
+	driver->session =
+		firn_session_start(driver->repo, options->branch ? options->branch : "main",
+				   state_root, error);
 	return driver->session != NULL;
 }
 
@@ -111,7 +111,7 @@ resolve(FirnDriver *driver, FirnId12 *out_id, char **out_name, GError **error)
 		*out_name = g_strdup(id);
 		return true;
 	}
-	ref = options->tag	  ? g_strconcat("tag:", options->tag, NULL)
+	ref = options->tag        ? g_strconcat("tag:", options->tag, NULL)
 	      : options->snapshot ? g_strconcat("snapshot:", options->snapshot, NULL)
 				  : g_strconcat("branch:", branch, NULL);
 	if (!firn_refs_resolve(info, ref, out_id, error))
