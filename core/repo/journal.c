@@ -352,6 +352,24 @@ firn_journal_resume(const char *path, FirnSection **out_section, uint64_t *out_t
 	return journal;
 }
 
+/* What no reader would take must not be written: it would make all behind it unreadable. */
+static bool
+check_readable(const FirnJournal *journal, GError **error)
+{
+	FirnSpan data = { journal->buffer->data, journal->buffer->len };
+	const char *reason = "it is not whole";
+	FirnRecord record;
+	FirnSpan body;
+	size_t size;
+
+	if (firn_journal_record_open(data, journal->seed, &body, &size))
+		reason = firn_journal_record_decode(body, &record);
+	if (reason == NULL)
+		return true;
+	g_set_error(error, FIRN_ERROR, FIRN_ERROR_INVALID, "this cannot be journalled: %s", reason);
+	return false;
+}
+
 /*
  * One record, at the end, by offset: whatever a failed append left behind is
  * cut off, or else written over by the next one.
@@ -366,6 +384,8 @@ append(FirnJournal *journal, const FirnRecord *record, GError **error)
 			    FIRN_JOURNAL_MAX_RECORD);
 		return false;
 	}
+	if (!check_readable(journal, error))
+		return false;
 	if (!write_at(journal->fd, journal->buffer->data, journal->buffer->len, journal->end)) {
 		int errnum = errno;
 

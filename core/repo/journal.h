@@ -91,7 +91,8 @@ uint64_t firn_journal_last_seq(const FirnJournal *journal);
  * loses nothing).  `*out_seq` is its sequence number.  On failure nothing was
  * appended (the file is cut back) and the journal stays usable.  `created`: made
  * by this session, not inherited from a parent; only such a node can be moved
- * (else INVALID).  LIMIT: a document or inline chunk of more than 256 MiB.
+ * (else INVALID).  LIMIT: a document or inline chunk of more than 256 MiB.  INVALID too: what a
+ * reader would refuse (a path that is no valid path, a range beyond 2^63).
  */
 bool firn_journal_put_node(FirnJournal *journal, const FirnId8 *id, const char *path,
 			   FirnMeta *meta, bool created, uint64_t *out_seq, GError **error)

@@ -223,6 +223,26 @@ START_TEST(move_node__not_made_here__refused)
 }
 END_TEST
 
+START_TEST(append__unreadable_content__refused)
+{
+	g_autoptr(Work) work = work_new();
+	g_autoptr(GError) error = NULL;
+	FirnRef ref = ref_of(FIRN_REF_INLINE);
+	const uint32_t at = 1;
+	FirnId8 id = node_id(1);
+	uint64_t seq = 0;
+
+	ck_assert(!firn_journal_put_pending(work->journal, "/a/\xff", &ref, &seq, &error));
+	ck_assert_error(error, FIRN_ERROR, FIRN_ERROR_INVALID);
+	g_clear_error(&error);
+	ref = (FirnRef){ .kind = FIRN_REF_NATIVE, .length = UINT64_MAX };
+	ck_assert(!firn_journal_put_chunk(work->journal, &id, "/a", 1, &at, &ref, &seq, &error));
+	ck_assert_error(error, FIRN_ERROR, FIRN_ERROR_INVALID);
+	ck_assert_uint_eq(firn_journal_last_seq(work->journal), 0);
+	work_chunk(work, 1, "/a", 1, 1, FIRN_REF_INLINE);
+}
+END_TEST
+
 START_TEST(append__native_chunk__is_compact)
 {
 	g_autoptr(Work) work = work_new();
@@ -276,6 +296,7 @@ make_suite(void)
 	tcase_add_test(tcase, create__exists__refused_unless_replaced);
 	tcase_add_test(tcase, append__file_cannot_grow__nothing_appended_and_usable_after);
 	tcase_add_test(tcase, move_node__not_made_here__refused);
+	tcase_add_test(tcase, append__unreadable_content__refused);
 	tcase_add_test(tcase, append__native_chunk__is_compact);
 	tcase_add_test(tcase, journal__golden_files__bytes_and_meaning_stay);
 	suite_add_tcase(suite, tcase);
