@@ -156,6 +156,28 @@ add_fork(FirnRepo *repo, const char *fork, int expect, GPtrArray *origins, GErro
 	return true;
 }
 
+/* A worker's mount shows its part only: whoever made the fork puts the parts together. */
+static bool
+check_not_only_forks(GPtrArray *origins, GError **error)
+{
+	const FirnOrigin *first = origins->len ? g_ptr_array_index(origins, 0) : NULL;
+
+	for (guint i = 0; i < origins->len; i++) {
+		const FirnOrigin *origin = g_ptr_array_index(origins, i);
+
+		if (origin->kind != FIRN_ORIGIN_MOUNT ||
+		    !*firn_mount_string(origin->mount, "fork_of"))
+			return true;
+	}
+	if (!first)
+		return true;
+	g_set_error(error, FIRN_ERROR, FIRN_ERROR_INVALID,
+		    "%s is the mount of a fork, which does not commit by itself: unmount it, then "
+		    "'firn commit MOUNT --fork %s -m MSG' with the mount the fork was made from",
+		    first->name, firn_mount_string(first->mount, "fork_of"));
+	return false;
+}
+
 static FirnRepo *
 open_repo(const Options *options, GPtrArray *origins, const char *of_token, GError **error)
 {
@@ -189,7 +211,7 @@ commit(FirnCli *cli, int argc, char **argv, const Options *options, FirnCommitRe
 		return firn_cli_usage(cli, "%s", error->message);
 	request->metadata = metadata;
 	origins = resolve_sources(argc, argv, options, &error);
-	if (!origins)
+	if (!origins || !check_not_only_forks(origins, &error))
 		return firn_cli_fail(cli, error);
 	if (options->fork && !(fork = fork_id(options->fork, &of_token, &error)))
 		return firn_cli_fail(cli, error);

@@ -106,12 +106,34 @@ check_fusermount(Doctor *doctor)
 		report(doctor, GOOD, "libfuse", "%s", version);
 }
 
+/* Both the kernel and libfuse must have it. */
+static void
+check_passthrough(Doctor *doctor, bool kernel_has_it)
+{
+	g_autofree char *version = first_line("fusermount3", "--version");
+	const char *digits = version ? strrchr(version, ' ') : NULL;
+	unsigned major = 0, minor = 0;
+
+	/* "fusermount3 version: 3.17.1" */
+	if (digits)
+		(void)sscanf(digits, "%u.%u", &major, &minor);
+	if (!kernel_has_it)
+		report(doctor, GOOD, "passthrough",
+		       "no (Linux 6.9 has it): reads go through the driver");
+	else if (major < 3 || (major == 3 && minor < 17))
+		report(doctor, GOOD, "passthrough",
+		       "no (libfuse 3.17 has it): reads go through the driver");
+	else
+		report(doctor, GOOD, "passthrough", "%s",
+		       geteuid() == 0 ? "the kernel and libfuse have it"
+				      : "the kernel and libfuse have it, for mounts made by root");
+}
+
 static void
 check_kernel(Doctor *doctor)
 {
 	struct utsname name;
 	unsigned major = 0, minor = 0;
-	bool passthrough;
 
 	if (uname(&name) != 0 || sscanf(name.release, "%u.%u", &major, &minor) != 2) {
 		report(doctor, WARN, "kernel", "its version cannot be told");
@@ -119,11 +141,7 @@ check_kernel(Doctor *doctor)
 	}
 	report(doctor, major > 4 || (major == 4 && minor >= 20) ? GOOD : WARN, "kernel", "%s",
 	       name.release);
-	passthrough = major > 6 || (major == 6 && minor >= 9);
-	report(doctor, GOOD, "passthrough", "%s",
-	       !passthrough     ? "no: reads go through the driver (Linux 6.9 has it)"
-	       : geteuid() == 0 ? "the kernel has it"
-				: "the kernel has it, for mounts made by root");
+	check_passthrough(doctor, major > 6 || (major == 6 && minor >= 9));
 }
 
 static void

@@ -208,7 +208,7 @@ verify(FirnCli *cli, FirnOrigin *origin, const char *repo_name)
 	const char *url = repo_name ? repo_name : firn_origin_repository(origin, &error);
 	bool ok;
 
-	if (url)
+	if (url && firn_origin_check_whole(origin, &error))
 		repo = firn_repo_open(url, &error);
 	if (!repo)
 		return firn_cli_fail(cli, error);
@@ -217,21 +217,27 @@ verify(FirnCli *cli, FirnOrigin *origin, const char *repo_name)
 	firn_progress_end(&work.progress);
 	if (!ok)
 		return firn_cli_fail(cli, error);
-	for (guint i = 0; i < problems->len; i++)
-		fprintf(stderr, "%s\n", (const char *)g_ptr_array_index(problems, i));
 	if (cli->json)
 		verify_to_json(&work);
-	else if (!problems->len)
+	for (guint i = 0; !cli->json && i < problems->len; i++)
+		puts(g_ptr_array_index(problems, i));
+	if (problems->len) {
+		fprintf(stderr,
+			"firn: %s: %u of %" G_GUINT64_FORMAT " chunk objects are not in %s: %s%s\n",
+			origin->name, problems->len, work.checked, firn_repo_url(repo),
+			(const char *)g_ptr_array_index(problems, 0),
+			problems->len > 1 ? "..." : "");
+		return FIRN_EXIT_FAILED;
+	}
+	if (!cli->json)
 		printf("%s is whole: %u session%s, %" G_GUINT64_FORMAT " chunk objects checked\n",
 		       origin->name, origin->sections->len, origin->sections->len == 1 ? "" : "s",
 		       work.checked);
-	if (problems->len)
-		fprintf(stderr, "firn: %s: %u chunks are not in %s\n", origin->name, problems->len,
-			firn_repo_url(repo));
-	return problems->len ? FIRN_EXIT_FAILED : FIRN_EXIT_DONE;
+	return FIRN_EXIT_DONE;
 }
 
-static int export(FirnCli *cli, FirnOrigin *origin, const char *output)
+static int
+export_journal(FirnCli *cli, FirnOrigin *origin, const char *output)
 {
 	g_autoptr(GError) error = NULL;
 
@@ -265,12 +271,12 @@ journal(FirnCli *cli, int argc, char **argv, const char *state_dir, const char *
 	origin = firn_origin_resolve(argc > 2 ? argv[2] : ".", root, &error);
 	if (!origin || !firn_origin_read(origin, NULL, &error))
 		return firn_cli_fail(cli, error);
-	if (origin->torn)
+	if (origin->torn && strcmp(argv[1], "verify"))
 		firn_cli_warn("%s ends in the middle of a record: %" G_GUINT64_FORMAT
 			      " bytes are left out",
 			      origin->name, origin->torn);
 	if (exports)
-		return export(cli, origin, output);
+		return export_journal(cli, origin, output);
 	return !strcmp(argv[1], "show") ? show(cli, origin) : verify(cli, origin, repo);
 }
 

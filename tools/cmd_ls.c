@@ -108,10 +108,13 @@ list_below(Listing *listing, const char *path)
 static int
 list(Listing *listing, const char *path, GError **error)
 {
-	FirnSnapshotNode node;
+	FirnSnapshotNode node = { .kind = FIRN_NODE_GROUP };
+	bool found;
 	size_t i;
 
-	if (!firn_snapshot_find_path(listing->snapshot, path, strlen(path), &i)) {
+	/* The root of a new repository is a group without a document. */
+	found = firn_snapshot_find_path(listing->snapshot, path, strlen(path), &i);
+	if (!found && strcmp(path, "/") != 0) {
 		g_set_error(error, FIRN_ERROR, FIRN_ERROR_NOT_FOUND, "there is no node %s", path);
 		return -1;
 	}
@@ -119,7 +122,8 @@ list(Listing *listing, const char *path, GError **error)
 		listing->builder = json_builder_new();
 		json_builder_begin_array(listing->builder);
 	}
-	firn_snapshot_node(listing->snapshot, i, &node);
+	if (found)
+		firn_snapshot_node(listing->snapshot, i, &node);
 	if (node.kind == FIRN_NODE_ARRAY)
 		list_node(listing, &node);
 	else

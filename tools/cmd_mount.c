@@ -1,3 +1,4 @@
+#include "core/base/clock.h"
 #include "core/repo/state.h"
 #include "tools/commands.h"
 #include "tools/driver.h"
@@ -146,10 +147,16 @@ mount_command(FirnCli *cli, int argc, char **argv, Options *options)
 	g_autofree char *repository = NULL;
 	g_autoptr(GError) error = NULL;
 	const char *given;
+	uint64_t time_us;
 
 	if (versions > 1 || (options->as_of && versions > (options->branch != NULL)))
 		return firn_cli_usage(cli, "one of -b, --tag, --snapshot, --as-of, --fork, "
 					   "--resume (--as-of may go with -b)");
+	if (options->as_of && !firn_clock_parse_us(options->as_of, &time_us))
+		return firn_cli_usage(cli,
+				      "--as-of takes a time such as 2026-01-31 or "
+				      "2026-01-31T12:00:00Z, not '%s'",
+				      options->as_of);
 	if (without_repo && options->read_only)
 		return firn_cli_usage(cli, "--read-only does not go with --fork and --resume");
 	if (argc - 1 < (without_repo ? 1 : 2))

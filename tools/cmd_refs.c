@@ -9,7 +9,7 @@
 typedef struct {
 	bool tags;
 	bool (*create)(FirnRepo *repo, const char *name, const FirnId12 *snapshot, GError **error);
-	bool (*delete)(FirnRepo *repo, const char *name, GError **error);
+	bool (*remove)(FirnRepo *repo, const char *name, GError **error);
 } RefKind;
 
 static void
@@ -70,14 +70,15 @@ create(FirnCli *cli, const FirnTarget *target, const RefKind *kind, const char *
 	return FIRN_EXIT_DONE;
 }
 
-static int delete (FirnCli *cli, const FirnTarget *target, const RefKind *kind, const char *name)
+static int
+remove_ref(FirnCli *cli, const FirnTarget *target, const RefKind *kind, const char *name)
 {
 	g_autoptr(GError) error = NULL;
 	const FirnRefInfo *ref = kind->tags ? firn_repo_info_find_tag(target->info, name)
 					    : firn_repo_info_find_branch(target->info, name);
 	FirnId12 snapshot = ref ? ref->snapshot : (FirnId12){ { 0 } };
 
-	if (!kind->delete (target->repo, name, &error))
+	if (!kind->remove(target->repo, name, &error))
 		return firn_cli_fail(cli, error);
 	/* Where it was: what is needed to make it again. */
 	if (ref)
@@ -116,7 +117,7 @@ refs_command(FirnCli *cli, int argc, char **argv, const RefKind *kind)
 		return firn_cli_usage(cli, "a name is missing");
 	name = argv[next];
 	if (!creates)
-		return delete (cli, target, kind, name);
+		return remove_ref(cli, target, kind, name);
 	return create(cli, target, kind, name, argc - next > 1 ? argv[next + 1] : NULL);
 }
 

@@ -127,13 +127,13 @@ export_journal(const FirnMount *mount, const char *path, GError **error)
 }
 
 static int
-umount_live(FirnCli *cli, const FirnMount *mount, const char *export, bool discard)
+umount_live(FirnCli *cli, const FirnMount *mount, const char *file, bool discard)
 {
 	g_autoptr(GError) error = NULL;
 	JsonBuilder *builder;
 	bool left;
 
-	if (!check_writers(mount, &error) || (export && !export_journal(mount, export, &error)) ||
+	if (!check_writers(mount, &error) || (file && !export_journal(mount, file, &error)) ||
 	    !firn_umount_reporting(mount, discard, &left, &error))
 		return firn_cli_fail(cli, error);
 	if (!cli->json)
@@ -143,14 +143,14 @@ umount_live(FirnCli *cli, const FirnMount *mount, const char *export, bool disca
 	firn_json_string(builder, "mountpoint", mount->root);
 	firn_json_string(builder, "session", firn_mount_string(mount, "id"));
 	firn_json_bool(builder, "resumable", left);
-	firn_json_string(builder, "journal", export);
+	firn_json_string(builder, "journal", file);
 	json_builder_end_object(builder);
 	firn_cli_json_builder(builder);
 	return FIRN_EXIT_DONE;
 }
 
 static int
-umount(FirnCli *cli, const char *mountpoint, const char *export, bool discard)
+umount(FirnCli *cli, const char *mountpoint, const char *file, bool discard)
 {
 	g_autoptr(GError) error = NULL;
 	g_autoptr(FirnMount) mount = NULL;
@@ -163,17 +163,17 @@ umount(FirnCli *cli, const char *mountpoint, const char *export, bool discard)
 	/* Or our own working directory would keep it busy. */
 	if (!mountpoint && chdir("/") != 0)
 		firn_cli_warn("cannot leave %s", mount->root);
-	return umount_live(cli, mount, export, discard);
+	return umount_live(cli, mount, file, discard);
 }
 
 int
 firn_cmd_umount(FirnCli *cli, int argc, char **argv)
 {
-	g_autofree char *export = NULL;
+	g_autofree char *file = NULL;
 	g_autofree char *absolute = NULL;
 	gboolean discard = FALSE;
 	const GOptionEntry entries[] = {
-		{ "export", 0, 0, G_OPTION_ARG_FILENAME, &export,
+		{ "export", 0, 0, G_OPTION_ARG_FILENAME, &file,
 		  "Copy the session's journal to FILE first", "FILE" },
 		{ "discard", 0, 0, G_OPTION_ARG_NONE, &discard, "Drop the uncommitted changes",
 		  NULL },
@@ -183,9 +183,9 @@ firn_cmd_umount(FirnCli *cli, int argc, char **argv)
 
 	if (result >= 0)
 		return result;
-	if (export && discard)
+	if (file && discard)
 		return firn_cli_usage(cli, "--export and --discard exclude each other");
-	if (export)
-		absolute = g_canonicalize_filename(export, NULL);
+	if (file)
+		absolute = g_canonicalize_filename(file, NULL);
 	return umount(cli, argc > 1 ? argv[1] : NULL, absolute, discard);
 }

@@ -43,9 +43,9 @@ print_help(void)
 	puts("Usage: firn COMMAND [OPTION...] [ARGUMENT...]\n\n"
 	     "Work on Icechunk repositories as directories.\n\nCommands:");
 	for (size_t i = 0; i < G_N_ELEMENTS(commands); i++) {
-		const char *end = strchr(commands[i].summary, ';');
-		int len = (int)(end ? (size_t)(end - commands[i].summary)
-				    : strcspn(commands[i].summary, "."));
+		/* Without the period, and without what follows a semicolon. */
+		int len = (int)MIN(strcspn(commands[i].summary, ";"),
+				   strlen(commands[i].summary) - 1);
 
 		printf("  %-10s %.*s\n", commands[i].name, len, commands[i].summary);
 	}
