@@ -305,7 +305,7 @@ static int
 next_index(FirnView *view, FirnDirStream *dir, uint64_t from, bool *out_found, uint32_t *out_index,
 	   bool *out_base)
 {
-	uint32_t candidate;
+	uint32_t candidate = 0;
 	int failed = next_base(view, dir, from);
 
 	*out_found = false;
