@@ -1,4 +1,4 @@
-#include "core/repo/repo.h"
+#include "core/repo/repo_internal.h"
 
 #include <string.h>
 
@@ -40,65 +40,11 @@ struct FirnRefIter {
 };
 
 static bool
-contains(const FirnExtent *extents, const uint32_t *coords, uint32_t rank)
-{
-	for (uint32_t i = 0; i < rank; i++)
-		if (coords[i] < extents[i].from || coords[i] >= extents[i].to)
-			return false;
-	return true;
-}
-
-static bool
 overlap(const FirnExtent *a, const FirnExtent *b, uint32_t rank)
 {
 	for (uint32_t i = 0; i < rank; i++)
 		if (a[i].from >= b[i].to || b[i].from >= a[i].to)
 			return false;
-	return true;
-}
-
-static uint64_t
-manifest_size(FirnSnapshot *snapshot, const FirnId12 *id)
-{
-	FirnManifestFile file;
-
-	return firn_snapshot_find_manifest_file(snapshot, id, &file) ? file.size_bytes : 0;
-}
-
-bool
-firn_repo_find_chunk(FirnRepo *repo, FirnSnapshot *snapshot, const FirnSnapshotNode *node,
-		     const uint32_t *coords, FirnRef *out_ref, FirnManifest **out_manifest,
-		     GError **error)
-{
-	FirnExtent extents[FIRN_MAX_RANK];
-	g_autoptr(FirnManifest) manifest = NULL;
-	bool known = false;
-	FirnId12 id;
-	FirnRefs refs;
-	uint32_t at;
-
-	if (node->rank > FIRN_MAX_RANK)
-		return false;
-	for (uint32_t axis = 0; axis < node->rank; axis++) {
-		uint64_t length;
-		uint32_t n_chunks;
-
-		firn_snapshot_node_shape(snapshot, node, axis, &length, &n_chunks);
-		if (coords[axis] >= n_chunks)
-			return false;
-	}
-	for (uint32_t i = 0; i < node->n_manifests && !known; i++) {
-		firn_snapshot_node_manifest(snapshot, node, i, &id, extents);
-		known = contains(extents, coords, node->rank);
-	}
-	if (!known)
-		return false;
-	manifest = firn_repo_get_manifest(repo, &id, manifest_size(snapshot, &id), error);
-	if (manifest == NULL || !firn_manifest_find(manifest, &node->id, &refs) ||
-	    refs.rank != node->rank || !firn_refs_find(&refs, coords, &at))
-		return false;
-	firn_refs_get(&refs, at, out_ref);
-	*out_manifest = g_steal_pointer(&manifest);
 	return true;
 }
 
@@ -189,8 +135,9 @@ load_top(FirnRefIter *iter, GError **error)
 {
 	Part *part = &iter->parts[iter->heap[0]];
 
-	part->manifest = firn_repo_get_manifest(iter->repo, &part->id,
-						manifest_size(iter->snapshot, &part->id), error);
+	part->manifest =
+		firn_repo_get_manifest(iter->repo, &part->id,
+				       firn_repo_manifest_size(iter->snapshot, &part->id), error);
 	if (part->manifest == NULL)
 		return false;
 	if (!firn_manifest_find(part->manifest, &iter->node.id, &part->refs) ||
@@ -237,12 +184,12 @@ raise_top(FirnRefIter *iter)
 static bool
 is_visible(const FirnRefIter *iter, const Part *part)
 {
-	if (!contains(part->extents, part->key, iter->rank))
+	if (!firn_repo_contains(part->extents, part->key, iter->rank))
 		return false;
 	for (guint i = 0; part->rivals != NULL && i < part->rivals->len; i++) {
 		uint32_t rival = g_array_index(part->rivals, uint32_t, i);
 
-		if (contains(iter->parts[rival].extents, part->key, iter->rank))
+		if (firn_repo_contains(iter->parts[rival].extents, part->key, iter->rank))
 			return false;
 	}
 	return true;

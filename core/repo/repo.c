@@ -7,6 +7,7 @@
 
 #define MANIFEST_CACHE_BYTES ((size_t)256 << 20)
 #define SNAPSHOT_CACHE_BYTES ((size_t)64 << 20)
+#define INDEX_CACHE_BYTES    ((size_t)16 << 20)
 
 /* What a snapshot's memory is to its compressed file, roughly; only steers the cache. */
 #define SNAPSHOT_EXPANSION 8
@@ -63,8 +64,14 @@ fetch_snapshot(const FirnId12 *id, void *data, size_t *out_bytes, GError **error
 	if (file == NULL)
 		return NULL;
 	snapshot = firn_snapshot_open(file, error);
-	if (snapshot == NULL)
+	if (snapshot == NULL) {
 		g_prefix_error(error, "%s: %s: ", firn_store_url(repo->store), key);
+	} else if (!firn_id12_equal(firn_snapshot_id(snapshot), id)) {
+		g_set_error(error, FIRN_ERROR, FIRN_ERROR_FORMAT,
+			    "%s: %s holds another snapshot than its name says",
+			    firn_store_url(repo->store), key);
+		g_clear_pointer(&snapshot, firn_snapshot_unref);
+	}
 	*out_bytes = g_bytes_get_size(file) * SNAPSHOT_EXPANSION;
 	return snapshot;
 }
@@ -334,6 +341,7 @@ firn_repo_open_store(FirnStore *store, GError **error)
 	repo->store = store;
 	repo->snapshots = firn_cache_new(&snapshots, SNAPSHOT_CACHE_BYTES);
 	repo->manifests = firn_cache_new(&manifests, MANIFEST_CACHE_BYTES);
+	repo->indexes = firn_cache_new(&firn_repo_index_type, INDEX_CACHE_BYTES);
 	pthread_mutex_init(&repo->mutex, NULL);
 	if (detect(repo, error) && identify(repo, error))
 		return repo;
@@ -368,6 +376,7 @@ firn_repo_free(FirnRepo *repo)
 		return;
 	firn_cache_free(repo->snapshots);
 	firn_cache_free(repo->manifests);
+	firn_cache_free(repo->indexes);
 	g_clear_pointer(&repo->info_file, g_bytes_unref);
 	pthread_mutex_destroy(&repo->mutex);
 	firn_store_free(repo->store);

@@ -11,6 +11,7 @@ struct FirnRepo {
 	uint64_t identity;
 	FirnCache *snapshots;
 	FirnCache *manifests;
+	FirnCache *indexes; /* of nodes with many manifests, see find.c */
 	pthread_mutex_t mutex;
 	GBytes *info_file;        /* of `repo` as last read, or NULL; under mutex */
 	FirnVersion info_version; /* of info_file; under mutex */
@@ -32,6 +33,20 @@ void firn_repo_discard(FirnStore *store, const char *key);
 /* Repo info of a version 2 repository, and the version of its object.  Caller owns. */
 FirnRepoInfo *firn_repo_read_info_versioned(FirnRepo *repo, FirnVersion *out_version,
 					    GError **error);
+
+/* Of the stored file; 0 = unknown. */
+uint64_t firn_repo_manifest_size(FirnSnapshot *snapshot, const FirnId12 *id);
+
+extern const FirnCacheType firn_repo_index_type;
+
+static inline bool
+firn_repo_contains(const FirnExtent *extents, const uint32_t *coords, uint32_t rank)
+{
+	for (uint32_t i = 0; i < rank; i++)
+		if (coords[i] < extents[i].from || coords[i] >= extents[i].to)
+			return false;
+	return true;
+}
 
 /* What a version 1 repository's refs and snapshots say.  Caller owns. */
 FirnRepoInfo *firn_repo_read_info_v1(FirnRepo *repo, GError **error);

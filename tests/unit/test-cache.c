@@ -205,12 +205,19 @@ START_TEST(get__many_threads_all_fail__each_gets_the_error)
 }
 END_TEST
 
+static void
+reset(void)
+{
+	fetches = alive = failures = 0;
+}
+
 static Suite *
 make_suite(void)
 {
 	Suite *s = suite_create("cache");
 	TCase *tc = tcase_create("all");
 
+	tcase_add_checked_fixture(tc, reset, NULL);
 	tcase_add_test(tc, get__more_than_fits__least_recently_used_goes);
 	tcase_add_test(tc, get__bigger_than_bound__stays_until_next);
 	tcase_add_test(tc, get__evicted_while_held__lives_on);
