@@ -402,7 +402,7 @@ check_place(FirnMerging *m, const FirnMergeNode *node, GHashTable *tombstones)
 		for (guint i = 0; stones != NULL && i < stones->len; i++)
 			check_tombstone(m, node, &g_array_index(stones, Tombstone, i));
 		owner = strcmp(path, node->path) != 0 ? array_owner(m, path) : NULL;
-		if (owner != NULL)
+		if (owner != NULL && m->conflicts.n == before)
 			clash(m, FIRN_CONFLICT_PARENT, node->path, creator_name(m, node), owner);
 	} while (m->conflicts.n == before && firn_conflict_parent_path(path, &len));
 }
