@@ -16,9 +16,9 @@ TOP = pathlib.Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="session")
 def firn_repo(tmp_path_factory):
-    """Run a command of firn-repo.c; built against the library of the debug variant."""
+    """Run a command of firn-repo.c."""
     library = "build/debug/libfirn.a"
-    subprocess.run(["make", "-s", library], cwd=TOP, check=True)
+    subprocess.run(["make", "-s", "VARIANT=debug", library], cwd=TOP, check=True)
     tool = tmp_path_factory.mktemp("bin") / "firn-repo"
     packages = next(line.split(":=")[1].split() for line in (TOP / "Makefile").read_text().splitlines()
                     if line.startswith("PKGS"))
