@@ -275,7 +275,8 @@ firn_changes_delete_node(FirnChanges *changes, const FirnId8 *id, const char *pa
 		release_path(changes, node);
 		drop_chunks(changes, node);
 		keep_forget(node);
-		g_clear_pointer(&node->meta, firn_meta_unref);
+		firn_meta_unref(node->meta);
+		node->meta = NULL;
 		node->kind = FIRN_CHANGE_DELETE;
 	}
 	node->seq = seq;

@@ -21,17 +21,17 @@ typedef struct {
 } FirnVirtual;
 
 typedef struct {
-	uint64_t length;      /* bytes of the chunk; 0 if deleted */
-	uint64_t seq;         /* journal sequence number of the last change; 0: inherited from a parent */
-	uint64_t ino;         /* used by the mount; else 0 */
-	int64_t mtime_ns;     /* used by the mount; else 0 */
+	uint64_t length; /* bytes of the chunk; 0 if deleted */
+	uint64_t seq; /* journal sequence number of the last change; 0: inherited from a parent */
+	uint64_t ino; /* used by the mount; else 0 */
+	int64_t mtime_ns; /* used by the mount; else 0 */
 	union {
-		FirnId12 id;          /* native (whole object: offset 0 unless `offset` says more) */
-		uint8_t *bytes;       /* inline: `length` bytes, owned */
+		FirnId12 id;    /* native (whole object: offset 0 unless `offset` says more) */
+		uint8_t *bytes; /* inline: `length` bytes, owned */
 		FirnVirtual *virtual; /* owned */
 	} u;
-	uint32_t kind;        /* FirnRefKind; FIRN_REF_NONE: deleted */
-	uint64_t offset;      /* native */
+	uint32_t kind;   /* FirnRefKind; FIRN_REF_NONE: deleted */
+	uint64_t offset; /* native */
 } FirnChunkChange;
 
 FirnChunkMap *firn_chunk_map_new(uint32_t rank);
@@ -58,8 +58,10 @@ typedef struct {
 } FirnChunkIter;
 
 /* Position at the first entry whose leading `n` coordinates are >= `coords` (n 0: the first). */
-void firn_chunk_iter_seek(FirnChunkIter *iter, FirnChunkMap *map, const uint32_t *coords, uint32_t n);
+void firn_chunk_iter_seek(FirnChunkIter *iter, FirnChunkMap *map, const uint32_t *coords,
+			  uint32_t n);
 /* The entry there, then step; false at the end. */
-bool firn_chunk_iter_next(FirnChunkIter *iter, const uint32_t **out_coords, FirnChunkChange **out_change);
+bool firn_chunk_iter_next(FirnChunkIter *iter, const uint32_t **out_coords,
+			  FirnChunkChange **out_change);
 
 #endif

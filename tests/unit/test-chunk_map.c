@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#define SIDE 40u /* coordinates of the model are below this, so that operations meet */
+#define SIDE 20u /* coordinates of the model are below this, so that operations meet */
 
 /* A naive ordered map to compare with: a flag and a value for every place. */
 typedef struct {
@@ -255,7 +255,7 @@ make_suite(void)
 	Suite *suite = suite_create("chunk_map");
 	TCase *tcase = tcase_create("all");
 
-	tcase_set_timeout(tcase, 60);
+	tcase_set_timeout(tcase, 120);
 	tcase_add_loop_test(tcase, chunk_map__random_operations__behaves_as_the_model, 0, 4);
 	tcase_add_test(tcase, chunk_map__rank_zero__holds_one_entry);
 	tcase_add_test(tcase, chunk_map__largest_rank_and_coordinates__ordered);
