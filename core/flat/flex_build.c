@@ -62,11 +62,13 @@ width_of_float(uint64_t bits)
 {
 	double value = double_of(bits);
 	double back;
+	uint64_t back_bits;
 
 	if (value > 3.4028234663852886e38 || value < -3.4028234663852886e38)
 		return 8;
 	back = (double)(float)value;
-	return memcmp(&back, &value, sizeof back) == 0 ? 4 : 8;
+	memcpy(&back_bits, &back, sizeof back_bits);
+	return back_bits == bits ? 4 : 8;
 }
 
 static bool

@@ -252,10 +252,10 @@ find_keys(struct reader *r, size_t at, uint8_t width, uint64_t n, struct slot *o
 	uint64_t key_width;
 	uint64_t n_keys;
 
-	if (at < 3u * width)
+	if (at < (size_t)3 * width)
 		return false;
-	keys.at = at - 3u * width;
-	key_width = word(r, at - 2u * width, width);
+	keys.at = at - (size_t)3 * width;
+	key_width = word(r, at - (size_t)2 * width, width);
 	if (key_width != 1 && key_width != 2 && key_width != 4 && key_width != 8)
 		return false;
 	if (!follow(r, &keys, &keys.at))

@@ -96,12 +96,12 @@ typedef struct {
 } FirnRepoRaw;
 
 FirnRepoRaw *firn_repo_raw_new(GBytes *payload, size_t table);
-void firn_repo_raw_free(gpointer raw); /* NULL is a no-op */
+void firn_repo_raw_free(gpointer data); /* NULL is a no-op */
 
 /* Empty, with its lists. */
 FirnRepoInfo *firn_repo_info_alloc(void);
-void firn_ref_info_free(gpointer ref);
-void firn_snapshot_info_free(gpointer snapshot);
-void firn_update_info_free(gpointer update);
+void firn_ref_info_free(gpointer data);
+void firn_snapshot_info_free(gpointer data);
+void firn_update_info_free(gpointer data);
 
 #endif
