@@ -9,6 +9,7 @@
 
 #define REQUEST_LIMIT 65536u
 #define TELL_MS       10000u
+#define SETTLE_MS     200u
 
 struct FirnCtl {
 	FirnDriver *driver;
@@ -98,10 +99,12 @@ set_list(JsonObject *reply, const char *name, const GPtrArray *list)
 static bool
 do_status(FirnCtl *ctl, JsonObject *request, JsonObject *reply, GError **error)
 {
-	g_autoptr(FirnViewStatus) status = firn_view_status(ctl->driver->view);
+	g_autoptr(FirnViewStatus) status = NULL;
 
 	(void)request;
 	(void)error;
+	firn_handles_settle(ctl->driver->handles, SETTLE_MS);
+	status = firn_view_status(ctl->driver->view);
 	json_object_set_int_member(reply, "last_seq", (gint64)status->last_seq);
 	json_object_set_int_member(reply, "changed_chunks", (gint64)status->n_changed_chunks);
 	set_list(reply, "nodes", status->nodes);
@@ -324,7 +327,10 @@ do_discard(FirnCtl *ctl, JsonObject *request, JsonObject *reply, GError **error)
 
 	(void)request;
 	(void)reply;
-	if (!need_writable(ctl, error) || !firn_view_discard(ctl->driver->view, &stale, error))
+	if (!need_writable(ctl, error))
+		return false;
+	firn_handles_settle(ctl->driver->handles, SETTLE_MS);
+	if (!firn_view_discard(ctl->driver->view, &stale, error))
 		return false;
 	firn_notify_push(ctl->driver->notify, stale);
 	firn_notify_wait(ctl->driver->notify, TELL_MS);

@@ -1,19 +1,27 @@
 #include "fs/handle.h"
 
+#include "fs/deadline.h"
 #include "fs/driver.h"
 
 struct FirnHandles {
 	pthread_mutex_t lock; /* protects all below, and the handles' private members */
 	FirnHandle *first;
 	GHashTable *direct; /* ino -> number of handles */
+	pthread_cond_t ended;
+	unsigned n_closing;
 };
 
 FirnHandles *
 firn_handles_new(void)
 {
 	FirnHandles *handles = g_new0(FirnHandles, 1);
+	pthread_condattr_t monotonic;
 
 	pthread_mutex_init(&handles->lock, NULL);
+	pthread_condattr_init(&monotonic);
+	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+	pthread_cond_init(&handles->ended, &monotonic);
+	pthread_condattr_destroy(&monotonic);
 	handles->direct = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
 	return handles;
 }
@@ -23,6 +31,7 @@ firn_handles_free(FirnHandles *handles)
 {
 	g_assert(!handles->first);
 	g_hash_table_unref(handles->direct);
+	pthread_cond_destroy(&handles->ended);
 	pthread_mutex_destroy(&handles->lock);
 	g_free(handles);
 }
@@ -70,6 +79,8 @@ firn_handles_remove(FirnHandles *handles, FirnHandle *handle)
 		FIRN_LOCK_SCOPE(&handles->lock);
 
 		end_direct(handles, handle);
+		handles->n_closing -= handle->closing;
+		pthread_cond_broadcast(&handles->ended);
 		if (handle->previous)
 			handle->previous->next = handle->next;
 		else
@@ -102,6 +113,19 @@ firn_handles_closed_once(FirnHandles *handles, FirnHandle *handle)
 	FIRN_LOCK_SCOPE(&handles->lock);
 
 	end_direct(handles, handle);
+	handles->n_closing += !handle->closing;
+	handle->closing = true;
+}
+
+void
+firn_handles_settle(FirnHandles *handles, unsigned timeout_ms)
+{
+	struct timespec until = firn_deadline_in(timeout_ms);
+	FIRN_LOCK_SCOPE(&handles->lock);
+
+	while (handles->n_closing &&
+	       !pthread_cond_timedwait(&handles->ended, &handles->lock, &until))
+		;
 }
 
 void

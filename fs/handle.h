@@ -18,7 +18,8 @@ typedef struct FirnHandle {
 	FirnControlDir *listing;
 
 	uint64_t ino;
-	bool direct;                        /* written past the page cache */
+	bool direct;  /* written past the page cache */
+	bool closing; /* closed once: its end is on the way, unless it was duplicated or mapped */
 	struct FirnHandle *previous, *next; /* private */
 } FirnHandle;
 
@@ -41,7 +42,15 @@ void firn_handle_end(FirnDriver *driver, FirnHandle *handle);
  * firn_handles_add() of a direct handle to its first close or its end.
  */
 bool firn_handles_is_direct(FirnHandles *handles, uint64_t ino);
+/* close(2) of a file open for writing. */
 void firn_handles_closed_once(FirnHandles *handles, FirnHandle *handle);
+
+/*
+ * The kernel tells the end of a handle some time after close(2) returned: wait
+ * for those that are on the way, up to `timeout_ms`, so that nobody is told of
+ * writers that have closed their files.
+ */
+void firn_handles_settle(FirnHandles *handles, unsigned timeout_ms);
 
 static inline FirnHandle *
 firn_handle_from(uint64_t fh)

@@ -1,10 +1,11 @@
 #include "fs/notify.h"
 
+#include "fs/deadline.h"
+
 #define FUSE_USE_VERSION 314
 
 #include <fuse_lowlevel.h>
 #include <string.h>
-#include <time.h>
 
 struct FirnNotify {
 	struct fuse_session *fuse;
@@ -32,21 +33,6 @@ firn_notify_new(void)
 	pthread_condattr_destroy(&monotonic);
 	g_queue_init(&notify->queue);
 	return notify;
-}
-
-static struct timespec
-deadline(unsigned timeout_ms)
-{
-	struct timespec at;
-
-	clock_gettime(CLOCK_MONOTONIC, &at);
-	at.tv_sec += timeout_ms / 1000;
-	at.tv_nsec += (long)(timeout_ms % 1000) * 1000000;
-	if (at.tv_nsec >= 1000000000) {
-		at.tv_sec++;
-		at.tv_nsec -= 1000000000;
-	}
-	return at;
 }
 
 /* ENOENT, the usual failure, says that the kernel knows nothing of it. */
@@ -121,7 +107,7 @@ firn_notify_push(FirnNotify *notify, GPtrArray *invalidations)
 bool
 firn_notify_wait(FirnNotify *notify, unsigned timeout_ms)
 {
-	struct timespec at = deadline(timeout_ms);
+	struct timespec at = firn_deadline_in(timeout_ms);
 	uint64_t wanted;
 	FIRN_LOCK_SCOPE(&notify->lock);
 
@@ -135,7 +121,7 @@ firn_notify_wait(FirnNotify *notify, unsigned timeout_ms)
 bool
 firn_notify_stop(FirnNotify *notify, unsigned timeout_ms)
 {
-	struct timespec at = deadline(timeout_ms);
+	struct timespec at = firn_deadline_in(timeout_ms);
 	bool running;
 
 	if (!notify->fuse)

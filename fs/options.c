@@ -1,5 +1,7 @@
 #include "fs/options.h"
 
+#include "core/base/clock.h"
+
 #define FUSE_USE_VERSION 314
 
 #include <fuse_opt.h>
@@ -216,6 +218,10 @@ check_arguments(FirnOptions *options, GPtrArray *arguments, GError **error)
 	if (options->cache_size && !parse_size(options->cache_size, &options->cache_bytes))
 		return usage_error(error, "cache_size=%s is not a number of bytes",
 				   options->cache_size);
+	if (options->as_of && !firn_clock_parse_us(options->as_of, &options->as_of_us))
+		return usage_error(error,
+				   "'%s' is no time: write 2026-01-31 or 2026-01-31T12:00:00Z",
+				   options->as_of);
 	return check_sources(options, error) && check_name(options->name, error);
 }
 

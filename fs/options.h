@@ -13,6 +13,7 @@ typedef struct {
 	char *tag;
 	char *snapshot;
 	char *as_of;
+	uint64_t as_of_us;
 	char *name;
 	char *state_dir; /* absolute */
 	char *fork;      /* token file */

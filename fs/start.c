@@ -93,19 +93,12 @@ resolve(FirnDriver *driver, FirnId12 *out_id, char **out_name, GError **error)
 	const char *branch = options->branch ? options->branch : "main";
 	g_autoptr(FirnRepoInfo) info = firn_repo_read_info(driver->repo, error);
 	g_autofree char *ref = NULL;
-	uint64_t time_us;
 	char id[FIRN_ID12_TEXT + 1];
 
 	if (!info)
 		return false;
 	if (options->as_of) {
-		if (!firn_clock_parse_us(options->as_of, &time_us)) {
-			g_set_error(error, FIRN_ERROR, FIRN_ERROR_INVALID,
-				    "'%s' is no time: write 2026-01-31 or 2026-01-31T12:00:00Z",
-				    options->as_of);
-			return false;
-		}
-		if (!firn_refs_resolve_as_of(info, branch, time_us, out_id, error))
+		if (!firn_refs_resolve_as_of(info, branch, options->as_of_us, out_id, error))
 			return false;
 		firn_id12_format(out_id, id);
 		*out_name = g_strdup(id);
