@@ -81,6 +81,13 @@ firn_content_journal(FirnDriver *driver, GError **error)
 }
 
 GBytes *
+firn_content_journal_peek(FirnDriver *driver, GError **error)
+{
+	(void)error;
+	return firn_view_peek_image(driver->view);
+}
+
+GBytes *
 firn_content_status(FirnDriver *driver, GError **error)
 {
 	g_autoptr(FirnViewStatus) status = firn_view_status(driver->view);
@@ -113,7 +120,7 @@ firn_content_diff(FirnDriver *driver, GError **error)
 	if (firn_driver_is_read_only(driver))
 		return take_text(g_strdup(""));
 	firn_control_get_base(driver, &base_id);
-	image = firn_view_image(driver->view);
+	image = firn_view_peek_image(driver->view);
 	sections = firn_journal_decode(image, "the session's journal", NULL, error);
 	if (!sections)
 		return NULL;

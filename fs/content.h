@@ -8,6 +8,8 @@
 /* What the control files say: each function makes the whole content.  Caller owns. */
 GBytes *firn_content_session(FirnDriver *driver, GError **error) FIRN_MUST_USE;
 GBytes *firn_content_journal(FirnDriver *driver, GError **error) FIRN_MUST_USE;
+/* For its size: does not count as given away. */
+GBytes *firn_content_journal_peek(FirnDriver *driver, GError **error) FIRN_MUST_USE;
 GBytes *firn_content_status(FirnDriver *driver, GError **error) FIRN_MUST_USE;
 GBytes *firn_content_diff(FirnDriver *driver, GError **error) FIRN_MUST_USE;
 GBytes *firn_content_log(FirnDriver *driver, GError **error) FIRN_MUST_USE;

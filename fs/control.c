@@ -29,16 +29,17 @@ static const struct {
 	const char *name;
 	mode_t mode;
 	Presence presence;
-	GBytes *(*make)(FirnDriver *driver, GError **error); /* NULL: ctl */
+	GBytes *(*make)(FirnDriver *driver, GError **error);    /* NULL: ctl */
+	GBytes *(*size_of)(FirnDriver *driver, GError **error); /* something of the same size */
 } files[] = {
-	{ "session", 0400, IN_ALL, firn_content_session },
-	{ "journal", 0400, IN_WRITABLE, firn_content_journal },
-	{ "status", 0400, IN_ALL, firn_content_status },
-	{ "diff", 0400, IN_ALL, firn_content_diff },
-	{ "log", 0400, IN_ALL, firn_content_log },
-	{ "errors", 0400, IN_ALL, firn_content_errors },
-	{ "stats", 0400, IN_ALL, firn_content_stats },
-	{ "ctl", 0600, IN_ALL, NULL },
+	{ "session", 0400, IN_ALL, firn_content_session, firn_content_session },
+	{ "journal", 0400, IN_WRITABLE, firn_content_journal, firn_content_journal_peek },
+	{ "status", 0400, IN_ALL, firn_content_status, firn_content_status },
+	{ "diff", 0400, IN_ALL, firn_content_diff, firn_content_diff },
+	{ "log", 0400, IN_ALL, firn_content_log, firn_content_log },
+	{ "errors", 0400, IN_ALL, firn_content_errors, firn_content_errors },
+	{ "stats", 0400, IN_ALL, firn_content_stats, firn_content_stats },
+	{ "ctl", 0600, IN_ALL, NULL, NULL },
 };
 
 struct FirnControlFile {
@@ -95,9 +96,9 @@ file_index(const FirnDriver *driver, uint64_t ino, size_t *out_index)
 	return true;
 }
 
-int
-firn_control_getattr(FirnDriver *driver, uint64_t ino, const FirnControlFile *file,
-		     struct stat *out_attr)
+/* Attributes without the size, which nobody can rely on for longer than it takes to ask again. */
+static int
+basic_attr(FirnDriver *driver, uint64_t ino, struct stat *out_attr)
 {
 	size_t index;
 	time_t started = (time_t)(driver->started_us / G_USEC_PER_SEC);
@@ -117,9 +118,22 @@ firn_control_getattr(FirnDriver *driver, uint64_t ino, const FirnControlFile *fi
 		return ENOENT;
 	out_attr->st_mode = S_IFREG | files[index].mode;
 	out_attr->st_nlink = 1;
-	if (file && file->content)
-		out_attr->st_size = (off_t)g_bytes_get_size(file->content);
 	return 0;
+}
+
+int
+firn_control_getattr(FirnDriver *driver, uint64_t ino, struct stat *out_attr)
+{
+	g_autoptr(GBytes) content = NULL;
+	int errnum = basic_attr(driver, ino, out_attr);
+	size_t index;
+
+	/* rsync, tar and others copy as many bytes as this says. */
+	if (!errnum && file_index(driver, ino, &index) && files[index].size_of)
+		content = files[index].size_of(driver, NULL);
+	if (content)
+		out_attr->st_size = (off_t)g_bytes_get_size(content);
+	return errnum;
 }
 
 static int
@@ -153,7 +167,7 @@ firn_control_lookup(FirnDriver *driver, uint64_t parent, const char *name, struc
 		errnum = lookup_ino(driver, name, &ino);
 	else if (parent != FIRN_INO_TOP)
 		errnum = ENOTDIR;
-	return errnum ? errnum : firn_control_getattr(driver, ino, NULL, out_attr);
+	return errnum ? errnum : basic_attr(driver, ino, out_attr);
 }
 
 int

@@ -28,9 +28,8 @@ bool firn_control_owns(uint64_t ino);
  */
 int firn_control_lookup(FirnDriver *driver, uint64_t parent, const char *name,
 			struct stat *out_attr, double *out_timeout);
-/* `file` may be NULL; with it, the size is that of its content. */
-int firn_control_getattr(FirnDriver *driver, uint64_t ino, const FirnControlFile *file,
-			 struct stat *out_attr);
+/* The size of a file is that of its content as of now. */
+int firn_control_getattr(FirnDriver *driver, uint64_t ino, struct stat *out_attr);
 
 /* The content is made here and does not change while it is open. */
 int firn_control_open(FirnDriver *driver, uint64_t ino, int flags, uid_t uid,

@@ -58,12 +58,13 @@ getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	int errnum;
 
 	if (control)
-		errnum = firn_control_getattr(driver, ino, handle ? handle->control : NULL, &attr);
+		errnum = firn_control_getattr(driver, ino, &attr);
 	else
 		errnum = firn_view_getattr(driver->view, ino, handle ? handle->file : NULL, &attr);
 	if (errnum)
 		return (void)fuse_reply_err(req, errnum);
-	fuse_reply_attr(req, &attr, control ? 0 : FIRN_FOREVER);
+	/* A stat of the mount point is how others find out that the driver is gone. */
+	fuse_reply_attr(req, &attr, control || ino == FIRN_INO_TOP ? 0 : FIRN_FOREVER);
 }
 
 static unsigned
@@ -103,7 +104,7 @@ setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set, struct fu
 	if (firn_control_owns(ino)) {
 		/* A shell's `>` truncates what it opens. */
 		errnum = (what & ~FIRN_SET_SIZE) ? EPERM
-						 : firn_control_getattr(driver, ino, NULL, &result);
+						 : firn_control_getattr(driver, ino, &result);
 		if (errnum)
 			return (void)fuse_reply_err(req, errnum);
 		return (void)fuse_reply_attr(req, &result, 0);

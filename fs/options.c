@@ -63,6 +63,7 @@ static const struct fuse_opt option_table[] = {
 	FLAG("ro", read_only),
 	FLAG("read_only", read_only),
 	FLAG("noxattr", no_xattr),
+	FUSE_OPT_KEY("--", KEY_IGNORE),
 	FLAG("-f", foreground),
 	FLAG("-d", debug),
 	FLAG("debug", debug),
@@ -192,9 +193,18 @@ make_absolute(char **path)
 	if (!*path)
 		return;
 	full = g_canonicalize_filename(*path, NULL);
-	/* What fuse_opt_parse() stores comes from malloc(), as does what GLib gives. */
+	/* What fuse_opt_parse() stores comes from malloc(), as does what GLib gives out. */
 	free(*path);
 	*path = full;
+}
+
+/* As the kernel names it, as far as it can be told. */
+static char *
+real_path(const char *path)
+{
+	char *real = realpath(path, NULL);
+
+	return real ? real : g_canonicalize_filename(path, NULL);
 }
 
 static bool
@@ -211,8 +221,7 @@ check_arguments(FirnOptions *options, GPtrArray *arguments, GError **error)
 						  : "no mount point given");
 	if (arguments->len == 2)
 		options->repository = g_strdup(g_ptr_array_index(arguments, 0));
-	options->mountpoint =
-		g_canonicalize_filename(g_ptr_array_index(arguments, arguments->len - 1), NULL);
+	options->mountpoint = real_path(g_ptr_array_index(arguments, arguments->len - 1));
 	make_absolute(&options->state_dir);
 	make_absolute(&options->fork);
 	if (options->cache_size && !parse_size(options->cache_size, &options->cache_bytes))

@@ -524,3 +524,11 @@ firn_view_image(FirnView *view)
 	pthread_mutex_unlock(&view->lock);
 	return image;
 }
+
+GBytes *
+firn_view_peek_image(FirnView *view)
+{
+	FIRN_LOCK_SCOPE(&view->lock);
+
+	return firn_session_image(view->session);
+}

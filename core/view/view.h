@@ -163,6 +163,8 @@ bool firn_view_discard(FirnView *view, GPtrArray **out_invalidations, GError **e
 FirnForkToken *firn_view_fork(FirnView *view, GError **error) FIRN_MUST_USE;
 /* The session's journal as of now (caller owns).  It counts as exported. */
 GBytes *firn_view_image(FirnView *view);
+/* The same without counting as exported, and without making anything durable: to look at. */
+GBytes *firn_view_peek_image(FirnView *view);
 /* Text of the last errors, newest last: "time path: reason".  Caller owns. */
 char *firn_view_errors(FirnView *view);
 /* Append to it; `path` may be NULL. */

