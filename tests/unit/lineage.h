@@ -22,8 +22,6 @@ typedef struct {
 	FirnChanges *overlay; /* with what it started from */
 } Actor;
 
-static uint8_t next_id = 1;
-
 static inline FirnId12
 session_id(const char *name)
 {
@@ -148,7 +146,7 @@ actor_node(const Actor *actor, const char *path, bool *out_new)
 			return node.id;
 	}
 	*out_new = true;
-	return (FirnId8){ { next_id++, 1, 2, 3, 4, 5, 6, 7 } };
+	return firn_id8_random();
 }
 
 static inline void

@@ -538,7 +538,9 @@ rebase_once(const Rebase *r, FirnRebase policy, const char *conflicts, const cha
 	g_autoptr(FirnRepo) repo = new_repo();
 	FirnId12 base = commit_script(repo, START), tip;
 	Actor *c = actor_new(repo, &base, "c");
-	FirnCommitOptions options = { .rebase = policy };
+	/* All of ours may give way. */
+	FirnCommitOptions options = { .rebase = policy,
+				      .allow_empty = policy == FIRN_REBASE_THEIRS };
 	g_autoptr(GPtrArray) found = NULL;
 	g_autoptr(GError) error = NULL;
 	FirnCommitResult result;
