@@ -136,7 +136,7 @@ check_expected(const char *fork, GPtrArray *keys, int expect, GError **error)
 		g_string_append_printf(there, "%s%s", i ? ", " : "", name);
 	}
 	g_set_error(error, FIRN_ERROR, FIRN_ERROR_NOT_FOUND,
-		    "fork %s: %u of %d journals are published, %d are missing (there: %s); "
+		    "fork %s: %u of %d journals are published, %d missing (there: %s); "
 		    "workers publish theirs with 'firn umount'",
 		    fork, keys->len, MAX(expect, 1), MAX(expect, 1) - (int)keys->len,
 		    there->len ? there->str : "none");

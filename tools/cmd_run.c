@@ -149,7 +149,7 @@ in_mount(FirnCli *cli, const char *mountpoint, const Options *options, char **co
 		result = firn_cli_fail(cli, error);
 	else if (result == 0)
 		result = commit_mount(cli, mount, options);
-	if (mount && !firn_umount_reporting(mount, false, &left, &unmount_error)) {
+	if (mount && !firn_umount_reporting(mount, "MOUNTPOINT", false, &left, &unmount_error)) {
 		firn_cli_warn("%s", unmount_error->message);
 		result = result ? result : FIRN_EXIT_FAILED;
 	}

@@ -81,7 +81,7 @@ state_option(const char *directory)
 }
 
 static bool
-report_left(const FirnMount *mount)
+report_left(const FirnMount *mount, const char *again_at)
 {
 	g_autofree char *directory = state_directory(mount);
 	g_autofree char *option = NULL;
@@ -92,17 +92,18 @@ report_left(const FirnMount *mount)
 	option = state_option(directory);
 	firn_cli_note("session %s has uncommitted changes; go on with 'firn mount --resume %s%s "
 		      "%s', commit with 'firn commit %s%s -m MSG', drop with 'firn discard %s%s'",
-		      id, id, option, mount->root, id, option, id, option);
+		      id, id, option, again_at, id, option, id, option);
 	return true;
 }
 
 bool
-firn_umount_reporting(const FirnMount *mount, bool discard, bool *out_left, GError **error)
+firn_umount_reporting(const FirnMount *mount, const char *again_at, bool discard, bool *out_left,
+		      GError **error)
 {
 	*out_left = false;
 	if (!firn_driver_stop(mount, discard, error))
 		return false;
-	*out_left = report_left(mount);
+	*out_left = report_left(mount, again_at);
 	return true;
 }
 
@@ -134,7 +135,7 @@ umount_live(FirnCli *cli, const FirnMount *mount, const char *file, bool discard
 	bool left;
 
 	if (!check_writers(mount, &error) || (file && !export_journal(mount, file, &error)) ||
-	    !firn_umount_reporting(mount, discard, &left, &error))
+	    !firn_umount_reporting(mount, mount->root, discard, &left, &error))
 		return firn_cli_fail(cli, error);
 	if (!cli->json)
 		return FIRN_EXIT_DONE;

@@ -3,8 +3,11 @@
 
 #include "tools/mountpoint.h"
 
-/* Stop the driver, then say how to go on with what is uncommitted (`*out_left`: something is). */
-bool firn_umount_reporting(const FirnMount *mount, bool discard, bool *out_left, GError **error)
-	FIRN_MUST_USE;
+/*
+ * Stop the driver, then say how to go on, at the mount point `again_at`, with what
+ * is uncommitted (`*out_left`: something is).
+ */
+bool firn_umount_reporting(const FirnMount *mount, const char *again_at, bool discard,
+			   bool *out_left, GError **error) FIRN_MUST_USE;
 
 #endif
