@@ -4,11 +4,28 @@
 #include <string.h>
 #include <sys/stat.h>
 
+/*
+ * Closing would do, but the kernel tells the driver of a close some time later,
+ * and whoever commits next should not find the mount busy.
+ */
+static void
+give_up(FirnOrigin *origin)
+{
+	g_autoptr(JsonObject) reply = NULL;
+	g_autoptr(GError) ignored = NULL;
+
+	if (!origin->ctl || !origin->begun)
+		return;
+	reply = firn_ctl_call(origin->ctl, firn_ctl_request("commit-end"), &ignored);
+	origin->begun = false;
+}
+
 void
 firn_origin_free(FirnOrigin *origin)
 {
 	if (!origin)
 		return;
+	give_up(origin);
 	firn_ctl_close(origin->ctl);
 	firn_session_free(origin->session);
 	firn_mount_free(origin->mount);
@@ -247,6 +264,7 @@ begin_mount(FirnOrigin *origin, unsigned wait_ms, GError **error)
 		g_prefix_error(error, "%s: ", origin->name);
 		return false;
 	}
+	origin->begun = true;
 	path = firn_reply_string(reply, "journal");
 	bytes = firn_file_read(path ? path : "", (size_t)1 << 40, error);
 	if (!bytes)
@@ -317,8 +335,10 @@ firn_origin_intent(FirnOrigin *origin, const FirnId12 *snapshot, GError **error)
 bool
 firn_origin_end(FirnOrigin *origin, FirnRepo *repo, const FirnId12 *snapshot, GError **error)
 {
-	if (origin->ctl)
+	if (origin->ctl) {
+		origin->begun = false;
 		return tell_mount(origin, "commit-end", snapshot, error);
+	}
 	if (origin->session)
 		return firn_session_remove_state(origin->session, error);
 	if (origin->kind == FIRN_ORIGIN_PUBLISHED)

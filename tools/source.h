@@ -33,6 +33,7 @@ typedef struct {
 	uint64_t torn;         /* FILE, once read: bytes of a torn tail that were left out */
 	uint64_t seq;          /* up to where a begun commit goes */
 	FirnCtl *ctl;          /* MOUNT, begun */
+	bool begun;            /* MOUNT: it holds still until the commit ends or is given up */
 	FirnSession *session;  /* SESSION, begun */
 } FirnOrigin;
 
