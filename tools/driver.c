@@ -69,13 +69,11 @@ firn_driver_check(const char *mountpoint, GError **error)
 	g_autoptr(FirnMount) mount = NULL;
 	struct stat st;
 
+	/* The driver detaches what a dead one left. */
+	if (firn_mount_is_dead(mountpoint))
+		return true;
 	if (stat(mountpoint, &st) != 0) {
-		if (errno == ENOTCONN)
-			g_set_error(error, FIRN_ERROR, FIRN_ERROR_BUSY,
-				    "%s is a mount whose driver is gone: 'firn umount %s' first",
-				    mountpoint, mountpoint);
-		else
-			firn_error_set_errno(error, errno, "cannot mount on %s", mountpoint);
+		firn_error_set_errno(error, errno, "cannot mount on %s", mountpoint);
 		return false;
 	}
 	if (!S_ISDIR(st.st_mode)) {

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #define SESSION_LIMIT ((size_t)1 << 20)
@@ -120,6 +121,14 @@ parse_session(GBytes *bytes)
 	return json_object_ref(object);
 }
 
+bool
+firn_mount_is_dead(const char *path)
+{
+	struct statfs fs;
+
+	return statfs(path, &fs) != 0 && errno == ENOTCONN;
+}
+
 /* 1: it is a mount; 0: it is not; -1: error set. */
 static int
 try_directory(const char *directory, JsonObject **out_session, GError **error)
@@ -128,15 +137,16 @@ try_directory(const char *directory, JsonObject **out_session, GError **error)
 	g_autoptr(GBytes) bytes = NULL;
 	struct stat st;
 
-	if (stat(path, &st) != 0) {
-		if (errno != ENOTCONN)
-			return 0;
+	/* The kernel knows names of a mount whose driver is gone, and answers stat() from them. */
+	if (firn_mount_is_dead(path)) {
 		g_set_error(error, FIRN_ERROR, FIRN_ERROR_BUSY,
 			    "%s is a mount whose driver is gone: 'firn umount %s' detaches it, "
 			    "'firn sessions' lists the work that can be resumed",
 			    directory, directory);
 		return -1;
 	}
+	if (stat(path, &st) != 0)
+		return 0;
 	bytes = firn_file_read(path, SESSION_LIMIT, error);
 	if (!bytes)
 		return -1;
@@ -207,14 +217,6 @@ firn_mount_find(const char *path, GError **error)
 	mount->root = g_steal_pointer(&directory);
 	mount->session = session;
 	return mount;
-}
-
-bool
-firn_mount_is_dead(const char *path)
-{
-	struct stat st;
-
-	return stat(path, &st) != 0 && errno == ENOTCONN;
 }
 
 const char *
