@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <mntent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +14,7 @@
 #define SESSION_LIMIT ((size_t)1 << 20)
 #define JOURNAL_LIMIT ((size_t)1 << 40)
 #define BLOCK         ((size_t)1 << 20)
+#define MOUNT_LINE    ((size_t)3 * 4096)
 
 void
 firn_mount_free(FirnMount *mount)
@@ -217,6 +219,26 @@ firn_mount_find(const char *path, GError **error)
 	mount->root = g_steal_pointer(&directory);
 	mount->session = session;
 	return mount;
+}
+
+FirnMount *
+firn_mount_find_session(const char *id)
+{
+	FILE *table = setmntent("/proc/self/mounts", "re");
+	FirnMount *found = NULL;
+	struct mntent entry;
+	char text[MOUNT_LINE];
+
+	while (table && !found && getmntent_r(table, &entry, text, sizeof(text))) {
+		if (strcmp(entry.mnt_type, "fuse.firn") != 0)
+			continue;
+		found = firn_mount_find(entry.mnt_dir, NULL);
+		if (found && strcmp(firn_mount_string(found, "id"), id) != 0)
+			g_clear_pointer(&found, firn_mount_free);
+	}
+	if (table)
+		endmntent(table);
+	return found;
 }
 
 const char *

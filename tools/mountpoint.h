@@ -22,6 +22,9 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(FirnMount, firn_mount_free)
  */
 FirnMount *firn_mount_find(const char *path, GError **error) FIRN_MUST_USE;
 
+/* The mount of session `id`, looked for among all mounts of ours; NULL if there is none. */
+FirnMount *firn_mount_find_session(const char *id);
+
 /* Whether `path` is a mount point whose driver is gone. */
 bool firn_mount_is_dead(const char *path);
 

@@ -76,12 +76,11 @@ origin_of_info(const char *name, FirnSessionInfo *info, GError **error)
 		return origin;
 	}
 	firn_id12_format(&info->id, id);
-	mount = info->mountpoint ? firn_mount_find(info->mountpoint, NULL) : NULL;
-	if (mount && !strcmp(firn_mount_string(mount, "id"), id)) {
+	mount = firn_mount_find_session(id);
+	if (mount) {
 		firn_session_info_free(info);
 		return origin_of_mount(name, mount);
 	}
-	firn_mount_free(mount);
 	g_set_error(error, FIRN_ERROR, FIRN_ERROR_BUSY,
 		    "session %s is live (process %" G_GINT64_FORMAT
 		    "), and its mount cannot be reached at %s: name its mount point",
