@@ -273,6 +273,19 @@ remove_losers(const FirnMergeSettling *s, const GArray *losers)
 	}
 }
 
+/* Whether no other source is at the least coordinates. */
+static bool
+top_is_alone(const FirnMergeSettling *s)
+{
+	const uint32_t *coords = firn_merge_source(s, s->heap[0])->coords;
+
+	for (guint child = 1; child <= 2 && child < s->n_heap; child++)
+		if (firn_coords_compare(firn_merge_source(s, s->heap[child])->coords, coords,
+					s->rank) == 0)
+			return false;
+	return true;
+}
+
 static bool
 settle_all(FirnMergeSettling *s, GError **error)
 {
@@ -281,10 +294,18 @@ settle_all(FirnMergeSettling *s, GError **error)
 
 	heap_build(s);
 	while (s->n_heap > 0) {
+		/* Nearly always: what one wrote, the others did not. */
+		if (top_is_alone(s)) {
+			FirnMergeSource *source = firn_merge_source(s, s->heap[0]);
+
+			emit(s, source);
+			if (!firn_merge_source_next(s, source))
+				s->heap[0] = s->heap[--s->n_heap];
+			heap_sink(s, 0);
+			continue;
+		}
 		heap_pop(s);
-		if (s->touchers->len == 1)
-			emit(s, toucher(s, 0));
-		else if (!settle_chunk(s, losers, error))
+		if (!settle_chunk(s, losers, error))
 			return false;
 		for (guint i = 0; i < s->touchers->len; i++)
 			if (firn_merge_source_next(s, toucher(s, i)))
