@@ -104,10 +104,12 @@ add_base_children(FirnView *view, FirnDir *dir, GHashTable *seen, GPtrArray *nam
 		if (memchr(rest, '/', rest_len) != NULL)
 			rest_len = (size_t)((const char *)memchr(rest, '/', rest_len) - rest);
 		if (firn_tree_base_alive(view, tree, at, &node)) {
-			char *name = g_strndup(rest, rest_len);
+			g_autofree char *name = g_strndup(rest, rest_len);
 
-			if (g_hash_table_add(seen, name))
-				g_ptr_array_add(names, name);
+			if (g_hash_table_contains(seen, name))
+				continue;
+			g_hash_table_add(seen, name);
+			g_ptr_array_add(names, g_steal_pointer(&name));
 		}
 	}
 }
