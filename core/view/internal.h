@@ -315,6 +315,12 @@ void firn_view_sweep(FirnView *view);
 /* Parse a document; notes and returns EINVAL if it is refused.  No lock needed.  Caller owns. */
 int firn_node_parse(FirnView *view, const char *path, FirnContent *content, FirnMeta **out_meta);
 /*
+ * Whether bytes are not even an attempt at a document (no object, or nothing):
+ * where there is no node yet, they are kept as a pending file, as any store keeps
+ * any bytes, and a commit refuses them.
+ */
+bool firn_node_is_foreign(const FirnContent *content);
+/*
  * Make `meta` the document of `dir`: journal, overlay, pending files adopted.  View lock held; it is
  * dropped while a commit holds documents back, and for I/O.  EINVAL with a note if refused.
  */

@@ -44,6 +44,24 @@ firn_node_parse(FirnView *view, const char *path, FirnContent *content, FirnMeta
 	return 0;
 }
 
+bool
+firn_node_is_foreign(const FirnContent *content)
+{
+	const char *text;
+	gsize len;
+
+	if (content == NULL)
+		return true;
+	if (content->kind != FIRN_CONTENT_BYTES)
+		return false;
+	text = g_bytes_get_data(content->bytes, &len);
+	while (len > 0 && g_ascii_isspace(*text)) {
+		text++;
+		len--;
+	}
+	return len == 0 || *text != '{';
+}
+
 /* Whether a node lies somewhere below: the base's, or one made here. */
 static bool
 has_nodes_below(FirnView *view, FirnDir *dir)

@@ -153,6 +153,12 @@ firn_leaf_attach(FirnView *view, FirnLeaf *leaf, const FirnPlace *place, const c
 		     firn_chunk_change(view, role->array, role->coords) != NULL))
 			failed = firn_chunk_record(view, role->array, role->coords, NULL, 0, 0);
 	}
+	if (failed == 0 && leaf->kind == FIRN_LEAF_PENDING && actual.kind != FIRN_LEAF_PENDING &&
+	    leaf->inode.parent != NULL) {
+		g_autofree char *path = firn_leaf_pending_path(leaf);
+
+		failed = record_pending(view, path, NULL);
+	}
 	if (failed != 0)
 		return failed;
 	leaf_set_role(view, leaf, &actual);
@@ -279,12 +285,19 @@ publish_doc(FirnView *view, FirnLeaf *leaf, bool last)
 	g_autofree char *path = NULL;
 	FirnPlace place = { .dir = NULL };
 	FirnRole role = { .kind = FIRN_LEAF_DOC };
-	int failed;
+	bool foreign = firn_node_is_foreign(leaf->content);
+	int failed = 0;
 
 	pthread_mutex_lock(&view->lock);
 	path = firn_inode_path(&leaf->inode);
+	foreign = foreign && leaf->inode.parent != NULL && !leaf->inode.parent->has_node;
 	pthread_mutex_unlock(&view->lock);
-	failed = firn_node_parse(view, path, leaf->content, &meta);
+	if (foreign) {
+		role.kind = FIRN_LEAF_PENDING;
+		failed = firn_content_settle(view, &leaf->content);
+	} else {
+		failed = firn_node_parse(view, path, leaf->content, &meta);
+	}
 	if (failed == 0) {
 		pthread_mutex_lock(&view->lock);
 		place.dir = leaf->inode.parent;
@@ -325,6 +338,7 @@ firn_leaf_publish(FirnView *view, FirnLeaf *leaf, bool last)
 {
 	FirnLeafKind kind;
 	bool dead;
+	bool doc;
 	int failed = 0;
 
 	/* A duplicate of the descriptor closed before anything was written says nothing. */
@@ -333,11 +347,13 @@ firn_leaf_publish(FirnView *view, FirnLeaf *leaf, bool last)
 	pthread_mutex_lock(&view->lock);
 	kind = leaf->kind;
 	dead = leaf->inode.dead;
+	doc = kind == FIRN_LEAF_DOC ||
+	      (kind == FIRN_LEAF_PENDING && strcmp(leaf->inode.name, "zarr.json") == 0);
 	pthread_mutex_unlock(&view->lock);
 	if (kind == FIRN_LEAF_SCRATCH && !last)
 		return 0;
 	failed = firn_leaf_complete(view, leaf);
 	if (failed != 0 || dead || !leaf->unpublished || kind == FIRN_LEAF_SCRATCH)
 		return failed;
-	return kind == FIRN_LEAF_DOC ? publish_doc(view, leaf, last) : publish_chunk(view, leaf);
+	return doc ? publish_doc(view, leaf, last) : publish_chunk(view, leaf);
 }

@@ -63,6 +63,21 @@ target_of(FirnView *view, uint64_t parent, const char *name, FirnPlace *out_plac
 	return there != NULL && there->directory ? EISDIR : 0;
 }
 
+/* As target_of, for a leaf that was prepared: without a document, none is put. */
+static int
+role_of(FirnView *view, uint64_t parent, const char *name, const FirnMeta *meta,
+	FirnPlace *out_place, FirnRole *out_role)
+{
+	int failed = target_of(view, parent, name, out_place, out_role);
+
+	if (failed == 0 && out_role->kind == FIRN_LEAF_DOC && meta == NULL) {
+		if (out_place->dir != NULL && out_place->dir->has_node)
+			return EINVAL;
+		out_role->kind = FIRN_LEAF_PENDING;
+	}
+	return failed;
+}
+
 static bool
 exists(FirnView *view, uint64_t parent, const char *name)
 {
@@ -79,6 +94,7 @@ static int
 prepare(FirnView *view, FirnLeaf *leaf, uint64_t parent, const char *name, FirnMeta **out_meta)
 {
 	g_autofree char *path = NULL;
+	bool node = false;
 	FirnPlace place;
 	FirnRole role;
 	int failed = firn_leaf_complete(view, leaf);
@@ -88,16 +104,16 @@ prepare(FirnView *view, FirnLeaf *leaf, uint64_t parent, const char *name, FirnM
 		return failed;
 	pthread_mutex_lock(&view->lock);
 	failed = target_of(view, parent, name, &place, &role);
-	if (failed == 0)
+	if (failed == 0) {
 		path = firn_place_path(&place, name);
+		node = place.dir != NULL && place.dir->has_node;
+	}
 	pthread_mutex_unlock(&view->lock);
 	if (failed != 0)
 		return failed;
-	if (role.kind == FIRN_LEAF_DOC)
+	if (role.kind == FIRN_LEAF_DOC && (node || !firn_node_is_foreign(leaf->content)))
 		return firn_node_parse(view, path, leaf->content, out_meta);
-	if (role.kind == FIRN_LEAF_CHUNK || role.kind == FIRN_LEAF_PENDING)
-		return firn_content_settle(view, &leaf->content);
-	return 0;
+	return role.kind != FIRN_LEAF_SCRATCH ? firn_content_settle(view, &leaf->content) : 0;
 }
 
 static int
@@ -116,19 +132,18 @@ rename_leaf(FirnView *view, FirnLeaf *leaf, uint64_t new_parent, const char *new
 		old_kind = leaf->kind;
 		if (meta != NULL || old_kind == FIRN_LEAF_DOC)
 			firn_node_wait(view);
-		failed = leaf->inode.dead ? ENOENT
-					  : target_of(view, new_parent, new_name, &place, &role);
-		/* A document refused at its new place must not have left its old one. */
-		if (failed == 0 && meta != NULL && old_kind == FIRN_LEAF_SCRATCH) {
-			failed = firn_leaf_attach(view, leaf, &place, new_name, &role, meta);
-		} else if (failed == 0) {
+		failed = leaf->inode.dead
+				 ? ENOENT
+				 : role_of(view, new_parent, new_name, meta, &place, &role);
+		/* What fails at its new place must not have left its old one; only what is
+		 * recorded under its old name has to be taken from there first. */
+		if (failed == 0 && old_kind != FIRN_LEAF_SCRATCH) {
 			failed = firn_leaf_detach(view, leaf, false);
 			if (failed == 0)
-				failed = target_of(view, new_parent, new_name, &place, &role);
-			if (failed == 0)
-				failed =
-					firn_leaf_attach(view, leaf, &place, new_name, &role, meta);
+				failed = role_of(view, new_parent, new_name, meta, &place, &role);
 		}
+		if (failed == 0)
+			failed = firn_leaf_attach(view, leaf, &place, new_name, &role, meta);
 		pthread_mutex_unlock(&view->lock);
 	}
 	pthread_mutex_unlock(&leaf->lock);
@@ -299,7 +314,7 @@ link_leaf(FirnView *view, FirnLeaf *source, uint64_t new_parent, const char *new
 		copy->size = source->size;
 		copy->inode.mtime_ns = source->inode.mtime_ns;
 		copy->inode.mode = source->inode.mode;
-		failed = target_of(view, new_parent, new_name, &place, &role);
+		failed = role_of(view, new_parent, new_name, meta, &place, &role);
 		if (failed == EISDIR)
 			failed = EEXIST;
 		if (failed == 0)

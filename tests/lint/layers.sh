@@ -3,8 +3,8 @@
 rank () {
     case $1 in
         core/base/*) echo 0 ;; core/flat/*) echo 1 ;; core/format/*) echo 2 ;;
-        core/store/*) echo 2 ;; core/zarr/*) echo 2 ;; core/repo/*) echo 3 ;; core/view/*) echo 4 ;;
-        fs/*|tools/*) echo 5 ;; *) echo 9 ;;
+        core/store/*) echo 2 ;; core/zarr/*) echo 3 ;; core/repo/*) echo 4 ;; core/view/*) echo 5 ;;
+        fs/*|tools/*) echo 6 ;; *) echo 9 ;;
     esac
 }
 bad=0
