@@ -114,14 +114,6 @@ add_base_children(FirnView *view, FirnDir *dir, GHashTable *seen, GPtrArray *nam
 	}
 }
 
-static bool
-listed(const FirnInode *inode)
-{
-	const FirnLeaf *leaf = (const FirnLeaf *)inode;
-
-	return inode->directory || (leaf->kind != FIRN_LEAF_SCRATCH && !leaf->transient);
-}
-
 static gint
 compare_names(gconstpointer a, gconstpointer b)
 {
@@ -156,7 +148,7 @@ stream_begin(FirnView *view, FirnDirStream *dir)
 			uint32_t index;
 
 			/* Indices of a chunk directory come in the second part. */
-			if (!listed(value) ||
+			if (!firn_leaf_is_listed(value) ||
 			    (place.array != NULL && firn_name_parse_index(name, &index)))
 				continue;
 			copy = g_strdup(name);
@@ -226,8 +218,8 @@ next_child(const FirnPlace *place, uint64_t from, uint32_t *out_index)
 		return false;
 	g_hash_table_iter_init(&iter, place->dir->children);
 	while (g_hash_table_iter_next(&iter, &name, &value)) {
-		if (!listed(value) || !firn_name_parse_index(name, &index) || index < from ||
-		    (found && index >= *out_index))
+		if (!firn_leaf_is_listed(value) || !firn_name_parse_index(name, &index) ||
+		    index < from || (found && index >= *out_index))
 			continue;
 		*out_index = index;
 		found = true;

@@ -363,6 +363,8 @@ bool firn_place_child(const FirnPlace *place, const char *name, FirnPlace *out_c
 bool firn_place_removed(const FirnPlace *child);
 void firn_place_set_removed(const FirnPlace *child, bool removed);
 int firn_place_writable(FirnView *view, const FirnPlace *place);
+/* Whether a table entry appears in listings, and keeps its directory from being removed. */
+bool firn_leaf_is_listed(const FirnInode *inode);
 /* Drop the scratch files of a directory that is removed. */
 void firn_dir_drop_scratch(FirnView *view, FirnDir *dir);
 

@@ -391,6 +391,18 @@ firn_dir_drop_scratch(FirnView *view, FirnDir *dir)
 		firn_inode_unlink(view, scratch->pdata[i]);
 }
 
+bool
+firn_leaf_is_listed(const FirnInode *inode)
+{
+	const FirnLeaf *leaf = (const FirnLeaf *)inode;
+
+	if (inode->directory)
+		return true;
+	if (leaf->kind == FIRN_LEAF_SCRATCH)
+		return !firn_name_is_scratch(inode->name);
+	return !leaf->transient;
+}
+
 static bool
 has_visible_children(const FirnDir *dir)
 {

@@ -147,18 +147,26 @@ set_chunks(FirnMeta *meta, uint32_t axis, uint64_t n, GError **error)
 	return true;
 }
 
+/* Chunks of one size along an axis. */
+static bool
+set_even(FirnMeta *meta, uint32_t axis, uint64_t size, GError **error)
+{
+	uint64_t n = 0;
+
+	if (size != 0 && meta->lengths[axis] != 0)
+		n = (meta->lengths[axis] - 1) / size + 1;
+	return set_chunks(meta, axis, n, error);
+}
+
 static bool
 read_regular(FirnMeta *meta, JsonArray *sizes, GError **error)
 {
 	for (uint32_t i = 0; i < meta->rank; i++) {
 		uint64_t size;
-		uint64_t n = 0;
 
 		if (!get_count(json_array_get_element(sizes, i), &size))
 			return refuse(error, "\"chunk_shape\" item %u is no length", i);
-		if (size != 0 && meta->lengths[i] != 0)
-			n = (meta->lengths[i] - 1) / size + 1;
-		if (!set_chunks(meta, i, n, error))
+		if (!set_even(meta, i, size, error))
 			return false;
 	}
 	return true;
@@ -188,8 +196,15 @@ read_rectilinear(FirnMeta *meta, JsonArray *axes, GError **error)
 	for (uint32_t i = 0; i < meta->rank; i++) {
 		JsonNode *axis = json_array_get_element(axes, i);
 		uint64_t n = 0;
+		uint64_t size;
 		JsonArray *edges;
 
+		/* A bare length is an axis cut evenly, as zarr-python writes it. */
+		if (get_count(axis, &size)) {
+			if (!set_even(meta, i, size, error))
+				return false;
+			continue;
+		}
 		if (!JSON_NODE_HOLDS_ARRAY(axis))
 			return refuse(error, "\"chunk_shapes\" item %u is not a list of lengths",
 				      i);

@@ -8,17 +8,18 @@
  * needs to know of them.  Immutable, reference counted (atomic); any thread.
  */
 typedef struct {
-	GBytes *raw;       /* the document, byte for byte */
+	GBytes *raw; /* the document, byte for byte */
 	FirnNodeKind kind;
 	uint32_t rank;     /* arrays; groups 0 */
 	uint64_t *lengths; /* rank items: elements along each axis */
-	uint32_t *n_chunks; /* rank items: chunks along each axis; 0 where length or chunk length is 0 */
+	uint32_t *
+		n_chunks; /* rank items: chunks along each axis; 0 where length or chunk length is 0 */
 	bool has_dimension_names;
 	char **dimension_names; /* rank items, each may be NULL */
 	uint64_t geometry; /* hash of rank, data_type, chunk_grid, chunk_key_encoding, codecs: equal
 			    * hashes mean old chunks still decode */
 	bool has_consolidated; /* a group with a `consolidated_metadata` member */
-	int ref_count;     /* private */
+	int ref_count;         /* private */
 } FirnMeta;
 
 /*

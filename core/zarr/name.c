@@ -68,3 +68,41 @@ firn_name_format_chunk(const uint32_t *coords, uint32_t rank)
 		g_string_append_printf(text, "/%" G_GUINT32_FORMAT, coords[i]);
 	return g_string_free(text, FALSE);
 }
+
+/* A '#' and digits at the end: object_store's temporaries. */
+static bool
+ends_in_number_sign(const char *name)
+{
+	const char *sign = strrchr(name, '#');
+
+	return sign != NULL && sign != name && sign[1] != '\0' &&
+	       strspn(sign + 1, "0123456789") == strlen(sign + 1);
+}
+
+/* `prefix` and exactly six letters or digits, as mkstemp(3) makes them. */
+static bool
+is_mkstemp(const char *name, const char *prefix)
+{
+	if (!g_str_has_prefix(name, prefix) || strlen(name) != strlen(prefix) + 6)
+		return false;
+	for (name += strlen(prefix); *name != '\0'; name++)
+		if (!g_ascii_isalnum(*name))
+			return false;
+	return true;
+}
+
+bool
+firn_name_is_scratch(const char *name)
+{
+	static const char *const suffixes[] = { ".partial", ".__lock",  "~",     "-wal", "-shm",
+						"-journal", ".aux.xml", ".gmac", ".lock" };
+
+	/* rsync's and vim's temporaries, .nfs*, .DS_Store and their like. */
+	if (name[0] == '.')
+		return true;
+	for (size_t i = 0; i < G_N_ELEMENTS(suffixes); i++)
+		if (g_str_has_suffix(name, suffixes[i]))
+			return true;
+	return ends_in_number_sign(name) || is_mkstemp(name, "sed") ||
+	       is_mkstemp(name, "tmp_obj_") || (name[0] == '#' && g_str_has_suffix(name, "#"));
+}
