@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define BLOCK ((size_t)1 << 20)
+#define BLOCK 65536u
 
 /* What a path below the hierarchy's root names. */
 typedef struct {
@@ -84,10 +84,10 @@ find_key(const FirnSnapshot *snapshot, const char *path, Key *out_key, GError **
 static bool
 copy_range(int fd, uint64_t offset, uint64_t length, const char *name, GError **error)
 {
-	g_autofree uint8_t *block = g_malloc(BLOCK);
+	uint8_t block[BLOCK];
 
 	while (length) {
-		ssize_t n = pread(fd, block, (size_t)MIN(length, BLOCK), (off_t)offset);
+		ssize_t n = pread(fd, block, (size_t)MIN(length, sizeof(block)), (off_t)offset);
 
 		if (n < 0 && errno == EINTR)
 			continue;

@@ -52,17 +52,13 @@ add_metadata(JsonObject *object, const char *pair, GError **error)
 	return true;
 }
 
-static JsonObject *
-parse_metadata(char **pairs, GError **error)
+static bool
+parse_metadata(char **pairs, JsonObject *object, GError **error)
 {
-	JsonObject *object = json_object_new();
-
 	for (; pairs && *pairs; pairs++)
-		if (!add_metadata(object, *pairs, error)) {
-			json_object_unref(object);
-			return NULL;
-		}
-	return object;
+		if (!add_metadata(object, *pairs, error))
+			return false;
+	return true;
 }
 
 static bool
@@ -201,13 +197,13 @@ static int
 commit(FirnCli *cli, int argc, char **argv, const Options *options, FirnCommitRequest *request)
 {
 	g_autoptr(GError) error = NULL;
-	g_autoptr(JsonObject) metadata = parse_metadata(options->metadata, &error);
+	g_autoptr(JsonObject) metadata = json_object_new();
 	g_autofree char *of_token = NULL;
 	g_autofree char *fork = NULL;
 	g_autoptr(GPtrArray) origins = NULL;
 	g_autoptr(FirnRepo) repo = NULL;
 
-	if (!metadata)
+	if (!parse_metadata(options->metadata, metadata, &error))
 		return firn_cli_usage(cli, "%s", error->message);
 	request->metadata = metadata;
 	origins = resolve_sources(argc, argv, options, &error);
@@ -256,7 +252,7 @@ firn_cmd_commit(FirnCli *cli, int argc, char **argv)
 	int result;
 
 	/* GOption would take the word after an optional value for the value. */
-	for (int i = 1; i < argc && strcmp(argv[i], "--"); i++)
+	for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++)
 		if (!strcmp(argv[i], "--rebase"))
 			argv[i] = rebase;
 	result = firn_cli_parse(cli, &argc, &argv, entries);

@@ -80,7 +80,7 @@ check_device(Doctor *doctor)
 		report(doctor, BAD, "/dev/fuse",
 		       "missing: 'modprobe fuse', or start the container with the device");
 	} else {
-		report(doctor, BAD, "/dev/fuse", "cannot be opened: %s", strerror(errno));
+		report(doctor, BAD, "/dev/fuse", "cannot be opened: %s", g_strerror(errno));
 	}
 }
 
@@ -106,17 +106,28 @@ check_fusermount(Doctor *doctor)
 		report(doctor, GOOD, "libfuse", "%s", version);
 }
 
+/* The first two numbers of "6.18.4-x". */
+static bool
+parse_version(const char *text, uint64_t *out_major, uint64_t *out_minor)
+{
+	char *end;
+
+	*out_major = g_ascii_strtoull(text, &end, 10);
+	*out_minor = *end == '.' ? g_ascii_strtoull(end + 1, NULL, 10) : 0;
+	return end != text;
+}
+
 /* Both the kernel and libfuse must have it. */
 static void
 check_passthrough(Doctor *doctor, bool kernel_has_it)
 {
 	g_autofree char *version = first_line("fusermount3", "--version");
 	const char *digits = version ? strrchr(version, ' ') : NULL;
-	unsigned major = 0, minor = 0;
+	uint64_t major = 0, minor = 0;
 
 	/* "fusermount3 version: 3.17.1" */
 	if (digits)
-		(void)sscanf(digits, "%u.%u", &major, &minor);
+		parse_version(digits, &major, &minor);
 	if (!kernel_has_it)
 		report(doctor, GOOD, "passthrough",
 		       "no (Linux 6.9 has it): reads go through the driver");
@@ -133,9 +144,9 @@ static void
 check_kernel(Doctor *doctor)
 {
 	struct utsname name;
-	unsigned major = 0, minor = 0;
+	uint64_t major, minor;
 
-	if (uname(&name) != 0 || sscanf(name.release, "%u.%u", &major, &minor) != 2) {
+	if (uname(&name) != 0 || !parse_version(name.release, &major, &minor)) {
 		report(doctor, WARN, "kernel", "its version cannot be told");
 		return;
 	}
@@ -169,7 +180,7 @@ check_driver(Doctor *doctor)
 	if (!path)
 		report(doctor, BAD, "driver", "%s", error->message);
 	else if (access(path, X_OK) != 0)
-		report(doctor, BAD, "driver", "%s cannot be run: %s", path, strerror(errno));
+		report(doctor, BAD, "driver", "%s cannot be run: %s", path, g_strerror(errno));
 	else
 		report(doctor, GOOD, "driver", "%s", path);
 }
@@ -183,13 +194,13 @@ check_state(Doctor *doctor, const char *state_dir)
 
 	if (g_mkdir_with_parents(root, 0700) != 0) {
 		report(doctor, BAD, "state directory", "%s: %s; --state-dir names another", root,
-		       strerror(errno));
+		       g_strerror(errno));
 		return;
 	}
 	fd = g_mkstemp(probe);
 	if (fd < 0) {
 		report(doctor, BAD, "state directory", "%s: %s; --state-dir names another", root,
-		       strerror(errno));
+		       g_strerror(errno));
 		return;
 	}
 	close(fd);

@@ -264,14 +264,14 @@ journal(FirnCli *cli, int argc, char **argv, const char *state_dir, const char *
 	g_autoptr(FirnOrigin) origin = NULL;
 	bool exports = !strcmp(argv[1], "export");
 
-	if (!exports && strcmp(argv[1], "show") && strcmp(argv[1], "verify"))
+	if (!exports && strcmp(argv[1], "show") != 0 && strcmp(argv[1], "verify") != 0)
 		return firn_cli_usage(cli, "'show', 'verify' or 'export', not '%s'", argv[1]);
 	if (exports != (output != NULL))
 		return firn_cli_usage(cli, exports ? "where to? -o FILE" : "-o is for 'export'");
 	origin = firn_origin_resolve(argc > 2 ? argv[2] : ".", root, &error);
 	if (!origin || !firn_origin_read(origin, NULL, &error))
 		return firn_cli_fail(cli, error);
-	if (origin->torn && strcmp(argv[1], "verify"))
+	if (origin->torn && strcmp(argv[1], "verify") != 0)
 		firn_cli_warn("%s ends in the middle of a record: %" G_GUINT64_FORMAT
 			      " bytes are left out",
 			      origin->name, origin->torn);

@@ -100,7 +100,7 @@ refs_command(FirnCli *cli, int argc, char **argv, const RefKind *kind)
 	verb = argv[1];
 	lists = !strcmp(verb, "list");
 	creates = !strcmp(verb, "create");
-	if (!lists && !creates && strcmp(verb, "delete"))
+	if (!lists && !creates && strcmp(verb, "delete") != 0)
 		return firn_cli_usage(cli, "'list', 'create' or 'delete', not '%s'", verb);
 	target = firn_target_open(cli, argc - 1, argv + 1, &next, &result);
 	if (!target)

@@ -37,16 +37,16 @@ command_with_path(char **command, const char *path)
 }
 
 static _Noreturn void
-become(char **argv, const char *path)
+become(char **argv, char **environment)
 {
+	const struct sigaction usual = { .sa_handler = SIG_DFL };
 	sigset_t none;
 
 	sigemptyset(&none);
-	signal(SIGPIPE, SIG_DFL);
-	sigprocmask(SIG_SETMASK, &none, NULL);
-	setenv("FIRN_MOUNT", path, 1);
-	execvp(argv[0], argv);
-	dprintf(STDERR_FILENO, "firn: cannot run %s: %s\n", argv[0], strerror(errno));
+	sigaction(SIGPIPE, &usual, NULL);
+	pthread_sigmask(SIG_SETMASK, &none, NULL);
+	execvpe(argv[0], argv, environment);
+	dprintf(STDERR_FILENO, "firn: cannot run %s: %s\n", argv[0], g_strerror(errno));
 	_exit(EXIT_CANNOT_RUN);
 }
 
@@ -89,6 +89,7 @@ static int
 run_command(char **command, const char *path, GError **error)
 {
 	g_auto(GStrv) argv = command_with_path(command, path);
+	g_auto(GStrv) environment = g_environ_setenv(g_get_environ(), "FIRN_MOUNT", path, TRUE);
 	sigset_t caught;
 	int signal_fd, result;
 	pid_t child;
@@ -98,11 +99,11 @@ run_command(char **command, const char *path, GError **error)
 	sigaddset(&caught, SIGQUIT);
 	sigaddset(&caught, SIGTERM);
 	sigaddset(&caught, SIGHUP);
-	sigprocmask(SIG_BLOCK, &caught, NULL);
+	pthread_sigmask(SIG_BLOCK, &caught, NULL);
 	signal_fd = signalfd(-1, &caught, SFD_CLOEXEC | SFD_NONBLOCK);
 	child = signal_fd < 0 ? -1 : fork();
 	if (child == 0)
-		become(argv, path);
+		become(argv, environment);
 	if (child < 0) {
 		firn_error_set_errno(error, errno, "cannot run %s", argv[0]);
 		result = -1;
@@ -183,7 +184,7 @@ run(FirnCli *cli, const char *repo, const Options *options, char **command)
 	else if (result == 0)
 		result = in_mount(cli, mountpoint, options, command);
 	if (mountpoint && rmdir(mountpoint) != 0 && errno != EBUSY && errno != ENOENT)
-		firn_cli_warn("cannot remove %s: %s", mountpoint, strerror(errno));
+		firn_cli_warn("cannot remove %s: %s", mountpoint, g_strerror(errno));
 	return result;
 }
 
@@ -219,7 +220,7 @@ firn_cmd_run(FirnCli *cli, int argc, char **argv)
 	if (result < 0 && (!options.message || !g_utf8_validate(options.message, -1, NULL)))
 		result = firn_cli_usage(cli, options.message ? "the message is not UTF-8"
 							     : "a message is missing: -m MSG");
-	if (result < 0)
+	if (result < 0 && command)
 		result = run(cli, argv[1], &options, command);
 	g_free(options.message);
 	g_free(options.branch);

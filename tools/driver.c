@@ -19,8 +19,6 @@
 
 #define NOTE_AFTER_MS 5000
 
-extern char **environ;
-
 void
 firn_driver_option(GString *options, const char *name, const char *value)
 {

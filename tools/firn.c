@@ -96,14 +96,15 @@ run(int argc, char **argv)
 int
 main(int argc, char **argv)
 {
+	const struct sigaction ignore = { .sa_handler = SIG_IGN };
 	int result;
 
 	/* A reader of our output that goes away must not end a commit half way. */
-	signal(SIGPIPE, SIG_IGN);
+	sigaction(SIGPIPE, &ignore, NULL);
 	result = run(argc, argv);
 	if (fflush(stdout) != 0 || ferror(stdout)) {
 		if (errno != EPIPE)
-			fprintf(stderr, "firn: cannot write the result: %s\n", strerror(errno));
+			fprintf(stderr, "firn: cannot write the result: %s\n", g_strerror(errno));
 		return result ? result : FIRN_EXIT_FAILED;
 	}
 	return result;

@@ -128,41 +128,42 @@ firn_cli_fail(const FirnCli *cli, const GError *error)
 int
 firn_cli_usage(const FirnCli *cli, const char *format, ...)
 {
+	g_autofree char *text = NULL;
 	va_list args;
 
-	fputs("firn: ", stderr);
 	va_start(args, format);
-	vfprintf(stderr, format, args);
+	text = g_strdup_vprintf(format, args);
 	va_end(args);
+	fprintf(stderr, "firn: %s\n", text);
 	if (cli->command)
-		fprintf(stderr, "\nfirn: 'firn %s --help' says how\n", cli->command->name);
+		fprintf(stderr, "firn: 'firn %s --help' says how\n", cli->command->name);
 	else
-		fputs("\nfirn: 'firn --help' lists the commands\n", stderr);
+		fputs("firn: 'firn --help' lists the commands\n", stderr);
 	return FIRN_EXIT_USAGE;
 }
 
 void
 firn_cli_note(const char *format, ...)
 {
+	g_autofree char *text = NULL;
 	va_list args;
 
-	fputs("firn: note: ", stderr);
 	va_start(args, format);
-	vfprintf(stderr, format, args);
+	text = g_strdup_vprintf(format, args);
 	va_end(args);
-	fputc('\n', stderr);
+	fprintf(stderr, "firn: note: %s\n", text);
 }
 
 void
 firn_cli_warn(const char *format, ...)
 {
+	g_autofree char *text = NULL;
 	va_list args;
 
-	fputs("firn: warning: ", stderr);
 	va_start(args, format);
-	vfprintf(stderr, format, args);
+	text = g_strdup_vprintf(format, args);
 	va_end(args);
-	fputc('\n', stderr);
+	fprintf(stderr, "firn: warning: %s\n", text);
 }
 
 void

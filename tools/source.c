@@ -4,6 +4,14 @@
 #include <string.h>
 #include <sys/stat.h>
 
+static void
+replace(GPtrArray **list, GPtrArray *by)
+{
+	if (*list)
+		g_ptr_array_unref(*list);
+	*list = by;
+}
+
 /*
  * Closing would do, but the kernel tells the driver of a close some time later,
  * and whoever commits next should not find the mount busy.
@@ -11,12 +19,13 @@
 static void
 give_up(FirnOrigin *origin)
 {
-	g_autoptr(JsonObject) reply = NULL;
-	g_autoptr(GError) ignored = NULL;
+	JsonObject *reply;
 
 	if (!origin->ctl || !origin->begun)
 		return;
-	reply = firn_ctl_call(origin->ctl, firn_ctl_request("commit-end"), &ignored);
+	reply = firn_ctl_call(origin->ctl, firn_ctl_request("commit-end"), NULL);
+	if (reply)
+		json_object_unref(reply);
 	origin->begun = false;
 }
 
@@ -31,9 +40,9 @@ firn_origin_free(FirnOrigin *origin)
 	firn_mount_free(origin->mount);
 	if (origin->info)
 		firn_session_info_free(origin->info);
-	g_clear_pointer(&origin->sections, g_ptr_array_unref);
-	g_clear_pointer(&origin->pending, g_ptr_array_unref);
-	g_clear_pointer(&origin->scratch, g_ptr_array_unref);
+	replace(&origin->sections, NULL);
+	replace(&origin->pending, NULL);
+	replace(&origin->scratch, NULL);
 	g_free(origin->name);
 	g_free(origin->repository);
 	g_free(origin->path);
@@ -271,8 +280,7 @@ begin_mount(FirnOrigin *origin, unsigned wait_ms, GError **error)
 	origin->seq = firn_reply_uint(reply, "seq");
 	origin->pending = firn_reply_strings(reply, "pending");
 	origin->scratch = firn_reply_strings(reply, "scratch");
-	g_clear_pointer(&origin->sections, g_ptr_array_unref);
-	origin->sections = firn_journal_decode(bytes, origin->name, NULL, error);
+	replace(&origin->sections, firn_journal_decode(bytes, origin->name, NULL, error));
 	return origin->sections != NULL;
 }
 
@@ -291,8 +299,7 @@ begin_session(FirnOrigin *origin, FirnRepo *repo, GError **error)
 	}
 	origin->seq = firn_journal_last_seq(origin->session->journal);
 	image = firn_session_image(origin->session);
-	g_clear_pointer(&origin->sections, g_ptr_array_unref);
-	origin->sections = firn_journal_decode(image, origin->name, NULL, error);
+	replace(&origin->sections, firn_journal_decode(image, origin->name, NULL, error));
 	return origin->sections != NULL;
 }
 
