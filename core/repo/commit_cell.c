@@ -180,11 +180,13 @@ settle(Work *w, const FirnCommitItem *old, const FirnCommitChange *change)
 	bool kept = old != NULL && w->array->keeps &&
 		    firn_commit_inside(old->coords, w->array->bounds, w->array->rank);
 
-	if (change == NULL || (kept && same_ref(old, change->change))) {
-		if (kept)
-			g_array_append_val(w->items, *old);
-		else
-			log_chunk(w, old->coords);
+	if (kept && (change == NULL || same_ref(old, change->change))) {
+		g_array_append_val(w->items, *old);
+		return;
+	}
+	if (change == NULL) {
+		g_assert(old != NULL);
+		log_chunk(w, old->coords);
 		return;
 	}
 	if (change->change->kind != FIRN_REF_NONE) {

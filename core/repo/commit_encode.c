@@ -26,6 +26,7 @@ set_shape(Encode *e, const FirnCommitRow *from, const FirnSnapshotNode *old, Fir
 	const FirnMeta *meta = from->meta;
 	uint64_t *lengths;
 	uint32_t *n_chunks;
+	char **names;
 
 	if (meta != NULL) {
 		row->rank = meta->rank;
@@ -42,10 +43,11 @@ set_shape(Encode *e, const FirnCommitRow *from, const FirnSnapshotNode *old, Fir
 		firn_snapshot_node_shape(e->c->parent, old, i, &lengths[i], &n_chunks[i]);
 	row->lengths = lengths;
 	row->n_chunks = n_chunks;
-	row->dimension_names = firn_snapshot_node_dimension_names(e->c->parent, old);
-	row->has_dimension_names = row->dimension_names != NULL;
-	if (row->has_dimension_names)
-		g_ptr_array_add(e->blocks, (void *)(uintptr_t)row->dimension_names);
+	names = firn_snapshot_node_dimension_names(e->c->parent, old);
+	row->dimension_names = names;
+	row->has_dimension_names = names != NULL;
+	if (names != NULL)
+		g_ptr_array_add(e->blocks, names);
 }
 
 static bool

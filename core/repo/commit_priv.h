@@ -26,7 +26,7 @@ typedef struct FirnCommitArray FirnCommitArray;
 typedef struct {
 	FirnId8 id;
 	FirnNodeKind kind;
-	const char *path; /* in `strings` */
+	char *path; /* in `strings` */
 	bool in_parent;
 	size_t index;                 /* in the parent snapshot */
 	const FirnNodeChange *change; /* NULL: untouched, or only implied */

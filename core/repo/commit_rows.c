@@ -207,8 +207,7 @@ index_rows(const FirnCommitting *c)
 	GHashTable *index = g_hash_table_new(g_str_hash, g_str_equal);
 
 	for (guint i = 0; i < c->rows->len; i++)
-		g_hash_table_insert(index, (gpointer)(uintptr_t)firn_commit_row(c, i)->path,
-				    GUINT_TO_POINTER(i + 1));
+		g_hash_table_insert(index, firn_commit_row(c, i)->path, GUINT_TO_POINTER(i + 1));
 	return index;
 }
 
@@ -222,7 +221,7 @@ add_implied(FirnCommitting *c, GHashTable *index, const char *path)
 	row.raw = g_bytes_ref(row.meta->raw);
 	g_array_append_val(c->rows, row);
 	g_array_append_val(c->log_ids[FIRN_TXLOG_NEW_GROUPS], row.id);
-	g_hash_table_insert(index, (gpointer)(uintptr_t)row.path, GUINT_TO_POINTER(c->rows->len));
+	g_hash_table_insert(index, row.path, GUINT_TO_POINTER(c->rows->len));
 }
 
 /* Make the groups above row `i` that are missing; what is there must be a group. */

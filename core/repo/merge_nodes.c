@@ -240,9 +240,14 @@ unify(FirnMerging *m, FirnMergeNode *first, FirnMergeNode *other)
 	const char *a = creator_name(m, first), *b = creator_name(m, other);
 
 	other->same = first;
-	if (firn_merge_node_kind(m, first) != firn_merge_node_kind(m, other))
+	if (firn_merge_node_kind(m, first) != firn_merge_node_kind(m, other)) {
 		clash(m, FIRN_CONFLICT_KIND, first->path, a, b);
-	else if (first->in_base || other->in_base || !firn_meta_equal(first->meta, other->meta))
+		/* So that what is below it is reported, whichever came first. */
+		if (firn_merge_node_kind(m, other) == FIRN_NODE_ARRAY)
+			g_hash_table_replace(m->live, other->path, other);
+		return;
+	}
+	if (first->in_base || other->in_base || !firn_meta_equal(first->meta, other->meta))
 		clash(m, FIRN_CONFLICT_CREATED, first->path, a, b);
 	else
 		g_array_append_vals(first->touches, other->touches->data, other->touches->len);
