@@ -205,13 +205,15 @@ firn_control_open(FirnDriver *driver, uint64_t ino, int flags, uid_t uid,
 GBytes *
 firn_control_read(FirnControlFile *file, size_t size, uint64_t offset)
 {
-	g_autoptr(GBytes) content =
-		file->ctl ? firn_ctl_dup_reply(file->ctl) : g_bytes_ref(file->content);
-	size_t len = content ? g_bytes_get_size(content) : 0;
+	size_t len;
 
+	if (file->ctl)
+		return firn_ctl_read(file->ctl, size, offset);
+	len = g_bytes_get_size(file->content);
 	if (offset >= len)
 		return g_bytes_new(NULL, 0);
-	return g_bytes_new_from_bytes(content, (gsize)offset, MIN(size, len - (size_t)offset));
+	return g_bytes_new_from_bytes(file->content, (gsize)offset,
+				      MIN(size, len - (size_t)offset));
 }
 
 int

@@ -413,11 +413,15 @@ firn_ctl_request(FirnCtl *ctl, const char *data, size_t size)
 }
 
 GBytes *
-firn_ctl_dup_reply(FirnCtl *ctl)
+firn_ctl_read(FirnCtl *ctl, size_t size, uint64_t offset)
 {
 	FIRN_LOCK_SCOPE(&ctl->lock);
+	size_t len = 0;
+	const uint8_t *data = ctl->reply ? g_bytes_get_data(ctl->reply, &len) : NULL;
 
-	return ctl->reply ? g_bytes_ref(ctl->reply) : NULL;
+	if (offset >= len)
+		return g_bytes_new(NULL, 0);
+	return g_bytes_new(data + offset, MIN(size, len - (size_t)offset));
 }
 
 void

@@ -13,7 +13,7 @@ void firn_ctl_free(FirnCtl *ctl); /* NULL is a no-op */
 
 /* Do what `data` asks for; how it went is in the reply. */
 void firn_ctl_request(FirnCtl *ctl, const char *data, size_t size);
-/* The reply to the last request, NULL before the first.  Caller owns. */
-GBytes *firn_ctl_dup_reply(FirnCtl *ctl);
+/* Up to `size` bytes of the reply to the last request, none at its end.  Caller owns. */
+GBytes *firn_ctl_read(FirnCtl *ctl, size_t size, uint64_t offset);
 
 #endif
