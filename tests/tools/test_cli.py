@@ -122,6 +122,38 @@ def test_cat(firn, golden):
         firn.refuses("cat", golden, path)
 
 
+def test_cat__virtual_only_where_allowed(firn, tmp_path):
+    import icechunk
+    import zarr
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "f.bin").write_bytes(bytes(range(100)))
+    where = f"file://{data}/"
+    config = icechunk.RepositoryConfig.default()
+    config.set_virtual_chunk_container(icechunk.VirtualChunkContainer(where, icechunk.local_filesystem_store(str(data))))
+    r = icechunk.Repository.create(icechunk.local_filesystem_storage(str(tmp_path / "r")), config)
+    s = r.writable_session("main")
+    zarr.create_array(s.store, name="a", shape=(100,), chunks=(50,), dtype="u1", compressors=None)
+    s.store.set_virtual_ref("a/c/1", f"{where}f.bin", offset=30, length=50, validate_container=True)
+    s.commit("virtual")
+    at = ("cat", tmp_path / "r", "a/c/1")
+    assert firn.json(*at) == {"ref": "virtual", "length": 50, "offset": 30, "location": f"{where}f.bin"}
+    assert firn(*at, "--virtual", where).encode() == bytes(range(30, 80)) == firn(*at, "--virtual", where[:-1]).encode()
+    for prefix in (), ("--virtual", where[:-2]), ("--virtual", "file:///other/"):
+        firn.refuses(*at, *prefix, saying=["--virtual", "f.bin"])
+    (data / "f.bin").unlink()
+    firn.refuses(*at, "--virtual", where, saying="f.bin")
+
+
+@pytest.mark.parametrize("name", ["v1", "v2-split"])
+def test_other_formats(firn, tmp_path, name):
+    shutil.copytree(GOLDEN / name / "repo", tmp_path / "g")
+    assert firn.json("log", tmp_path / "g")[-1]["parent"] is None
+    assert "/native" in firn("ls", tmp_path / "g") and firn("cat", tmp_path / "g", "native/zarr.json")
+    if name == "v1":
+        firn.refuses("branch", "create", tmp_path / "g", "x", saying="version 1")
+
+
 def test_show_and_log(firn, golden):
     log = firn.json("log", golden)
     assert [e["message"] for e in log][-1] == "Repository initialized" and log[0]["branches"] == ["main"]
