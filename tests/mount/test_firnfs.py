@@ -774,3 +774,59 @@ def test_no_descriptor_stays_open(mount, chunk):
     work()
     time.sleep(0.2)
     assert n_open() <= before + 2
+
+
+def test_rebase__what_others_committed_appears(repo, mount):
+    """Entries, absent names and pages the kernel keeps for ever are dropped when the base moves."""
+    put_array(mount.main, "a", (10,), (1,))
+    put(mount.main, "a/c/0", b"old" * 1000)
+    put(mount.main, "a/c/5", b"goes")
+    put(mount.main, "gone/zarr.json", group_json())
+    mount.commit("base")
+    with repo.mount() as other:
+        put(other.main, "a/c/0", b"new!" * 1000)
+        put(other.main, "a/c/1", b"added")
+        (other.main / "a/c/5").unlink()
+        put_array(other.main, "b", (4,), (1,))
+        put(other.main, "b/c/0", b"b")
+        put(other.main, "zarr.json", group_json(title="changed"))
+        shutil.rmtree(other.main / "gone")
+        want = read_tree(other.main)
+        assert (mount.main / "a/c/0").read_bytes() == b"old" * 1000
+        assert (mount.main / "a/c/5").read_bytes() == b"goes" and (mount.main / "gone/zarr.json").exists()
+        for name in "b", "a/c/1", "b/zarr.json", "b/c/0":
+            assert not (mount.main / name).exists()
+        os.listdir(mount.main), os.listdir(mount.main / "a/c")
+        other.commit("theirs")
+    put(mount.main, "a/c/2", b"mine")
+    mount.commit("mine", "--rebase")
+    assert read_tree(mount.main) == want | {"a/c/2": b"mine"}
+    assert not (mount.main / "gone").exists()
+
+
+def test_commit__open_files_and_directories_stay_usable(mount, chunk):
+    with open(chunk, "rb", buffering=0) as f:
+        at = os.open(chunk.parent, os.O_RDONLY)
+        put(chunk.parent, "1", b"more")
+        put(chunk.parent, "0", b"changed")
+        mount.commit("next")
+        assert f.read(10) in (b"0123456789", b"changed")
+        assert sorted(os.listdir(at)) == ["0", "1"]
+        fd = os.open("1", os.O_RDONLY, dir_fd=at)
+        assert os.read(fd, 100) == b"more"
+        os.close(fd)
+        os.close(at)
+    assert chunk.read_bytes() == b"changed"
+
+
+def test_cwd__follows_a_commit(mount, chunk):
+    here = os.getcwd()
+    os.chdir(chunk.parent)
+    try:
+        put(".", "2", b"two")
+        mount.commit("next")
+        assert sorted(os.listdir(".")) == ["0", "2"]
+        put(".", "3", b"three")
+        assert pathlib.Path("3").read_bytes() == b"three"
+    finally:
+        os.chdir(here)
