@@ -35,6 +35,9 @@ def pytest_configure(config):
     for name in ("firn", "firnfs"):
         if not (BIN / name).is_file():
             pytest.exit(f"{BIN / name} is not built: make VARIANT={VARIANT}", 1)
+    # Not /tmp/pytest-of-USER, where other runs tidy up.
+    (BUILD / "tmp").mkdir(exist_ok=True)
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(BUILD / "tmp"))
     # The drivers of mounts become our children when `firn mount` returns, so that
     # how they ended can be asked.
     PR_SET_CHILD_SUBREAPER = 36
