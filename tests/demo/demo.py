@@ -113,6 +113,7 @@ def own_mounts():
 # ---- second round: everyone in one mount ----
 
 def share(directory, mine):
+    dataset()                              # netCDF is not for several threads; Zarr is
     with ThreadPoolExecutor(2) as threads:
         list(threads.map(lambda first: write_years(directory, first), mine))
 

@@ -351,7 +351,7 @@ def test_fork_token_of_another_place(firn, forks, tmp_path):
     firn.refuses("mount", "--fork", lost, x, saying="nowhere")
     firn("init", tmp_path / "fresh")
     lost.write_text(json.dumps(token | {"repository": str(tmp_path / "fresh")}))
-    firn.refuses("mount", "--fork", lost, x, saying="repository")
+    firn.refuses("mount", "--fork", lost, x, saying="repository", code=3)
     lost.write_text("{}")
     firn.refuses("mount", "--fork", lost, x, saying="lost.json")
     lost.write_text("no json")

@@ -133,7 +133,7 @@ def test_append_over_a_commit(same):
 def test_mode_w_minus__existing_store__refused_without_change(mount):
     dataset().to_zarr(mount.main, mode="w", **kw(True))
     before = (mount.main / "zarr.json").read_bytes()
-    with pytest.raises(Exception, match="exists|contains"):
+    with pytest.raises(Exception, match="contains"):
         dataset().to_zarr(mount.main, **kw(True))
     assert (mount.main / "zarr.json").read_bytes() == before
 

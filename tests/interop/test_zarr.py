@@ -283,7 +283,7 @@ def test_wrong_mode_and_missing(mount):
     with pytest.raises(FileNotFoundError):
         zarr.open_array(str(mount.main / "nothing"), mode="r")
     create(mount.main)
-    with pytest.raises(Exception, match="exists"):
+    with pytest.raises(Exception, match="contains"):
         zarr.open_group(str(mount.main), mode="w-")
     with pytest.raises(zarr.errors.ContainsArrayError):
         zarr.open_group(str(mount.main)).create_array("a", shape=(1,), dtype="u1")
