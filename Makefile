@@ -4,7 +4,7 @@
 # make test        everything, in about ten minutes: units, sanitizers, fuzz corpus, mounts
 # make bench       firn against the official library; BENCH_ARGS='--json out.json' passes arguments
 # Single parts:    check check-asan check-tsan check-valgrind fuzz-check fuzz check-mount
-#                  pytest PYTEST='-k region -x'   lint hdr-check layers format format-check
+#                  pytest PYTEST='-k region -x'   bench-core   lint hdr-check layers format format-check
 # install uninstall clean; PREFIX, DESTDIR
 # Variables:       V=1 (show commands)  VARIANT=release|debug|asan|tsan|cov|fuzz  WERROR=0|1
 #                  CC CFLAGS CPPFLAGS LDFLAGS  T=<unit test>  FUZZ_SECONDS
@@ -18,7 +18,7 @@ PYTHON  := build/venv/bin/python
 
 # What Debian calls it: needed, and for lint and fuzzing only.
 PACKAGES := gcc make pkg-config libc6-dev libfuse3-dev fuse3 libglib2.0-dev libzstd-dev \
-            libjson-glib-dev libxxhash-dev check valgrind attr rsync unzip zip vim-tiny git
+            libjson-glib-dev libxxhash-dev libyaml-dev check valgrind attr rsync unzip zip vim-tiny git
 EXTRAS   := clang$(LLVM) clang-format$(LLVM) clang-tidy$(LLVM) libclang-rt$(LLVM)-dev
 
 Q       := $(if $(filter 1,$(V)),,@)
@@ -64,8 +64,9 @@ UNITLIB := $(filter-out $(UNIT),$(wildcard tests/unit/*.c))
 MOUNT   := $(wildcard tests/mount/*.c)
 FUZZ    := $(wildcard tests/fuzz/fuzz-*.c)
 BENCH   := $(wildcard tests/bench/*.c)
+INTEROP := $(wildcard tests/interop/*.c)
 HDRS    := $(wildcard core/*/*.h fs/*.h tools/*.h tests/*/*.h)
-ALL_C   := $(CORE) $(FS) $(TOOLS) $(UNIT) $(UNITLIB) $(MOUNT) $(FUZZ) $(BENCH) tests/fuzz/replay.c
+ALL_C   := $(CORE) $(FS) $(TOOLS) $(UNIT) $(UNITLIB) $(MOUNT) $(FUZZ) $(BENCH) $(INTEROP) tests/fuzz/replay.c
 MAN     := $(wildcard fs/*.1 tools/*.1)
 obj      = $(patsubst %.c,$(BUILD)/%.o,$(1))
 exe      = $(patsubst %.c,$(BUILD)/%,$(1))
@@ -117,13 +118,17 @@ demo: setup fuse
 test:
 	$(Q)tests/run.sh
 bench: setup fuse
-	$(Q)$(MAKE) VARIANT=release all benchmarks
+	$(Q)$(MAKE) VARIANT=release all
 	$(Q)FIRN_BUILD=build/release $(PYTHON) tests/bench/bench.py $(BENCH_ARGS)
-pytest: all fuse
+pytest: all programs fuse
 	$(Q)FIRN_BUILD=$(BUILD) $(PYTHON) -m pytest $(PYTEST)
-.PHONY: benchmarks
+# Programs that a test or a benchmark runs.
+.PHONY: benchmarks bench-core programs
 benchmarks: $(call exe,$(BENCH))
-$(call exe,$(BENCH)): $(BUILD)/%: $(BUILD)/%.o $(BUILD)/libfirn.a
+programs: $(call exe,$(INTEROP))
+bench-core: benchmarks
+	$(Q)for b in $(call exe,$(BENCH)); do $$b || exit 1; done
+$(call exe,$(BENCH) $(INTEROP)): $(BUILD)/%: $(BUILD)/%.o $(BUILD)/libfirn.a
 	$(call say,LD)
 	$(Q)$(link) -o $@ $^ $(PKG_LIBS)
 

@@ -295,6 +295,13 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.timeout(240 * PATIENCE))
 
 
+def c_program(name):
+    """A C program of tests/interop, linked with the library under test."""
+    exe = BUILD / "tests/interop" / name
+    assert exe.exists(), f"{exe} is not built: make VARIANT={VARIANT} programs"
+    return exe
+
+
 # ---- comparisons ----
 
 def read_tree(root):

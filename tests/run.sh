@@ -34,7 +34,7 @@ build/venv/bin/python -c 'import icechunk' 2>/dev/null ||
 
 for variant in release ${VARIANTS-asan tsan}; do
     part "unit tests and fuzz corpus, $variant"
-    make -s -j"$jobs" VARIANT="$variant" check
+    make -s -j"$jobs" VARIANT="$variant" check programs
     units "$variant"
 done
 summary+=("$(printf '%-28s %6d files replayed' 'fuzz corpus, each variant' "$(find tests/fuzz/corpus -type f | wc -l)")")

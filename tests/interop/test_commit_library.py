@@ -1,32 +1,22 @@
 """Commits of the library, without a mount, read and continued by the official one."""
 import json
-import pathlib
-import shlex
 import string
 import subprocess
 import sys
 
+import icechunk as ic
 import pytest
+import zarr
 
-ic = pytest.importorskip("icechunk")
-zarr = pytest.importorskip("zarr")
+from conftest import HERE, c_program
 
-TOP = pathlib.Path(__file__).resolve().parents[2]
+TOP = HERE.parent
 OFF, FAIL, OURS, THEIRS = range(4)
 
 
 @pytest.fixture(scope="session")
-def tool(tmp_path_factory):
-    library = "build/debug/libfirn.a"
-    subprocess.run(["make", "-s", "VARIANT=debug", library], cwd=TOP, check=True)
-    tool = tmp_path_factory.mktemp("bin") / "firn-commit"
-    packages = next(line.split(":=")[1].split() for line in (TOP / "Makefile").read_text().splitlines()
-                    if line.startswith("PKGS"))
-    flags = subprocess.run(["pkg-config", "--cflags", "--libs", *packages],
-                           capture_output=True, text=True, check=True).stdout
-    subprocess.run(["cc", "-std=gnu17", "-g", "-I.", "-D_GNU_SOURCE", "-o", str(tool),
-                    "tests/interop/firn-commit.c", library, *shlex.split(flags)], cwd=TOP, check=True)
-    return tool
+def tool():
+    return c_program("firn-commit")
 
 
 class Repo:

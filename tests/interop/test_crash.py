@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from conftest import BIN, Mount, assert_committed, assert_same, put, put_array, read_tree
+from conftest import BIN, Mount, assert_committed, assert_same, group_json, put, put_array, read_tree
 
 
 @pytest.mark.sanitize
@@ -17,6 +17,7 @@ def test_kill_and_resume(repo, mounts):
     m.commit("base")
     for i in range(40):
         put(m.main, f"a/c/{i}", bytes([i + 1]) * (50 * i + 1))
+    put(m.main, "g/zarr.json", group_json())
     put_array(m.main, "g/b", (3,), (1,))
     put(m.main, "g/b/c/1", b"B" * 70000)
     (m.main / "a/c/7").unlink()

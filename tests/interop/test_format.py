@@ -8,7 +8,10 @@ import shutil
 import subprocess
 import sys
 
+import icechunk
 import pytest
+
+from conftest import c_program
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 GOLDEN = ROOT / "tests" / "golden"
@@ -30,21 +33,8 @@ def name_of(path):
 
 
 @pytest.fixture(scope="session")
-def tool(tmp_path_factory):
-    """The test's C program, linked with the library as it is built by make."""
-    if shutil.which("cc") is None or shutil.which("pkg-config") is None:
-        pytest.skip("no C compiler")
-    build = ROOT / "build" / "debug"
-    subprocess.run(["make", "-s", "build/debug/libfirn.a"], cwd=ROOT, check=True)
-    exe = tmp_path_factory.mktemp("tool") / "format_tool"
-    packages = ["glib-2.0", "libzstd", "json-glib-1.0", "libxxhash"]
-    flags = subprocess.check_output(
-        ["pkg-config", "--cflags", "--libs", *packages], text=True
-    ).split()
-    source = ROOT / "tests" / "interop" / "format_tool.c"
-    command = ["cc", "-std=gnu17", "-D_GNU_SOURCE", f"-I{ROOT}", "-o", exe, source]
-    subprocess.run([*command, build / "libfirn.a", *flags], check=True)
-    return exe
+def tool():
+    return c_program("format_tool")
 
 
 def ours(tool, path):
@@ -156,7 +146,6 @@ def read_everything(store):
 
 @pytest.mark.parametrize("name", ["v2", "v2-split"])
 def test_official_library_reads_and_extends_what_we_encode(tool, tmp_path, name):
-    icechunk = pytest.importorskip("icechunk")
     repo_dir = tmp_path / "repo"
     shutil.copytree(GOLDEN / name / "repo", repo_dir)
     manifests = repo_dir / "manifests"

@@ -1,31 +1,23 @@
 """Repositories of ours and the official library's, each used by the other."""
 import concurrent.futures
 import pathlib
-import shlex
 import subprocess
 import sys
 
+import icechunk as ic
 import numpy as np
 import pytest
+import zarr
 
-ic = pytest.importorskip("icechunk")
-zarr = pytest.importorskip("zarr")
+from conftest import HERE, c_program
 
-TOP = pathlib.Path(__file__).resolve().parents[2]
+TOP = HERE.parent
 
 
 @pytest.fixture(scope="session")
-def firn_repo(tmp_path_factory):
+def firn_repo():
     """Run a command of firn-repo.c."""
-    library = "build/debug/libfirn.a"
-    subprocess.run(["make", "-s", "VARIANT=debug", library], cwd=TOP, check=True)
-    tool = tmp_path_factory.mktemp("bin") / "firn-repo"
-    packages = next(line.split(":=")[1].split() for line in (TOP / "Makefile").read_text().splitlines()
-                    if line.startswith("PKGS"))
-    flags = subprocess.run(["pkg-config", "--cflags", "--libs", *packages],
-                           capture_output=True, text=True, check=True).stdout
-    subprocess.run(["cc", "-std=gnu17", "-g", "-I.", "-D_GNU_SOURCE", "-o", str(tool),
-                    "tests/interop/firn-repo.c", library, *shlex.split(flags)], cwd=TOP, check=True)
+    tool = c_program("firn-repo")
 
     def run(*args):
         return subprocess.run([str(tool), *map(str, args)], check=True,

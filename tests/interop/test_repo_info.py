@@ -8,7 +8,11 @@ import shutil
 import subprocess
 import sys
 
+import icechunk as ic
 import pytest
+import zarr
+
+from conftest import c_program
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 GOLDEN = ROOT / "tests" / "golden"
@@ -18,18 +22,8 @@ import flexenc  # noqa: E402
 
 
 @pytest.fixture(scope="session")
-def tool(tmp_path_factory):
-    """The test's C program, linked with the library as it is built by make."""
-    if shutil.which("cc") is None or shutil.which("pkg-config") is None:
-        pytest.skip("no C compiler")
-    subprocess.run(["make", "-s", "build/debug/libfirn.a"], cwd=ROOT, check=True)
-    exe = tmp_path_factory.mktemp("tool") / "repo_tool"
-    packages = ["glib-2.0", "libzstd", "json-glib-1.0", "libxxhash", "yaml-0.1"]
-    flags = subprocess.check_output(["pkg-config", "--cflags", "--libs", *packages], text=True).split()
-    command = ["cc", "-std=gnu17", "-D_GNU_SOURCE", f"-I{ROOT}", "-o", exe]
-    command += [ROOT / "tests/interop/repo_tool.c", ROOT / "build/debug/libfirn.a"]
-    subprocess.run([*command, *flags], check=True)
-    return exe
+def tool():
+    return c_program("repo_tool")
 
 
 def oracle(command, *args):
@@ -104,10 +98,6 @@ def test_uniform_width_flexbuffers_are_read(tool):
 
 
 # ---- against the official library ----
-
-ic = pytest.importorskip("icechunk")
-zarr = pytest.importorskip("zarr")
-
 
 def official(path, **options):
     return ic.Repository.open(ic.local_filesystem_storage(str(path)), **options)
