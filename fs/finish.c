@@ -3,30 +3,46 @@
 #include "fs/daemon.h"
 
 static bool
+has_own_chunks(const FirnNodeChange *change, bool inherits)
+{
+	FirnChunkIter iter;
+	const uint32_t *coords;
+	FirnChunkChange *chunk;
+
+	if (!change->chunks)
+		return false;
+	if (!inherits)
+		return firn_chunk_map_size(change->chunks) > 0;
+	firn_chunk_iter_seek(&iter, change->chunks, NULL, 0);
+	while (firn_chunk_iter_next(&iter, &coords, &chunk))
+		if (chunk->seq)
+			return true;
+	return false;
+}
+
+/* What a fork inherited has sequence number 0 and is its parent's to commit. */
+static bool
 has_changes(const FirnSession *session)
 {
+	bool inherits = session->parents->len > 0;
 	GHashTableIter iter;
 	gpointer value;
 
-	if (g_hash_table_size(session->changes->pending))
-		return true;
-	/* What a fork inherited has sequence number 0 and is its parent's to commit. */
+	g_hash_table_iter_init(&iter, session->changes->pending);
+	while (g_hash_table_iter_next(&iter, NULL, &value))
+		if (!inherits || ((const FirnPending *)value)->seq)
+			return true;
 	g_hash_table_iter_init(&iter, session->changes->by_id);
 	while (g_hash_table_iter_next(&iter, NULL, &value)) {
 		const FirnNodeChange *change = value;
+		/* Made here and gone again. */
+		bool nothing = change->kind == FIRN_CHANGE_DELETE && change->created &&
+			       change->created_seq;
 
-		if (change->seq || !session->parents->len)
+		if (change->kind != FIRN_CHANGE_CHUNKS && !nothing && (change->seq || !inherits))
 			return true;
-		if (change->chunks) {
-			FirnChunkIter chunks;
-			const uint32_t *coords;
-			FirnChunkChange *chunk;
-
-			firn_chunk_iter_seek(&chunks, change->chunks, NULL, 0);
-			while (firn_chunk_iter_next(&chunks, &coords, &chunk))
-				if (chunk->seq)
-					return true;
-		}
+		if (has_own_chunks(change, inherits))
+			return true;
 	}
 	return false;
 }

@@ -141,12 +141,12 @@ run_mounted(FirnDriver *driver, FirnDaemon *daemon, GError **error)
 				mountpoint, (long)getpid());
 	}
 	result = serve(driver->fuse);
-	/* Positive: the signal that ended it. */
-	if (result < 0)
-		firn_daemon_log("the connection to the kernel failed: %s", g_strerror(-result));
 	stop_notify(driver);
 	fuse_session_unmount(driver->fuse);
-	return true;
+	/* Positive: the signal that ended it. */
+	if (result < 0)
+		firn_error_set_errno(error, -result, "the connection to the kernel failed");
+	return result >= 0;
 }
 
 static bool

@@ -453,6 +453,16 @@ def test_end__nothing_left__no_state(repo, firn):
     assert not list(firn.state.rglob("journal"))
 
 
+def test_end__made_and_removed_again__no_state(repo, firn):
+    with repo.mount() as m:
+        put_array(m.main, "a", (4,), (1,))
+        m.commit("base")
+        put_array(m.main, "b", (4,), (1,))
+        put(m.main, "b/c/0", b"x")
+        shutil.rmtree(m.main / "b")
+    assert not list(firn.state.rglob("journal"))
+
+
 def test_end__discard(repo, firn):
     with repo.mount() as m:
         put_array(m.main, "a", (4,), (1,))
