@@ -244,7 +244,7 @@ def test_control_files__image_as_of_open(mount, tmp_path):
         head = f.read(5)
         put(mount.main, "a/zarr.json", array_json((4,), (1,)))
         rest = f.read()
-    assert "/a" not in head + rest and "/a" in mount.control("status")
+    assert "array /a" not in head + rest and "array /a" in mount.control("status")
     fd = os.open(mount.path / ".firn/journal", os.O_RDONLY)
     size = os.fstat(fd).st_size
     put(mount.main, "a/c/0", b"x" * 300)
