@@ -330,16 +330,47 @@ firn_chunk_take_leaf(FirnView *view, uint64_t ino, FirnLeaf **out_leaf)
 	return 0;
 }
 
-/* What a replaced object of ours is good for is over, unless somebody else may know it. */
+static void
+discard_object(FirnView *view, const FirnId12 *id)
+{
+	pthread_mutex_lock(&view->side_lock);
+	g_array_append_vals(view->garbage, id, 1);
+	pthread_mutex_unlock(&view->side_lock);
+}
+
+void
+firn_chunk_release_retired(FirnView *view, FirnLeaf *leaf)
+{
+	for (guint i = 0; leaf->retired != NULL && i < leaf->retired->len; i++)
+		discard_object(view, &g_array_index(leaf->retired, FirnId12, i));
+	if (leaf->retired != NULL)
+		g_array_unref(leaf->retired);
+	leaf->retired = NULL;
+}
+
+/*
+ * What a replaced object of ours is good for is over, unless somebody else may
+ * know it.  While the kernel knows the inode it was read through, an open may
+ * be on its way: the object stays as long as that.
+ */
 static void
 retire(FirnView *view, const FirnChunkChange *old)
 {
+	FirnInode *inode;
+	FirnLeaf *leaf;
+
 	if (old->kind != FIRN_REF_NATIVE || old->seq <= view->exported_seq ||
 	    g_hash_table_contains(view->shared, &old->u.id))
 		return;
-	pthread_mutex_lock(&view->side_lock);
-	g_array_append_val(view->garbage, old->u.id);
-	pthread_mutex_unlock(&view->side_lock);
+	inode = old->ino != 0 ? firn_inode_find(view, old->ino) : NULL;
+	if (inode == NULL || inode->directory) {
+		discard_object(view, &old->u.id);
+		return;
+	}
+	leaf = (FirnLeaf *)inode;
+	if (leaf->retired == NULL)
+		leaf->retired = g_array_new(FALSE, FALSE, sizeof(FirnId12));
+	g_array_append_vals(leaf->retired, &old->u.id, 1);
 }
 
 static void

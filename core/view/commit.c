@@ -368,6 +368,34 @@ announce_new_nodes(Move *move)
 	}
 }
 
+/* Pending files that a commit was told to drop. */
+static void
+drop_pending(FirnView *view)
+{
+	g_autoptr(GPtrArray) dropped = g_ptr_array_new();
+	GHashTableIter iter;
+	gpointer value;
+
+	g_hash_table_iter_init(&iter, view->inodes);
+	while (g_hash_table_iter_next(&iter, NULL, &value)) {
+		FirnLeaf *leaf = value;
+		g_autofree char *path = NULL;
+
+		if (leaf->inode.directory || leaf->kind != FIRN_LEAF_PENDING || leaf->inode.dead ||
+		    leaf->n_open > 0)
+			continue;
+		path = firn_inode_path(&leaf->inode);
+		if (!g_hash_table_contains(view->session->changes->pending, path))
+			g_ptr_array_add(dropped, leaf);
+	}
+	for (guint i = 0; i < dropped->len; i++) {
+		FirnLeaf *leaf = dropped->pdata[i];
+
+		firn_view_invalidate(view, leaf->inode.parent->inode.ino, leaf->inode.name);
+		firn_inode_unlink(view, &leaf->inode);
+	}
+}
+
 /* The log between two snapshots, if exactly one commit lies between. */
 static FirnTxlog *
 log_between(FirnView *view, FirnSnapshot *from, FirnSnapshot *to)
@@ -401,6 +429,7 @@ move_to(FirnView *view, FirnSnapshot *to, FirnTxlog *log, GError **error)
 			view->tree->root = firn_dir_new(view, view->tree, NULL, NULL, 0);
 		rebind_tree(&move, view->tree->root);
 		announce_new_nodes(&move);
+		drop_pending(view);
 	}
 	firn_changes_free(move.own);
 	firn_snapshot_unref(move.from);

@@ -364,6 +364,8 @@ firn_view_release(FirnView *view, FirnFile *file)
 		leaf->n_open--;
 		if (file->writable)
 			leaf->n_writers--;
+		if (leaf->n_open == 0 && !leaf->inode.dead)
+			firn_chunk_release_retired(view, leaf);
 		if (leaf->n_open == 0 && leaf->kind == FIRN_LEAF_SCRATCH && leaf->is_lock &&
 		    !leaf->inode.dead) {
 			if (leaf->inode.parent != NULL)

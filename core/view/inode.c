@@ -40,7 +40,7 @@ firn_inode_ref(FirnInode *inode)
 
 /* What an inode owns, but for its references to other inodes. */
 static void
-inode_dispose(FirnInode *inode)
+inode_dispose(FirnView *view, FirnInode *inode)
 {
 	FirnDir *dir = (FirnDir *)inode;
 	FirnLeaf *leaf = (FirnLeaf *)inode;
@@ -52,6 +52,7 @@ inode_dispose(FirnInode *inode)
 			g_hash_table_unref(dir->removed);
 		firn_meta_unref(dir->meta);
 	} else {
+		firn_chunk_release_retired(view, leaf);
 		firn_leaf_drop_spool(leaf);
 		if (leaf->content != NULL && !leaf->content->published)
 			leaf->content->disposable = true;
@@ -78,7 +79,7 @@ firn_inode_unref(FirnView *view, FirnInode *inode)
 		doc = ((FirnDir *)inode)->doc;
 	else
 		array = ((FirnLeaf *)inode)->array;
-	inode_dispose(inode);
+	inode_dispose(view, inode);
 	if (doc != NULL)
 		firn_inode_unref(view, &doc->inode);
 	if (array != NULL)
@@ -96,7 +97,7 @@ firn_inode_dispose_all(FirnView *view)
 	g_hash_table_iter_init(&iter, view->inodes);
 	while (g_hash_table_iter_next(&iter, NULL, &value)) {
 		g_hash_table_iter_steal(&iter);
-		inode_dispose(value);
+		inode_dispose(view, value);
 	}
 }
 

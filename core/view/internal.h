@@ -61,14 +61,15 @@ typedef enum {
 
 struct FirnLeaf {
 	FirnInode inode;
-	FirnLeafKind kind;  /* view lock */
-	FirnDir *array;     /* CHUNK: referenced */
-	uint32_t *coords;   /* CHUNK */
-	bool is_lock;       /* "*.__lock": goes with its last handle */
-	bool transient;     /* a base chunk with no number of its own: in `children` while known */
-	uint32_t n_open;    /* view lock */
-	uint32_t n_writers; /* view lock */
-	pid_t writer;       /* the last that opened for writing */
+	FirnLeafKind kind; /* view lock */
+	FirnDir *array;    /* CHUNK: referenced */
+	uint32_t *coords;  /* CHUNK */
+	bool is_lock;      /* "*.__lock": goes with its last handle */
+	bool transient;    /* a base chunk with no number of its own: in `children` while known */
+	uint32_t n_open;   /* view lock */
+	GArray *retired; /* view lock; FirnId12: replaced objects a reader may still open; NULL: none */
+	uint32_t n_writers;    /* view lock */
+	pid_t writer;          /* the last that opened for writing */
 	_Atomic uint64_t size; /* as stat(2) shows it */
 
 	pthread_mutex_t lock; /* protects all below */
@@ -278,6 +279,8 @@ bool firn_chunk_is_changed(FirnView *view, uint64_t ino);
 int firn_chunk_peek_base(FirnView *view, uint64_t ino, FirnContent **out_content);
 /* Whether a number belongs to a read-only hierarchy. */
 bool firn_inode_is_snapshot(FirnView *view, uint64_t ino);
+/* The replaced objects a leaf held back can go.  View lock held. */
+void firn_chunk_release_retired(FirnView *view, FirnLeaf *leaf);
 /* Record a chunk (content NULL: deleted); journal and overlay.  View lock held. */
 int firn_chunk_record(FirnView *view, FirnDir *array, const uint32_t *coords, FirnContent *content,
 		      uint64_t ino, int64_t mtime_ns);

@@ -216,6 +216,24 @@ replace_node(FirnView *view, FirnDir *dir, const char *path)
 	return record_delete(view, dir);
 }
 
+/*
+ * Chunks written under another geometry would be misread.  For an array that is
+ * in the base a commit can tell; one made here has only its last document.
+ */
+static int
+check_geometry(FirnView *view, FirnDir *dir, const FirnMeta *meta, const char *path)
+{
+	FirnNodeChange *change = firn_changes_find(view->session->changes, &dir->id);
+
+	if (!firn_dir_is_array(dir) || change == NULL || !change->created ||
+	    dir->meta->geometry == meta->geometry || !firn_chunk_any_changed(view, dir, NULL, 0))
+		return 0;
+	firn_view_note(view, path,
+		       "the array has chunks written under another chunk grid, data type or "
+		       "codecs: remove them first");
+	return EINVAL;
+}
+
 int
 firn_node_put(FirnView *view, FirnDir *dir, FirnMeta *meta)
 {
@@ -240,6 +258,9 @@ firn_node_put(FirnView *view, FirnDir *dir, FirnMeta *meta)
 			return failed;
 	}
 	created = !dir->has_node;
+	failed = created ? 0 : check_geometry(view, dir, meta, path);
+	if (failed != 0)
+		return failed;
 	id = created ? firn_id8_random() : dir->id;
 	failed = record_put(view, dir, &id, meta, created);
 	if (failed != 0)

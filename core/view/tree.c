@@ -301,6 +301,17 @@ below_chunk_root(const FirnDir *dir)
 	return false;
 }
 
+/* Inside the directories rsync collects updates in, nothing has its meaning yet. */
+static bool
+in_scratch_directory(const FirnDir *dir)
+{
+	for (; dir != NULL && dir->inode.parent != NULL; dir = dir->inode.parent)
+		if (strcmp(dir->inode.name, ".~tmp~") == 0 ||
+		    strcmp(dir->inode.name, ".rsync-partial") == 0)
+			return true;
+	return false;
+}
+
 int
 firn_place_role(FirnView *view, const FirnPlace *place, const char *name, FirnRole *out_role)
 {
@@ -319,6 +330,8 @@ firn_place_role(FirnView *view, const FirnPlace *place, const char *name, FirnRo
 	out_role->kind = FIRN_LEAF_SCRATCH;
 	out_role->array = NULL;
 	out_role->rank = 0;
+	if (in_scratch_directory(place->dir))
+		return 0;
 	switch (kind) {
 	case FIRN_NAME_META:
 		out_role->kind = FIRN_LEAF_DOC;

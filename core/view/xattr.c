@@ -50,6 +50,22 @@ state_of_node(FirnView *view, const FirnDir *node)
 	return change->created ? "new" : "changed";
 }
 
+/* Drops the view lock to ask the base. */
+static const char *
+state_of_chunk(FirnView *view, const FirnLeaf *leaf)
+{
+	FirnChunkLookup found = { 0 };
+
+	if (firn_chunk_change(view, leaf->array, leaf->coords) == NULL)
+		return "base";
+	if (leaf->array->in_base &&
+	    firn_chunk_find_base(view, leaf->array, leaf->coords, leaf->array->meta->rank, false,
+				 &found) == 0 &&
+	    found.found)
+		return "changed";
+	return "new";
+}
+
 static const char *
 state_of_leaf(FirnView *view, const FirnLeaf *leaf)
 {
@@ -65,9 +81,7 @@ state_of_leaf(FirnView *view, const FirnLeaf *leaf)
 	case FIRN_LEAF_CHUNK:
 		break;
 	}
-	if (firn_chunk_change(view, leaf->array, leaf->coords) == NULL)
-		return "base";
-	return leaf->array->in_base ? "changed" : "new";
+	return state_of_chunk(view, leaf);
 }
 
 static char *

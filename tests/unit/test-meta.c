@@ -170,7 +170,9 @@ START_TEST(parse__rectilinear__counts_entries)
 	ck_assert_uint_eq(meta->n_chunks[1], 2);
 	ck_assert(firn_meta_contains(meta, (const uint32_t[]){ 2, 1 }, 2));
 	ck_assert(!firn_meta_contains(meta, (const uint32_t[]){ 3, 1 }, 2));
-	bad(ARRAY("[10]", RECTILINEAR("[2]"), ""), "chunk_shapes");
+	firn_meta_unref(g_steal_pointer(&meta));
+	meta = good(ARRAY("[10,6]", RECTILINEAR("[3,[[3,2]]]"), ""));
+	ck_assert_uint_eq(meta->n_chunks[0], 4);
 	bad(ARRAY("[10]", RECTILINEAR("[[[2]]]"), ""), "chunk_shapes");
 	bad(ARRAY("[10]", RECTILINEAR("[[[1,4294967295],1]]"), ""), "axis 0");
 	bad(ARRAY("[10]", RECTILINEAR("[[[1,9223372036854775807],[1,9223372036854775807]]]"), ""),
