@@ -440,6 +440,17 @@ leaf_modified(FirnLeaf *leaf)
 	firn_inode_touch(&leaf->inode);
 }
 
+/* A writer whose document was refused in between goes on with what it had. */
+static void
+take_up_refused(FirnLeaf *leaf)
+{
+	if (leaf->refused == NULL)
+		return;
+	firn_leaf_drop_spool(leaf);
+	firn_leaf_set_content(leaf, leaf->refused);
+	leaf->refused = NULL;
+}
+
 int
 firn_leaf_write(FirnView *view, FirnLeaf *leaf, const void *data, size_t size, uint64_t offset)
 {
@@ -447,6 +458,7 @@ firn_leaf_write(FirnView *view, FirnLeaf *leaf, const void *data, size_t size, u
 
 	if (offset > (uint64_t)INT64_MAX - size)
 		return EFBIG;
+	take_up_refused(leaf);
 	failed = spool_begin(view, leaf, UINT64_MAX);
 	if (failed == 0)
 		failed = spool_write(view, leaf->spool, data, size, offset);
@@ -464,6 +476,7 @@ firn_leaf_truncate(FirnView *view, FirnLeaf *leaf, uint64_t size)
 
 	if (size > INT64_MAX)
 		return EFBIG;
+	take_up_refused(leaf);
 	if (leaf->spool == NULL && size == (leaf->content != NULL ? leaf->content->length : 0))
 		return 0;
 	failed = spool_begin(view, leaf, size);

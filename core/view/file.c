@@ -195,6 +195,32 @@ firn_view_open(FirnView *view, uint64_t ino, int flags, pid_t pid, FirnFile **ou
 	return failed;
 }
 
+/* The path of an inode, however it is known.  Caller owns. */
+static char *
+path_of(FirnView *view, uint64_t ino)
+{
+	uint32_t coords[FIRN_MAX_RANK];
+	g_autofree char *chunk = NULL;
+	g_autofree char *array = NULL;
+	FirnInode *inode;
+	FirnSlot *slot;
+	uint32_t depth = 0;
+	char *path = NULL;
+
+	pthread_mutex_lock(&view->lock);
+	inode = firn_inode_find(view, ino);
+	slot = inode == NULL ? firn_slot_decode(view, ino, coords, &depth) : NULL;
+	if (inode != NULL) {
+		path = firn_inode_path(inode);
+	} else if (slot != NULL) {
+		array = firn_dir_path(slot->dir);
+		chunk = firn_name_format_chunk(coords, depth);
+		path = g_strconcat(strcmp(array, "/") == 0 ? "" : array, "/", chunk, NULL);
+	}
+	pthread_mutex_unlock(&view->lock);
+	return path;
+}
+
 int
 firn_view_read(FirnView *view, FirnFile *file, void *buffer, size_t size, uint64_t offset,
 	       size_t *out_size)
@@ -218,6 +244,11 @@ firn_view_read(FirnView *view, FirnFile *file, void *buffer, size_t size, uint64
 		if (content != NULL)
 			failed = firn_content_read(content, file, buffer, size, offset, out_size);
 		firn_content_unref(content);
+	}
+	if (failed != 0) {
+		g_autofree char *path = path_of(view, file->ino);
+
+		firn_view_note(view, path, "cannot be read: %s (why: above)", g_strerror(failed));
 	}
 	__atomic_add_fetch(&view->stats.reads, 1, __ATOMIC_RELAXED);
 	if (failed == 0)
@@ -354,6 +385,12 @@ firn_view_release(FirnView *view, FirnFile *file)
 		last_writer = leaf->n_writers == 1;
 		pthread_mutex_unlock(&view->lock);
 		(void)publish(view, leaf, last_writer);
+		if (last_writer) {
+			pthread_mutex_lock(&leaf->lock);
+			firn_content_unref(leaf->refused);
+			leaf->refused = NULL;
+			pthread_mutex_unlock(&leaf->lock);
+		}
 	}
 	if (file->fd >= 0)
 		close(file->fd);

@@ -77,7 +77,9 @@ struct FirnLeaf {
 	FirnSpool *spool;     /* bytes being written; NULL: `content` is all */
 	bool dirty;           /* the spool differs from `content` */
 	bool unpublished;     /* `content` is not recorded under the present name */
-	bool touched;         /* something was written since it was opened or truncated */
+	FirnContent
+		*refused; /* a document that was refused: what a writer that goes on had written */
+	bool touched;     /* something was written since it was opened or truncated */
 };
 
 /* The session's hierarchy, or that of one snapshot. */

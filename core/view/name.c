@@ -410,12 +410,9 @@ has_visible_children(const FirnDir *dir)
 	gpointer value;
 
 	g_hash_table_iter_init(&iter, dir->children);
-	while (g_hash_table_iter_next(&iter, NULL, &value)) {
-		FirnLeaf *leaf = value;
-
-		if (leaf->inode.directory || (leaf->kind != FIRN_LEAF_SCRATCH && !leaf->transient))
+	while (g_hash_table_iter_next(&iter, NULL, &value))
+		if (firn_leaf_is_listed(value))
 			return true;
-	}
 	return false;
 }
 

@@ -256,22 +256,35 @@ firn_leaf_adopt(FirnView *view, FirnDir *array, const char *path, const uint32_t
 	return 0;
 }
 
-/* A refused document gives way to what was there before. */
+/*
+ * A refused document gives way to what was there before.  Its bytes are kept
+ * aside: what was closed may have been a duplicate of the descriptor, and the
+ * writer goes on.
+ */
 static void
-revert_doc(FirnView *view, FirnLeaf *leaf)
+revert_doc(FirnView *view, FirnLeaf *leaf, bool last)
 {
-	FirnDir *dir = leaf->inode.parent;
-	FirnContent *content;
+	FirnContent *content = NULL;
+	FirnDir *dir;
 
 	pthread_mutex_lock(&view->lock);
-	if (dir == NULL || dir->doc != leaf) {
-		pthread_mutex_unlock(&view->lock);
-		return;
+	dir = leaf->inode.parent;
+	if (dir != NULL && dir->doc == leaf) {
+		content = firn_content_from_bytes(view, dir->meta->raw);
+		content->published = true;
+	} else if (last && dir != NULL && !leaf->inode.dead) {
+		/* There was nothing before: there is nothing now. */
+		firn_view_invalidate(view, dir->inode.ino, leaf->inode.name);
+		firn_inode_unlink(view, &leaf->inode);
 	}
-	content = firn_content_from_bytes(view, dir->meta->raw);
 	pthread_mutex_unlock(&view->lock);
-	content->published = true;
+	if (content == NULL)
+		return;
 	firn_leaf_drop_spool(leaf);
+	if (leaf->content != NULL) {
+		firn_content_unref(leaf->refused);
+		leaf->refused = firn_content_ref(leaf->content);
+	}
 	firn_leaf_set_content(leaf, content);
 	leaf->size = content->length;
 	leaf->unpublished = false;
@@ -305,8 +318,8 @@ publish_doc(FirnView *view, FirnLeaf *leaf, bool last)
 			failed = firn_leaf_attach(view, leaf, &place, "zarr.json", &role, meta);
 		pthread_mutex_unlock(&view->lock);
 	}
-	if (failed != 0 && last)
-		revert_doc(view, leaf);
+	if (failed != 0)
+		revert_doc(view, leaf, last);
 	return failed;
 }
 

@@ -285,11 +285,13 @@ def test_scratch_files_live_in_the_mount_only(repo, mount):
     put(mount.main, "a/c/0", b"x")
     (mount.main / "notes.txt").write_text("mine")
     (mount.main / "a/.zarr.json.swp").write_text("swap")
-    assert "notes.txt" not in os.listdir(mount.main)
+    assert "notes.txt" in os.listdir(mount.main)
+    assert ".zarr.json.swp" not in os.listdir(mount.main / "a")
     assert (mount.main / "notes.txt").read_text() == "mine"
     assert "notes.txt" in mount.control("status")
     p = mount.firn.run("commit", mount, "-m", "m")
     assert p.returncode == 0 and "notes.txt" in p.stderr
+    (mount.main / "notes.txt").unlink()
     assert sorted(read_tree(mount.main)) == ["a/c/0", "a/zarr.json", "zarr.json"]
     assert_committed(repo, mount.main)
 
