@@ -51,6 +51,19 @@ init(void *data, struct fuse_conn_info *conn)
 	conn->max_background = MAX_BACKGROUND;
 }
 
+/* libfuse says what is wrong with the options to a log only, which takes no context. */
+static _Thread_local char fuse_said[200] = "FUSE cannot be set up";
+
+static void keep_message(enum fuse_log_level level, const char *format, va_list args)
+	G_GNUC_PRINTF(2, 0);
+
+static void
+keep_message(enum fuse_log_level level, const char *format, va_list args)
+{
+	if (level <= FUSE_LOG_ERR)
+		(void)vsnprintf(fuse_said, sizeof fuse_said, format, args);
+}
+
 static struct fuse_session *
 new_session(FirnDriver *driver, struct fuse_args *args, GError **error)
 {
@@ -73,10 +86,12 @@ new_session(FirnDriver *driver, struct fuse_args *args, GError **error)
 		return NULL;
 	}
 	free(options);
+	fuse_set_log_func(keep_message);
 	fuse = fuse_session_new(args, &ops, sizeof(ops), driver);
+	fuse_set_log_func(NULL);
 	if (!fuse)
-		g_set_error_literal(error, FIRN_ERROR, FIRN_ERROR_INVALID,
-				    "an option is unknown, or FUSE cannot be set up (see above)");
+		g_set_error(error, FIRN_ERROR, FIRN_ERROR_INVALID, "%s (see firnfs --help)",
+			    g_strchomp(fuse_said));
 	return fuse;
 }
 
