@@ -228,7 +228,7 @@ firn_control_write(FirnControlFile *file, const char *data, size_t size)
 void
 firn_control_release(FirnControlFile *file)
 {
-	g_clear_pointer(&file->content, g_bytes_unref);
+	g_bytes_unref(file->content);
 	firn_ctl_free(file->ctl);
 	g_free(file);
 }

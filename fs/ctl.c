@@ -408,7 +408,7 @@ firn_ctl_request(FirnCtl *ctl, const char *data, size_t size)
 		json_object_set_string_member(reply, "code", code_name(error));
 	}
 	text = firn_content_json(reply);
-	g_clear_pointer(&ctl->reply, g_bytes_unref);
+	g_bytes_unref(ctl->reply);
 	ctl->reply = g_bytes_new_take(text, strlen(text));
 }
 
@@ -431,7 +431,7 @@ firn_ctl_free(FirnCtl *ctl)
 		return;
 	if (ctl->image_path)
 		abandon_commit(ctl);
-	g_clear_pointer(&ctl->reply, g_bytes_unref);
+	g_bytes_unref(ctl->reply);
 	pthread_mutex_destroy(&ctl->lock);
 	g_free(ctl);
 }

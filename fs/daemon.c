@@ -39,7 +39,7 @@ wait_for_child(int fd, pid_t child, const char *mountpoint)
 	/* Waits until the driver has answered INIT and this. */
 	if (stat(mountpoint, &st)) {
 		fprintf(stderr, "firnfs: %s was mounted, but does not answer: %s\n", mountpoint,
-			strerror(errno));
+			g_strerror(errno));
 		_exit(EXIT_FAILURE);
 	}
 	_exit(EXIT_SUCCESS);

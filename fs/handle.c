@@ -36,6 +36,21 @@ firn_handles_free(FirnHandles *handles)
 	g_free(handles);
 }
 
+static void
+add_direct(FirnHandles *handles, uint64_t ino, int step)
+{
+	int n = GPOINTER_TO_INT(g_hash_table_lookup(handles->direct, &ino)) + step;
+	gpointer value;
+
+	if (n == 0) {
+		g_hash_table_remove(handles->direct, &ino);
+		return;
+	}
+	/* NOLINTNEXTLINE(performance-no-int-to-ptr): GLib's way to keep a number in a table */
+	value = GINT_TO_POINTER(n);
+	g_hash_table_replace(handles->direct, g_memdup2(&ino, sizeof(ino)), value);
+}
+
 FirnHandle *
 firn_handles_add(FirnHandles *handles, const FirnHandle *what)
 {
@@ -47,29 +62,18 @@ firn_handles_add(FirnHandles *handles, const FirnHandle *what)
 	if (handles->first)
 		handles->first->previous = handle;
 	handles->first = handle;
-	if (handle->direct) {
-		guint n = GPOINTER_TO_UINT(g_hash_table_lookup(handles->direct, &handle->ino));
-
-		g_hash_table_replace(handles->direct, g_memdup2(&handle->ino, sizeof(handle->ino)),
-				     GUINT_TO_POINTER(n + 1));
-	}
+	if (handle->direct)
+		add_direct(handles, handle->ino, 1);
 	return handle;
 }
 
 static void
 end_direct(FirnHandles *handles, FirnHandle *handle)
 {
-	guint n;
-
 	if (!handle->direct)
 		return;
 	handle->direct = false;
-	n = GPOINTER_TO_UINT(g_hash_table_lookup(handles->direct, &handle->ino));
-	if (n > 1)
-		g_hash_table_replace(handles->direct, g_memdup2(&handle->ino, sizeof(handle->ino)),
-				     GUINT_TO_POINTER(n - 1));
-	else
-		g_hash_table_remove(handles->direct, &handle->ino);
+	add_direct(handles, handle->ino, -1);
 }
 
 void

@@ -31,6 +31,34 @@ decode_field(const char *field)
 	return out;
 }
 
+static bool
+is_mounted_at(const char *line, const char *mountpoint)
+{
+	g_auto(GStrv) fields = g_strsplit(line, " ", 6);
+	char *at;
+	bool same;
+
+	if (g_strv_length(fields) < 6)
+		return false;
+	at = decode_field(fields[4]);
+	same = strcmp(at, mountpoint) == 0;
+	g_free(at);
+	return same;
+}
+
+static bool
+is_ours(const char *line, unsigned *out_minor)
+{
+	g_auto(GStrv) fields = g_strsplit(line, " ", 4);
+	const char *type = strstr(line, " - ");
+	const char *minor = g_strv_length(fields) > 2 ? strchr(fields[2], ':') : NULL;
+
+	if (!type || !minor || !g_str_has_prefix(type, " - " FILE_SYSTEM_TYPE " "))
+		return false;
+	*out_minor = (unsigned)g_ascii_strtoull(minor + 1, NULL, 10);
+	return true;
+}
+
 /* The last mount at `mountpoint` if it is ours: its device's minor number. */
 static bool
 find_mount(const char *mountpoint, unsigned *out_minor)
@@ -42,23 +70,10 @@ find_mount(const char *mountpoint, unsigned *out_minor)
 	if (!g_file_get_contents("/proc/self/mountinfo", &table, NULL, NULL))
 		return false;
 	lines = g_strsplit(table, "\n", -1);
-	for (size_t i = 0; lines[i]; i++) {
-		g_auto(GStrv) fields = g_strsplit(lines[i], " ", -1);
-		g_autofree char *at = NULL;
-		guint n = g_strv_length(fields);
-		guint type = 6;
-		unsigned major;
-
-		while (type < n && strcmp(fields[type], "-"))
-			type++;
-		if (type + 1 >= n)
-			continue;
-		at = decode_field(fields[4]);
-		if (strcmp(at, mountpoint))
-			continue;
-		found = !strcmp(fields[type + 1], FILE_SYSTEM_TYPE) &&
-			sscanf(fields[2], "%u:%u", &major, out_minor) == 2;
-	}
+	/* The last one is on top. */
+	for (size_t i = 0; lines[i]; i++)
+		if (is_mounted_at(lines[i], mountpoint))
+			found = is_ours(lines[i], out_minor);
 	return found;
 }
 
@@ -148,6 +163,6 @@ firn_mountpoint_abort(const char *mountpoint)
 	if (fd < 0)
 		return;
 	if (write(fd, "1", 1) < 0)
-		fprintf(stderr, "firnfs: %s: %s\n", path, strerror(errno));
+		fprintf(stderr, "firnfs: %s: %s\n", path, g_strerror(errno));
 	close(fd);
 }

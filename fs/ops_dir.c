@@ -61,7 +61,7 @@ opendir_(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		firn_handle_end(driver, handle);
 }
 
-static int
+static void
 fill_control(const FirnControlDir *dir, uint64_t offset, Listing *listing)
 {
 	struct stat attr;
@@ -72,28 +72,28 @@ fill_control(const FirnControlDir *dir, uint64_t offset, Listing *listing)
 		if (!add_entry(name, &attr, offset, listing))
 			break;
 	}
-	return 0;
 }
 
 static void
 read_directory(fuse_req_t req, size_t size, off_t offset, struct fuse_file_info *fi, bool plus)
 {
 	FirnHandle *handle = firn_handle_from(fi->fh);
-	g_autofree char *buffer = g_try_malloc(size);
-	Listing listing = { .req = req, .buffer = buffer, .size = size, .plus = plus };
-	int errnum;
+	Listing listing = { .req = req, .buffer = g_try_malloc(size), .size = size, .plus = plus };
+	int errnum = 0;
 
-	if (!buffer)
-		return (void)fuse_reply_err(req, ENOMEM);
-	if (handle->listing)
-		errnum = fill_control(handle->listing, (uint64_t)offset, &listing);
+	if (!listing.buffer)
+		errnum = ENOMEM;
+	else if (handle->listing)
+		fill_control(handle->listing, (uint64_t)offset, &listing);
 	else
 		errnum = firn_view_readdir(firn_driver_of(req)->view, handle->dir, (uint64_t)offset,
 					   plus, add_entry, &listing);
 	/* Entries that were taken were looked up: they must reach the kernel. */
 	if (errnum && !listing.used)
-		return (void)fuse_reply_err(req, errnum);
-	fuse_reply_buf(req, buffer, listing.used);
+		fuse_reply_err(req, errnum);
+	else
+		fuse_reply_buf(req, listing.buffer, listing.used);
+	g_free(listing.buffer);
 }
 
 static void

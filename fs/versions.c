@@ -82,7 +82,7 @@ firn_versions_lookup(FirnDriver *driver, unsigned kind, const char *name, struct
 		return ENOENT;
 	/* One name for one directory. */
 	firn_id12_format(&id, canonical);
-	if (strcmp(canonical, name))
+	if (strcmp(canonical, name) != 0)
 		return ENOENT;
 	return firn_view_snapshot_root(driver->view, &id, out_attr);
 }

@@ -129,7 +129,8 @@ free_entry(gpointer data)
 	FirnDiffEntry *entry = data;
 
 	g_free(entry->path);
-	g_clear_pointer(&entry->chunks, g_array_unref);
+	if (entry->chunks)
+		g_array_unref(entry->chunks);
 	g_free(entry);
 }
 
