@@ -6,7 +6,7 @@
 /*
  * Whether `text` is exactly one RFC 8259 value (json-glib also accepts
  * comments, several values, and recurses without limit).  `max_depth` bounds
- * nesting.  Strings must be valid UTF-8, escaped surrogates must come in pairs.
+ * nesting.  Strings must be valid UTF-8; escaped surrogates may stand alone.
  * On failure `*out_offset` (may be NULL) is the byte it is seen at, and the
  * result a static text saying what is wrong; NULL means valid.
  */

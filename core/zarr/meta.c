@@ -285,7 +285,7 @@ read_dimension_names(FirnMeta *meta, FirnSpan value, GError **error)
 
 		if (JSON_NODE_HOLDS_NULL(name))
 			continue;
-		if (!is_string(name))
+		if (!is_string(name) || !g_utf8_validate(json_node_get_string(name), -1, NULL))
 			return refuse(error, "\"dimension_names\" item %u is no text", i);
 		meta->dimension_names[i] = g_strdup(json_node_get_string(name));
 	}
