@@ -437,6 +437,33 @@ hash_member(XXH3_state_t *state, FirnSpan value, const char *name, GError **erro
 	return true;
 }
 
+/*
+ * A rectilinear axis grows by another edge at its end, which leaves the chunks
+ * there are where they are: the first edge stands for the axis.
+ */
+static void
+hash_grid(XXH3_state_t *state, JsonNode *grid)
+{
+	JsonObject *object = json_node_get_object(grid);
+	JsonObject *config = json_object_get_object_member(object, "configuration");
+	JsonArray *axes;
+
+	if (!json_object_has_member(config, "chunk_shapes")) {
+		hash_node(state, grid);
+		return;
+	}
+	hash_text(state, 'm', "rectilinear");
+	axes = json_object_get_array_member(config, "chunk_shapes");
+	for (guint i = 0; i < json_array_get_length(axes); i++) {
+		JsonNode *edge = json_array_get_element(axes, i);
+
+		while (JSON_NODE_HOLDS_ARRAY(edge) &&
+		       json_array_get_length(json_node_get_array(edge)) > 0)
+			edge = json_array_get_element(json_node_get_array(edge), 0);
+		hash_node(state, edge);
+	}
+}
+
 static bool
 hash_geometry(FirnMeta *meta, const struct members *members, JsonNode *grid, GError **error)
 {
@@ -446,7 +473,7 @@ hash_geometry(FirnMeta *meta, const struct members *members, JsonNode *grid, GEr
 	g_assert(state != NULL);
 	XXH3_64bits_reset(state);
 	XXH3_64bits_update(state, &meta->rank, sizeof meta->rank);
-	hash_node(state, grid);
+	hash_grid(state, grid);
 	/* One chunk key encoding is accepted, so it adds nothing. */
 	ok = hash_member(state, members->data_type, "data_type", error) &&
 	     hash_member(state, members->codecs, "codecs", error);

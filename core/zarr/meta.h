@@ -17,7 +17,8 @@ typedef struct {
 	bool has_dimension_names;
 	char **dimension_names; /* rank items, each may be NULL */
 	uint64_t geometry; /* hash of rank, data_type, chunk_grid, chunk_key_encoding, codecs: equal
-			    * hashes mean old chunks still decode */
+			    * hashes mean old chunks still decode; of a rectilinear axis the first
+			    * edge counts, for it grows at its end */
 	bool has_consolidated; /* a group with a `consolidated_metadata` member */
 	int ref_count;         /* private */
 } FirnMeta;

@@ -219,6 +219,19 @@ START_TEST(parse__broken_documents__refused_by_name)
 }
 END_TEST
 
+START_TEST(geometry__rectilinear_axis_grows__stays)
+{
+	g_autoptr(FirnMeta) a = good(ARRAY("[10]", RECTILINEAR("[[2,8]]"), ""));
+	g_autoptr(FirnMeta) b = good(ARRAY("[13]", RECTILINEAR("[[2,8,3]]"), ""));
+	g_autoptr(FirnMeta) c = good(ARRAY("[10]", RECTILINEAR("[[[2,5]]]"), ""));
+	g_autoptr(FirnMeta) d = good(ARRAY("[10]", RECTILINEAR("[[5,5]]"), ""));
+
+	ck_assert_uint_eq(a->geometry, b->geometry);
+	ck_assert_uint_eq(a->geometry, c->geometry);
+	ck_assert_uint_ne(a->geometry, d->geometry);
+}
+END_TEST
+
 START_TEST(geometry__spelling__does_not_matter)
 {
 	g_autoptr(FirnMeta) a = good(ARRAY("[4]", REGULAR("[2]"), ",\"attributes\":{\"a\":1}"));
@@ -321,6 +334,7 @@ make_suite(void)
 	tcase_add_test(tc, parse__encodings__only_default_with_slash);
 	tcase_add_test(tc, parse__broken_documents__refused_by_name);
 	tcase_add_test(tc, geometry__spelling__does_not_matter);
+	tcase_add_test(tc, geometry__rectilinear_axis_grows__stays);
 	tcase_add_test(tc, strip_consolidated__anywhere__rest_untouched);
 	tcase_add_test(tc, has_consolidated__groups__also_when_null);
 	tcase_add_test(tc, parse__every_cut_and_flip__never_crashes);
