@@ -3,7 +3,7 @@
 #include <errno.h>
 #include <stdarg.h>
 
-G_DEFINE_QUARK(firn-error-quark, firn_error)
+G_DEFINE_QUARK(firn - error - quark, firn_error)
 
 int
 firn_error_to_errno(const GError *error)
@@ -73,5 +73,6 @@ firn_error_set_errno(GError **error, int errnum, const char *format, ...)
 	va_start(args, format);
 	text = g_strdup_vprintf(format, args);
 	va_end(args);
-	g_set_error(error, FIRN_ERROR, (int)code_of_errno(errnum), "%s: %s", text, g_strerror(errnum));
+	g_set_error(error, FIRN_ERROR, (int)code_of_errno(errnum), "%s: %s", text,
+		    g_strerror(errnum));
 }

@@ -29,11 +29,11 @@ typedef enum {
  */
 typedef struct {
 	FirnRefKind kind;
-	uint64_t offset;        /* native, virtual */
-	uint64_t length;        /* all             */
-	FirnId12 id;            /* native          */
-	FirnSpan bytes;         /* inline          */
-	FirnSpan location;      /* virtual: URL, UTF-8, no NUL; or a zstd frame if location_compressed */
+	uint64_t offset;   /* native, virtual */
+	uint64_t length;   /* all             */
+	FirnId12 id;       /* native          */
+	FirnSpan bytes;    /* inline          */
+	FirnSpan location; /* virtual: URL, UTF-8, no NUL; or a zstd frame if location_compressed */
 	bool location_compressed;
 	FirnSpan etag;          /* virtual: empty = none */
 	uint32_t last_modified; /* virtual: s since 1970, 0 = none */

@@ -17,13 +17,13 @@ typedef enum {
 
 typedef struct {
 	const char *branch;
-	FirnId12 base;          /* the snapshot `changes` is relative to */
+	FirnId12 base; /* the snapshot `changes` is relative to */
 	const char *message;
-	JsonObject *metadata;   /* may be NULL */
+	JsonObject *metadata; /* may be NULL */
 	FirnRebase rebase;
 	bool amend;
 	bool allow_empty;
-	bool force;             /* drop pending files instead of refusing */
+	bool force; /* drop pending files instead of refusing */
 	/* Called once, after everything is written and before `repo` is updated, with the id the
 	 * snapshot will have (again after a rebase); false aborts.  May be NULL. */
 	bool (*intent)(const FirnId12 *snapshot, void *data, GError **error);
@@ -34,7 +34,7 @@ typedef struct {
 
 typedef struct {
 	FirnId12 snapshot;
-	FirnId12 parent;        /* what it was put on: differs from options->base after a rebase */
+	FirnId12 parent; /* what it was put on: differs from options->base after a rebase */
 	uint64_t n_chunks;
 	uint64_t n_nodes;
 	uint32_t n_manifests_written;
@@ -48,6 +48,7 @@ typedef struct {
  * files: names them), NOT_FOUND (branch gone; a native chunk is missing), READ_ONLY, STORE...
  */
 bool firn_commit(FirnRepo *repo, const FirnChanges *changes, const FirnCommitOptions *options,
-		 FirnCommitResult *out_result, GPtrArray **out_conflicts, GError **error) FIRN_MUST_USE;
+		 FirnCommitResult *out_result, GPtrArray **out_conflicts, GError **error)
+	FIRN_MUST_USE;
 
 #endif

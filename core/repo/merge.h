@@ -22,18 +22,18 @@ typedef enum {
 	FIRN_CONFLICT_META_DELETED,   /* document changed by one, node deleted by the other     */
 	FIRN_CONFLICT_KIND,           /* an array and a group at one path                       */
 	FIRN_CONFLICT_CREATED,        /* node created by both with different documents          */
-	FIRN_CONFLICT_PARENT,         /* a new node below what the other deleted, or below an array */
-	FIRN_CONFLICT_MOVED,          /* the branch's history has moves over which nothing can be rebased */
+	FIRN_CONFLICT_PARENT, /* a new node below what the other deleted, or below an array */
+	FIRN_CONFLICT_MOVED,  /* the branch's history has moves over which nothing can be rebased */
 } FirnConflictKind;
 
 typedef struct {
 	FirnConflictKind kind;
 	char *path;
-	uint32_t rank;      /* chunks: number of coordinates */
-	uint32_t *coords;   /* NULL if not about a chunk */
-	char *first;        /* names of the two sources (journals, or a snapshot) */
+	uint32_t rank;    /* chunks: number of coordinates */
+	uint32_t *coords; /* NULL if not about a chunk */
+	char *first;      /* names of the two sources (journals, or a snapshot) */
 	char *second;
-	bool swapped;       /* of "written by A, deleted by B" and the like, A is `second` */
+	bool swapped; /* of "written by A, deleted by B" and the like, A is `second` */
 } FirnConflict;
 void firn_conflict_free(FirnConflict *conflict); /* NULL is a no-op */
 
@@ -43,21 +43,25 @@ const char *firn_conflict_kind_name(FirnConflictKind kind); /* "chunk", "chunk-d
 /* One line: "/a c/0/1: written by w1.journal and w2.journal with different content".  Caller owns. */
 char *firn_conflict_format(const FirnConflict *conflict);
 
-typedef enum { FIRN_FAVOR_NONE, FIRN_FAVOR_FIRST, FIRN_FAVOR_LAST } FirnFavor;
+typedef enum {
+	FIRN_FAVOR_NONE,
+	FIRN_FAVOR_FIRST,
+	FIRN_FAVOR_LAST
+} FirnFavor;
 
 /* One journal given to a merge. */
 typedef struct {
-	char *name;           /* as the user wrote it, for messages */
-	GPtrArray *sections;  /* FirnSection * */
+	char *name;          /* as the user wrote it, for messages */
+	GPtrArray *sections; /* FirnSection * */
 } FirnSource;
 FirnSource *firn_source_new(const char *name, GPtrArray *sections); /* takes `sections` */
 void firn_source_free(FirnSource *source);
 
 typedef struct {
-	FirnJournalHeader *header; /* repository, branch, base common to all */
-	FirnChanges *changes;      /* relative to the base snapshot; what a commit needs */
-	GPtrArray *conflicts;      /* FirnConflict *, by path and coordinates; empty: merged */
-	uint64_t n_conflicts;      /* all of them: the list stops at FIRN_CONFLICTS_LISTED */
+	FirnJournalHeader *header;     /* repository, branch, base common to all */
+	FirnChanges *changes;          /* relative to the base snapshot; what a commit needs */
+	GPtrArray *conflicts;          /* FirnConflict *, by path and coordinates; empty: merged */
+	uint64_t n_conflicts;          /* all of them: the list stops at FIRN_CONFLICTS_LISTED */
 	uint64_t n_collisions_settled; /* chunk conflicts settled by `favor` */
 } FirnMerge;
 void firn_merge_free(FirnMerge *merge);
