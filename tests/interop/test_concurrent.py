@@ -104,7 +104,7 @@ def test_threads_write_commit_and_read(repo, mount):
     stop.set()
     for t in others:
         t.join()
-    assert not errors, errors[0]
+    assert not errors, (errors, mount.control("errors"))
     for j in range(64):
         assert (mount.main / f"a/c/{j}").read_bytes() == bytes([rounds]) * (100 + 100 * (j // 8))
     mount.firn.run("commit", mount, "-m", "last")

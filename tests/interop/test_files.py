@@ -187,7 +187,7 @@ def test_edit_document(repo, mount, tree, tmp_path, how, committed):
             if how == "vim_way":
                 vim(doc, lambda old: json.dumps(json.loads(old) | {"attributes": {"edited": 1}}).encode())
             elif how == "vim":
-                sh(f"vim.tiny -N -u NONE -es -c 's/\"node_type\"/\"node_type\"/e' -c 'set backup nowritebackup' -c '%s/$/ /' -c wq {doc} </dev/null")
+                sh(f"vim.tiny -N -u NONE -es -c 's/\"node_type\"/\"node_type\"/e' -c '%s/$/ /' -c wq {doc} </dev/null")
             elif how == "sed":
                 sh(f"sed -i 's/\"attributes\": {{/\"attributes\":   {{/' {doc}")
             elif how == "truncate_write":

@@ -58,5 +58,5 @@ def test_hierarchy(top):
     with zarr.config.set({"array.rectilinear_chunks": True}):
         run_state_machine_as_test(
             lambda: ZarrHierarchyStateMachine(LocalStore(d)),
-            settings=settings(max_examples=8, deadline=None, stateful_step_count=15, derandomize=True,
+            settings=settings(max_examples=8, deadline=None, stateful_step_count=15, derandomize=True, database=None,
                               suppress_health_check=list(HealthCheck)))

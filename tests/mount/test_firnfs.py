@@ -226,7 +226,7 @@ def test_control_files__owner_only_and_read_only(mount):
 def test_control_files__other_users(repo, firn, tmp_path):
     if os.geteuid():
         pytest.skip("only root can become another user")
-    for parent in [tmp_path, *tmp_path.parents][:3]:
+    for parent in [tmp_path, *tmp_path.parents][:5]:
         os.chmod(parent, 0o755)
     with Mount(firn, repo.mountpoint(), ["-o", "allow_other", repo.path]) as m:
         os.chmod(m.path.parent, 0o755)
