@@ -51,6 +51,7 @@ def dataset():
 
 def initialize(directory):
     """Metadata and coordinates now, the data later."""
+    print(f'  > ds.to_zarr("{directory.relative_to(HERE)}", mode="w", compute=False)')
     lazy = dataset().copy()
     lazy["air_temperature"] = lazy["air_temperature"].variable.chunk(time=1)
     lazy.to_zarr(directory, mode="w", compute=False, consolidated=False)
@@ -69,11 +70,13 @@ def tasks():
 
 # ---- first round: a mount for each worker ----
 
-def worker(number, token, queue, done):
+def worker(number, token, queue, done, ready):
     """A job on any machine that sees the repository: mounts, writes, leaves a journal."""
     mount = HERE / f"mnt/w{number}"
     mount.mkdir(parents=True)
     firn("mount", "--fork", token, mount, quiet=True)
+    dataset()
+    ready.wait()
     while (first := queue.get()) is not None:
         write_years(mount / "main", first)
         done.put((number, first))
@@ -90,8 +93,12 @@ def own_mounts():
     firn("fork", mount, "-o", token)
 
     context = multiprocessing.get_context("spawn")
-    queue, done = context.Queue(), context.Queue()
-    processes = [context.Process(target=worker, args=(i, token, queue, done)) for i in range(WORKERS)]
+    queue, done, ready = context.Queue(), context.Queue(), context.Barrier(WORKERS)
+    print(f"  {WORKERS} times, in processes of their own:")
+    print("  $ firn mount --fork fork.json mnt/wN")
+    print('  > part.to_zarr("mnt/wN/main", region="auto")')
+    print("  $ firn umount mnt/wN --export wN.journal")
+    processes = [context.Process(target=worker, args=(i, token, queue, done, ready)) for i in range(WORKERS)]
     for p in processes:
         p.start()
     for first in tasks() + [None] * WORKERS:
@@ -101,13 +108,12 @@ def own_mounts():
         p.join()
         if p.exitcode:
             sys.exit("demo: a worker failed")
-    print(f"  {WORKERS} processes wrote {len(wrote)} regions, each with a mount of its own "
-          f"(regions per worker: {[list(wrote.values()).count(i) for i in range(WORKERS)]})")
+    print(f"  {len(wrote)} regions are written; per worker {[list(wrote.values()).count(i) for i in range(WORKERS)]}")
     firn("commit", mount, *sorted(HERE.glob("w*.journal")), "-m", "finished writes")
-    verify(repo, mount)
+    committed = verify(repo, mount)
     firn("log", repo)
     firn("umount", mount)
-    return wrote
+    return wrote, committed
 
 
 # ---- second round: everyone in one mount ----
@@ -143,6 +149,7 @@ def shared_mount():
 # ---- what came of it ----
 
 def verify(repo, mount):
+    """The commit, as read from the repository; it must be what was written."""
     with xr.open_zarr(mount / "main", consolidated=False) as got:
         xr.testing.assert_identical(got.load(), dataset())
     print("  the mount shows what was written: identical")
@@ -157,20 +164,20 @@ def verify(repo, mount):
             xr.testing.assert_identical(got.load(), dataset())
         firn("umount", second)
         print("  a second mount shows the commit: identical")
-        return
+        return got
     official = icechunk.Repository.open(icechunk.local_filesystem_storage(str(repo)))
     with xr.open_zarr(official.readonly_session("main").store, consolidated=False) as got:
         xr.testing.assert_identical(got.load(), dataset())
     print(f"  icechunk {icechunk.__version__} reads the commit: identical")
+    return got
 
 
-def picture(wrote, path):
+def picture(ds, wrote, path):
     import matplotlib
     matplotlib.use("agg")
     import matplotlib.pyplot as plt
     from matplotlib.colors import ListedColormap
 
-    ds = dataset()
     t = ds["air_temperature"]
     fig, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2), width_ratios=[1.25, 1], layout="constrained")
     mesh = left.pcolormesh(t.longitude - 360, t.latitude, t[-1] - 273.15, cmap="RdYlBu_r", shading="nearest")
@@ -205,10 +212,10 @@ def main():
     try:
         print(f"{dict(dataset().sizes)} of air temperature, E1 scenario, North America")
         print(f"\nOne repository, {WORKERS} workers, each with a mount of its own:")
-        wrote = own_mounts()
+        wrote, committed = own_mounts()
         print("\nOne repository, one mount that all share:")
         shared_mount()
-        picture(wrote, HERE / "firn-demo.png")
+        picture(committed, wrote, HERE / "firn-demo.png")
     finally:
         for m in HERE.glob("mnt/*"):
             if os.path.ismount(m):
