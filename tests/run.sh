@@ -4,6 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 jobs=$(nproc)
+unset MAKEFLAGS MAKELEVEL MFLAGS # a make of its own, with as many jobs as it likes
 started=$SECONDS
 part () { printf '\n== %s (%d s)\n' "$*" $((SECONDS - started)); }
 die () { echo "make test: $*" >&2; exit 1; }
@@ -34,7 +35,7 @@ build/venv/bin/python -c 'import icechunk' 2>/dev/null ||
 
 for variant in release ${VARIANTS-asan tsan}; do
     part "unit tests and fuzz corpus, $variant"
-    make -s -j"$jobs" VARIANT="$variant" check programs
+    make -s VARIANT="$variant" check programs
     units "$variant"
 done
 summary+=("$(printf '%-28s %6d files replayed' 'fuzz corpus, each variant' "$(find tests/fuzz/corpus -type f | wc -l)")")

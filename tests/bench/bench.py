@@ -395,6 +395,10 @@ def main():
     ap.add_argument("--dir", type=pathlib.Path, default=ROOT / "build/bench")
     args = ap.parse_args()
     parts = args.only.split(",")
+    try:
+        import icechunk
+    except ImportError:
+        raise SystemExit("bench: the official library is not here; it needs Python >= 3.12 (see make setup)") from None
     shutil.rmtree(args.dir, ignore_errors=True)
     args.dir.mkdir(parents=True)
     b, started = Bench(args.dir, args.reps), time.monotonic()
@@ -412,7 +416,6 @@ def main():
     print(HEAD)
     for row in b.rows:
         print(line(row))
-    import icechunk
     where = f"{os.cpu_count()} processors, Linux {platform.release()}, icechunk {icechunk.__version__}, " \
             f"median of {args.reps} interleaved runs; {time.monotonic() - started:.0f} s in all"
     print("\n" + where)
