@@ -64,7 +64,8 @@ class Firn:
             "XDG_CONFIG_HOME": str(self.home / "config"),
             "ASAN_OPTIONS": f"{log}asan:detect_leaks=1",
             "UBSAN_OPTIONS": f"{log}ubsan:print_stacktrace=1",
-            "TSAN_OPTIONS": f"{log}tsan:halt_on_error=0",
+            "TSAN_OPTIONS": f"{log}tsan:halt_on_error=0:suppressions={HERE}/tsan.supp",
+            "G_SLICE": "always-malloc",     # GLib's own allocator hides what sanitizers look for
             "LC_ALL": "C.UTF-8",
         }
 
