@@ -203,7 +203,7 @@ build/tidy/%.ok: %.c compile_commands.json .clang-tidy
 	$(Q)mkdir -p $(@D) && clang-tidy$(LLVM) -p . --quiet --warnings-as-errors='*' $< 2>/dev/null && touch $@
 compile_commands.json: Makefile
 	$(Q){ echo '['; sep=; for c in $(ALL_C); do printf '%s{"directory":"%s","file":"%s","command":"%s"}\n' \
-	  "$$sep" '$(CURDIR)' "$$c" '$(subst ",\\\",$(compile)) -c '"$$c"; sep=,; done; echo ']'; } >$@
+	  "$$sep" '$(CURDIR)' "$$c" '$(subst ",\\\",$(subst ',,$(compile))) -c '"$$c"; sep=,; done; echo ']'; } >$@
 
 # ---- install ----
 .PHONY: install uninstall clean

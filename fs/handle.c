@@ -46,7 +46,6 @@ add_direct(FirnHandles *handles, uint64_t ino, int step)
 		g_hash_table_remove(handles->direct, &ino);
 		return;
 	}
-	/* NOLINTNEXTLINE(performance-no-int-to-ptr): GLib's way to keep a number in a table */
 	value = GINT_TO_POINTER(n);
 	g_hash_table_replace(handles->direct, g_memdup2(&ino, sizeof(ino)), value);
 }

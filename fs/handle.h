@@ -55,7 +55,6 @@ void firn_handles_settle(FirnHandles *handles, unsigned timeout_ms);
 static inline FirnHandle *
 firn_handle_from(uint64_t fh)
 {
-	/* NOLINTNEXTLINE(performance-no-int-to-ptr): how libfuse carries it */
 	return (FirnHandle *)(uintptr_t)fh;
 }
 

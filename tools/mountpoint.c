@@ -285,6 +285,7 @@ firn_mount_hierarchy(const FirnMount *mount, GError **error)
 		firn_error_set_errno(error, errno, "cannot list %s", mount->root);
 		return NULL;
 	}
+	/* NOLINTNEXTLINE(concurrency-mt-unsafe): a DIR of our own */
 	while (!path && (entry = readdir(dir)))
 		if (entry->d_name[0] != '.')
 			path = g_build_filename(mount->root, entry->d_name, NULL);

@@ -66,11 +66,9 @@ firn_clock_random(void *out, size_t len)
 	while (len > 0) {
 		ssize_t n = getrandom(at, len, 0);
 
-		if (n < 0) {
-			g_assert(errno == EINTR);
-			continue;
-		}
-		at += n;
-		len -= (size_t)n;
+		/* Nothing but a signal can be wrong with a valid buffer. */
+		g_assert(n >= 0 || errno == EINTR);
+		at += MAX(n, 0);
+		len -= (size_t)MAX(n, 0);
 	}
 }

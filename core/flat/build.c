@@ -302,6 +302,7 @@ link_at(FirnFlatBuilder *b, size_t at, size_t child)
 void
 firn_flat_link(FirnFlatBuilder *b, size_t table, unsigned id, size_t child)
 {
+	size_t at = 4 + 2 * (size_t)id;
 	size_t vtable;
 	uint32_t soffset;
 
@@ -309,9 +310,9 @@ firn_flat_link(FirnFlatBuilder *b, size_t table, unsigned id, size_t child)
 		return;
 	memcpy(&soffset, b->data + table, sizeof soffset);
 	vtable = table - soffset;
-	g_assert(4 + 2 * id + 2 <= load16(b->data + vtable));
-	g_assert(load16(b->data + vtable + 4 + 2 * id) != 0);
-	link_at(b, table + load16(b->data + vtable + 4 + 2 * id), child);
+	g_assert(at + 2 <= load16(b->data + vtable));
+	g_assert(load16(b->data + vtable + at) != 0);
+	link_at(b, table + load16(b->data + vtable + at), child);
 }
 
 /* ---- vectors and strings ---- */

@@ -273,7 +273,8 @@ take_message(FirnSnapshot *s, GError **error)
 		g_set_error(error, FIRN_ERROR, FIRN_ERROR_LIMIT, "no memory for the message");
 		return false;
 	}
-	memcpy(s->message, text.data, text.len);
+	if (text.len > 0)
+		memcpy(s->message, text.data, text.len);
 	s->message[text.len] = '\0';
 	return true;
 }
@@ -382,7 +383,8 @@ firn_snapshot_metadata(const FirnSnapshot *s, GError **error)
 			g_set_error(error, FIRN_ERROR, FIRN_ERROR_LIMIT, "no memory for a name");
 			return NULL;
 		}
-		memcpy(key, name.data, name.len);
+		if (name.len > 0)
+			memcpy(key, name.data, name.len);
 		key[name.len] = '\0';
 		value = s->spec_version == 1 ? firn_flex_read_msgpack(bytes, error)
 					     : firn_flex_read(bytes, error);

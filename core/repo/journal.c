@@ -250,7 +250,6 @@ node_flags(const FirnJournal *journal, const FirnId8 *id)
 static void
 note_node(FirnJournal *journal, const FirnId8 *id, unsigned flags)
 {
-	/* NOLINTNEXTLINE(performance-no-int-to-ptr): GLib's way to keep a number in a table */
 	gpointer value = GUINT_TO_POINTER(flags);
 
 	g_hash_table_replace(journal->nodes, g_memdup2(id, sizeof *id), value);

@@ -44,7 +44,7 @@ heap_sink(FirnMergeSettling *s, guint at)
 static void
 heap_build(FirnMergeSettling *s)
 {
-	s->heap = g_new(guint, s->sources->len);
+	s->heap = g_new0(guint, s->sources->len);
 	for (guint i = 0; i < s->sources->len; i++)
 		if (firn_merge_source_next(s, firn_merge_source(s, i)))
 			s->heap[s->n_heap++] = i;

@@ -356,6 +356,7 @@ list_dir(Listing *listing, unsigned depth, GError **error)
 		struct dirent *entry;
 
 		errno = 0;
+		/* NOLINTNEXTLINE(concurrency-mt-unsafe): a DIR of our own */
 		entry = readdir(dir);
 		if (entry == NULL) {
 			if (errno != 0)
@@ -423,7 +424,7 @@ sync_file_systems(FirnLocal *local, GHashTable *dirs, GError **error)
 	g_hash_table_iter_init(&iter, dirs);
 	while (g_hash_table_iter_next(&iter, &dir, NULL)) {
 		int fd = firn_local_openat(local->root, dir, O_RDONLY | O_DIRECTORY, 0);
-		struct stat st;
+		struct stat st = { 0 };
 		bool known = false;
 		int failed = fd < 0 || fstat(fd, &st) != 0 ? errno : 0;
 

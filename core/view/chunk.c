@@ -302,20 +302,20 @@ firn_chunk_take_leaf(FirnView *view, uint64_t ino, FirnLeaf **out_leaf)
 	uint32_t depth;
 	int failed;
 
-	if (inode == NULL) {
-		change = change_in_place(view, ino, &array, coords);
-		if (change != NULL) {
-			*out_leaf = firn_chunk_leaf(view, array, coords, change);
-			return 0;
-		}
+	if (inode == NULL && !firn_chunk_is_changed(view, ino)) {
 		failed = firn_chunk_peek_base(view, ino, &content);
 		if (failed != 0)
 			return failed;
 		inode = firn_inode_find(view, ino);
 	}
-	if (inode == NULL) {
+	/* Asked again: another may have opened, written and closed while the base was read. */
+	change = inode == NULL ? change_in_place(view, ino, &array, coords) : NULL;
+	if (change != NULL) {
+		inode = &firn_chunk_leaf(view, array, coords, change)->inode;
+	} else if (inode == NULL) {
 		/* The number is computed: the entry goes with the handles that need it. */
 		slot = firn_slot_decode(view, ino, coords, &depth);
+		g_assert(slot != NULL && content != NULL);
 		leaf = chunk_leaf_new(view, slot->dir, coords, ino);
 		leaf->content = firn_content_ref(content);
 		leaf->size = content->length;

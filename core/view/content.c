@@ -6,7 +6,7 @@
 #include <unistd.h>
 
 /* Spooled in memory up to here, then straight into a new chunk object. */
-#define SPOOL_MEMORY_MAX (256u * 1024u)
+#define SPOOL_MEMORY_MAX ((size_t)256 * 1024)
 
 struct FirnSpool {
 	uint64_t size;
@@ -379,7 +379,7 @@ spool_truncate(FirnView *view, FirnSpool *spool, uint64_t size)
 static int
 spool_begin(FirnView *view, FirnLeaf *leaf, uint64_t keep)
 {
-	const size_t step = 1024 * 1024;
+	const size_t step = (size_t)1024 * 1024;
 	FirnSpool *spool;
 	g_autofree char *buffer = NULL;
 	int failed = 0;

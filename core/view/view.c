@@ -223,7 +223,6 @@ bool
 firn_view_virtual_allowed(FirnView *view, const char *url, char **out_path)
 {
 	g_autofree char *path = NULL;
-	g_autofree char *canonical = NULL;
 	g_autofree char *plain = NULL;
 
 	*out_path = NULL;
@@ -232,7 +231,6 @@ firn_view_virtual_allowed(FirnView *view, const char *url, char **out_path)
 		return false;
 	/* Normalised before it is compared: ".." must not leave the prefix. */
 	plain = g_canonicalize_filename(path, "/");
-	canonical = g_strconcat("file://", plain, NULL);
 	for (guint i = 0; i < view->virtual_prefixes->len; i++) {
 		const char *prefix = view->virtual_prefixes->pdata[i];
 		g_autofree char *prefix_path = g_filename_from_uri(prefix, NULL, NULL);
