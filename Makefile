@@ -4,7 +4,7 @@
 # make test        everything, in about ten minutes: units, sanitizers, fuzz corpus, mounts
 # make bench       firn against the official library; BENCH_ARGS='--json out.json' passes arguments
 # Single parts:    check check-asan check-tsan check-valgrind fuzz-check fuzz check-mount
-#                  pytest PYTEST='-k region -x'   bench-core   lint hdr-check layers format format-check
+#                  pytest PYTEST='-k region -x'   soak   bench-core   lint hdr-check layers format format-check
 # install uninstall clean; PREFIX, DESTDIR
 # Variables:       V=1 (show commands)  VARIANT=release|debug|asan|tsan|cov|fuzz  WERROR=0|1
 #                  CC CFLAGS CPPFLAGS LDFLAGS  T=<unit test>  FUZZ_SECONDS
@@ -122,6 +122,10 @@ bench: setup fuse
 	$(Q)FIRN_BUILD=build/release $(PYTHON) tests/bench/bench.py $(BENCH_ARGS)
 pytest: all programs fuse
 	$(Q)FIRN_BUILD=$(BUILD) $(PYTHON) -m pytest $(PYTEST)
+# The long forms: an hour and more.
+.PHONY: soak
+soak: all programs fuse
+	$(Q)FIRN_BUILD=$(BUILD) $(PYTHON) -m pytest -m soak --timeout=7200 $(PYTEST)
 # Programs that a test or a benchmark runs.
 .PHONY: benchmarks bench-core programs
 benchmarks: $(call exe,$(BENCH))
