@@ -21,8 +21,8 @@
 #define PARALLEL_FROM ((size_t)4 * 1024 * 1024)
 #define MAX_WORKERS   8
 
-static const uint8_t magic[MAGIC_SIZE] = { 'I',  'C', 'E', 0xF0, 0x9F, 0xA7,
-					   0x8A, 'C', 'H', 'U',  'N',  'K' };
+static const uint8_t envelope_magic[MAGIC_SIZE] = { 'I',  'C', 'E', 0xF0, 0x9F, 0xA7,
+						    0x8A, 'C', 'H', 'U',  'N',  'K' };
 
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(ZSTD_CCtx, ZSTD_freeCCtx)
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(ZSTD_DCtx, ZSTD_freeDCtx)
@@ -60,7 +60,7 @@ check_header(FirnSpan file, GError **error)
 {
 	if (file.len < FIRN_ENVELOPE_SIZE)
 		return format_error(error, "the file is shorter than its header");
-	if (memcmp(file.data, magic, MAGIC_SIZE) != 0)
+	if (memcmp(file.data, envelope_magic, MAGIC_SIZE) != 0)
 		return format_error(error, "not an Icechunk file: the magic number is wrong");
 	if (file.data[VERSION_AT] != 1 && file.data[VERSION_AT] != 2) {
 		g_set_error(error, FIRN_ERROR, FIRN_ERROR_UNSUPPORTED,
@@ -218,7 +218,7 @@ fill_header(uint8_t *out, const FirnEnvelope *envelope)
 {
 	static const char writer[] = "firn-" FIRN_VERSION;
 
-	memcpy(out, magic, MAGIC_SIZE);
+	memcpy(out, envelope_magic, MAGIC_SIZE);
 	memset(out + MAGIC_SIZE, ' ', WRITER_SIZE);
 	memcpy(out + MAGIC_SIZE, writer, MIN(sizeof writer - 1, WRITER_SIZE));
 	out[VERSION_AT] = envelope->spec_version;
