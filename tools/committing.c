@@ -26,9 +26,12 @@ firn_favor_parse(const char *text, FirnFavor *out_favor)
 	return *out_favor != FIRN_FAVOR_NONE;
 }
 
+/* `first` did what the kind names first. */
 static void
 conflict_to_json(JsonBuilder *builder, const FirnConflict *conflict)
 {
+	g_autofree char *line = firn_conflict_format(conflict);
+
 	json_builder_begin_object(builder);
 	firn_json_string(builder, "kind", firn_conflict_kind_name(conflict->kind));
 	firn_json_string(builder, "path", conflict->path);
@@ -41,8 +44,9 @@ conflict_to_json(JsonBuilder *builder, const FirnConflict *conflict)
 	} else {
 		json_builder_add_null_value(builder);
 	}
-	firn_json_string(builder, "first", conflict->first);
-	firn_json_string(builder, "second", conflict->second);
+	firn_json_string(builder, "first", conflict->swapped ? conflict->second : conflict->first);
+	firn_json_string(builder, "second", conflict->swapped ? conflict->first : conflict->second);
+	firn_json_string(builder, "text", line);
 	json_builder_end_object(builder);
 }
 

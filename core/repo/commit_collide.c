@@ -152,6 +152,45 @@ effect_of(const FirnCommitCompare *x, const FirnNodeChange *change, const FirnSn
 	return effect;
 }
 
+/* Whether ours takes the place of the branch's chunk at `coords`; -1 with `error`. */
+static int
+replaces(const FirnCommitCompare *x, const FirnNodeChange *change, const uint32_t *coords,
+	 const FirnRef *their, GError **error)
+{
+	const FirnChunkChange *chunk =
+		change->chunks != NULL ? firn_chunk_map_find(change->chunks, coords) : NULL;
+	FirnRef mine;
+
+	if (chunk == NULL || x->c->options->rebase != FIRN_REBASE_THEIRS)
+		return chunk != NULL;
+	firn_chunk_change_get(chunk, &mine);
+	return firn_conflict_compare_refs(x->c->repo, &mine, their, error);
+}
+
+/* The branch's chunk at `coords`, which our document drops, or else would have misread. */
+static bool
+check_their_chunk(const FirnCommitCompare *x, const FirnNodeChange *change,
+		  const FirnSnapshotNode *node, const uint32_t *coords, const Effect *effect,
+		  bool outside, GError **error)
+{
+	g_autoptr(FirnManifest) manifest = NULL;
+	g_autofree char *location = NULL;
+	FirnRef their;
+	int there = their_ref(x, node, coords, &their, &manifest, &location, error);
+	int replaced = 0;
+
+	if (there == 1 && !outside)
+		replaced = replaces(x, change, coords, &their, error);
+	if (there < 0 || replaced < 0)
+		return false;
+	if (there == 1 && replaced == 0)
+		firn_commit_clash(x,
+				  effect->other_geometry ? FIRN_CONFLICT_CHUNK_GEOMETRY
+							 : FIRN_CONFLICT_CHUNK_OUTSIDE,
+				  change->path, coords, node->rank, true);
+	return true;
+}
+
 bool
 firn_commit_check_theirs(const FirnCommitCompare *x, const FirnNodeChange *change,
 			 const FirnSnapshotNode *old, const FirnSnapshotNode *node, GError **error)
@@ -166,25 +205,12 @@ firn_commit_check_theirs(const FirnCommitCompare *x, const FirnNodeChange *chang
 	effect = effect_of(x, change, old, node);
 	firn_chunk_iter_seek(&iter, theirs, NULL, 0);
 	while (firn_chunk_iter_next(&iter, &coords, NULL)) {
-		g_autoptr(FirnManifest) manifest = NULL;
-		g_autofree char *location = NULL;
 		bool outside =
 			effect.drops_all || !firn_commit_inside(coords, effect.bounds, node->rank);
-		bool mine = !outside && change->chunks != NULL &&
-			    firn_chunk_map_find(change->chunks, coords) != NULL;
-		FirnRef ref;
-		int there;
 
-		if (mine || (!outside && !effect.other_geometry))
-			continue;
-		there = their_ref(x, node, coords, &ref, &manifest, &location, error);
-		if (there < 0)
+		if ((outside || effect.other_geometry) &&
+		    !check_their_chunk(x, change, node, coords, &effect, outside, error))
 			return false;
-		if (there == 1)
-			firn_commit_clash(x,
-					  effect.other_geometry ? FIRN_CONFLICT_CHUNK_GEOMETRY
-								: FIRN_CONFLICT_CHUNK_OUTSIDE,
-					  change->path, coords, node->rank, true);
 	}
 	return true;
 }
