@@ -1,9 +1,13 @@
 #include "core/format/v1.h"
 
 #include "core/base/error.h"
+#include "core/base/json_check.h"
 
 #include <json-glib/json-glib.h>
 #include <string.h>
+
+/* No ref has a reason to nest at all. */
+#define MAX_DEPTH 32u
 
 static const struct {
 	const char *prefix;
@@ -21,25 +25,10 @@ broken(GError **error, const char *what)
 	return false;
 }
 
-/* json-glib recurses: no ref has a reason to nest at all. */
-static bool
-nests(FirnSpan text)
-{
-	unsigned depth = 0;
-
-	for (size_t i = 0; i < text.len; i++) {
-		if (text.data[i] == '{' || text.data[i] == '[')
-			depth++;
-		if (depth > 32)
-			return true;
-	}
-	return false;
-}
-
 bool
 firn_v1_ref_parse(FirnSpan text, FirnId12 *out_snapshot, GError **error)
 {
-	g_autoptr(JsonParser) parser = json_parser_new_immutable();
+	g_autoptr(JsonParser) parser = NULL;
 	JsonNode *root;
 	JsonNode *id;
 	const char *name;
@@ -49,9 +38,11 @@ firn_v1_ref_parse(FirnSpan text, FirnId12 *out_snapshot, GError **error)
 			    FIRN_V1_MAX_REF_SIZE);
 		return false;
 	}
-	if (text.len == 0 || nests(text) ||
-	    !g_utf8_validate_len((const char *)text.data, text.len, NULL) ||
-	    !json_parser_load_from_data(parser, (const char *)text.data, (gssize)text.len, NULL))
+	/* json-glib recurses, and leaks the first of two values. */
+	if (firn_json_check(text, MAX_DEPTH, NULL) != NULL)
+		return broken(error, "it is not JSON");
+	parser = json_parser_new_immutable();
+	if (!json_parser_load_from_data(parser, (const char *)text.data, (gssize)text.len, NULL))
 		return broken(error, "it is not JSON");
 	root = json_parser_get_root(parser);
 	if (root == NULL || !JSON_NODE_HOLDS_OBJECT(root))

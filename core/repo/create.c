@@ -143,7 +143,7 @@ bool
 firn_repo_create(const char *url, GError **error)
 {
 	g_autoptr(FirnStore) store = firn_store_open(url, true, error);
-	g_auto(NewFiles) files = { NULL };
+	g_auto(NewFiles) files = { .snapshot = NULL };
 
 	return store != NULL && check_empty(store, error) && encode_new(&files, error) &&
 	       write_new(store, &files, error);

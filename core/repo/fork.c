@@ -1,7 +1,7 @@
 #include "core/base/clock.h"
 #include "core/base/error.h"
+#include "core/base/json_check.h"
 #include "core/repo/state.h"
-#include "core/zarr/json_check.h"
 
 #include <json-glib/json-glib.h>
 #include <string.h>

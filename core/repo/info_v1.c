@@ -1,6 +1,6 @@
 #include "core/base/error.h"
+#include "core/format/v1.h"
 #include "core/repo/repo_internal.h"
-#include "core/zarr/json_check.h"
 
 #include <string.h>
 
@@ -29,29 +29,6 @@ collect(const char *key, uint64_t size, int64_t mtime_us, void *data)
 }
 
 static bool
-parse_ref(FirnSpan text, FirnId12 *out_id)
-{
-	g_autoptr(JsonParser) parser = NULL;
-	JsonNode *root;
-	JsonNode *member;
-	const char *id;
-
-	if (firn_json_check(text, 16, NULL) != NULL)
-		return false;
-	parser = json_parser_new();
-	if (!json_parser_load_from_data(parser, (const char *)text.data, (gssize)text.len, NULL))
-		return false;
-	root = json_parser_get_root(parser);
-	if (root == NULL || !JSON_NODE_HOLDS_OBJECT(root))
-		return false;
-	member = json_object_get_member(json_node_get_object(root), "snapshot");
-	if (member == NULL || json_node_get_value_type(member) != G_TYPE_STRING)
-		return false;
-	id = json_node_get_string(member);
-	return firn_id12_parse(id, strlen(id), out_id);
-}
-
-static bool
 read_ref(FirnRepo *repo, const char *key, FirnId12 *out_id, GError **error)
 {
 	g_autoptr(GBytes) file = NULL;
@@ -62,7 +39,7 @@ read_ref(FirnRepo *repo, const char *key, FirnId12 *out_id, GError **error)
 	/* Deleted since it was listed: as a broken one, but that is the honest message. */
 	if (file != NULL)
 		text.data = g_bytes_get_data(file, &text.len);
-	if (file != NULL && parse_ref(text, out_id))
+	if (file != NULL && firn_v1_ref_parse(text, out_id, NULL))
 		return true;
 	g_set_error(error, FIRN_ERROR, file != NULL ? FIRN_ERROR_FORMAT : FIRN_ERROR_NOT_FOUND,
 		    "%s: %s %s", firn_repo_url(repo), key,

@@ -2,7 +2,7 @@
 
 #include "core/base/clock.h"
 #include "core/base/error.h"
-#include "core/zarr/json_check.h"
+#include "core/base/json_check.h"
 
 #include <dirent.h>
 #include <errno.h>

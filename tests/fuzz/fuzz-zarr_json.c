@@ -1,4 +1,4 @@
-#include "core/zarr/json_check.h"
+#include "core/base/json_check.h"
 #include "core/zarr/meta.h"
 
 #include <stdlib.h>

@@ -1,5 +1,5 @@
 #include "core/base/error.h"
-#include "core/zarr/json_check.h"
+#include "core/base/json_check.h"
 #include "core/zarr/meta.h"
 #include "tests/unit/harness.h"
 

@@ -1,5 +1,5 @@
-#ifndef FIRN_CORE_ZARR_JSON_CHECK_H
-#define FIRN_CORE_ZARR_JSON_CHECK_H
+#ifndef FIRN_CORE_BASE_JSON_CHECK_H
+#define FIRN_CORE_BASE_JSON_CHECK_H
 
 #include "core/base/base.h"
 
