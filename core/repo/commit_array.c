@@ -6,9 +6,10 @@
 #include <string.h>
 
 /* Refs a manifest is to hold, at least and at most, where we choose. */
-#define REFS_GOOD 100000.0
-#define REFS_MANY 1000000.0
-#define REFS_MAX  10000000.0
+#define REFS_GOOD  100000.0
+#define REFS_LARGE 200000.0
+#define REFS_MANY  1000000.0
+#define REFS_MAX   10000000.0
 
 static void
 clear_part(gpointer data)
@@ -396,6 +397,10 @@ choose_split(FirnCommitArray *array)
 		split_along(array, longest_axis(array), &refs);
 }
 
+/*
+ * An array that nobody split is when it is made or grows, and when its one manifest has become
+ * large: written anew once in parts, each later commit touches one part of it.
+ */
 static bool
 needs_split(const FirnCommitArray *array)
 {
@@ -412,7 +417,7 @@ needs_split(const FirnCommitArray *array)
 	for (uint32_t i = 0; i < array->n_olds; i++)
 		refs += array->olds[i].file.n_refs;
 	return array->rank > 0 && product(array->grid, array->rank) > REFS_GOOD &&
-	       (grown || refs > REFS_MAX);
+	       (grown || refs > REFS_LARGE);
 }
 
 static void
