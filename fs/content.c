@@ -179,6 +179,9 @@ firn_content_stats(FirnDriver *driver, GError **error)
 		{ "firn_errors_total", "counter", "Requests refused or failed", stats.errors },
 		{ "firn_inodes", "gauge", "Inodes kept in memory", stats.inodes },
 		{ "firn_open_files", "gauge", "Files open", stats.open_files },
+		{ "firn_passthrough_opens_total", "counter",
+		  "Files opened that the kernel reads by itself",
+		  driver->passthrough ? firn_passthrough_count(driver->passthrough) : 0 },
 		{ "firn_changed_chunks", "gauge", "Chunks changed and not committed",
 		  stats.changed_chunks },
 	};

@@ -8,6 +8,7 @@
 #include "fs/handle.h"
 #include "fs/notify.h"
 #include "fs/options.h"
+#include "fs/passthrough.h"
 
 #include <fuse_lowlevel.h>
 
@@ -23,14 +24,17 @@ struct FirnDriver {
 	struct fuse_session *fuse;
 	FirnNotify *notify;
 	FirnHandles *handles;
-	char *name;       /* of the hierarchy in the top directory */
-	char *branch;     /* NULL: a tag or a snapshot is mounted */
-	char *session_id; /* text; NULL: read-only */
-	char *fork_of;    /* NULL: no fork */
+	FirnPassthrough *passthrough; /* NULL: not wanted */
+	char *name;                   /* of the hierarchy in the top directory */
+	char *branch;                 /* NULL: a tag or a snapshot is mounted */
+	char *session_id;             /* text; NULL: read-only */
+	char *fork_of;                /* NULL: no fork */
 	uint64_t started_us;
 	uid_t uid;
 	gid_t gid;
-	bool direct_writes; /* new files may be written past the page cache */
+	bool direct_writes;   /* new files may be written past the page cache */
+	bool init_answered;   /* the first exchange with the kernel is over */
+	uint32_t init_flags2; /* what it offered in it */
 
 	pthread_mutex_t lock; /* protects all below */
 	FirnId12 base;        /* the snapshot the mount shows */

@@ -142,5 +142,7 @@ firn_handle_end(FirnDriver *driver, FirnHandle *handle)
 		firn_control_release(handle->control);
 	else
 		firn_control_closedir(handle->listing);
+	if (handle->counted)
+		firn_passthrough_leave(driver->passthrough, handle->ino);
 	firn_handles_remove(driver->handles, handle);
 }

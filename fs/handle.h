@@ -18,6 +18,7 @@ typedef struct FirnHandle {
 	FirnControlDir *listing;
 
 	uint64_t ino;
+	bool counted; /* by passthrough.h */
 	bool direct;  /* written past the page cache */
 	bool closing; /* closed once: its end is on the way, unless it was duplicated or mapped */
 	struct FirnHandle *previous, *next; /* private */

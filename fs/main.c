@@ -1,3 +1,4 @@
+#include "fs/channel.h"
 #include "fs/daemon.h"
 #include "fs/driver.h"
 #include "fs/finish.h"
@@ -143,6 +144,11 @@ run_mounted(FirnDriver *driver, FirnDaemon *daemon, GError **error)
 		fuse_session_unmount(driver->fuse);
 		return false;
 	}
+	if (!firn_channel_install(driver, error)) {
+		stop_notify(driver);
+		fuse_session_unmount(driver->fuse);
+		return false;
+	}
 	firn_view_set_notify(driver->view, notify_kernel, driver->notify);
 	firn_daemon_ready(daemon);
 	if (!driver->options->foreground) {
@@ -208,6 +214,8 @@ run(FirnOptions *options, struct fuse_args *args)
 	pthread_mutex_init(&driver.lock, NULL);
 	driver.notify = firn_notify_new();
 	driver.handles = firn_handles_new();
+	if (!options->no_passthrough)
+		driver.passthrough = firn_passthrough_new(&driver);
 	if (!mount_and_serve(&driver, &daemon, args, &error)) {
 		fprintf(stderr, "firnfs: %s\n", error->message);
 		code = exit_code(error);
@@ -219,6 +227,7 @@ run(FirnOptions *options, struct fuse_args *args)
 		fuse_session_destroy(driver.fuse);
 	firn_notify_free(driver.notify);
 	firn_handles_free(driver.handles);
+	firn_passthrough_free(driver.passthrough);
 	pthread_mutex_destroy(&driver.lock);
 	g_free(driver.name);
 	g_free(driver.branch);

@@ -1,8 +1,12 @@
+#include "fs/channel.h"
 #include "fs/reply.h"
 
 #include <fcntl.h>
 
 /* Requests about open files. */
+
+/* Smaller files are read with one request, and found in the page cache after it. */
+#define PASSTHROUGH_MIN (128 * 1024)
 
 static bool
 is_write_only(int flags)
@@ -35,17 +39,67 @@ open_control(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		firn_handle_end(driver, handle);
 }
 
+/* The descriptor of a file of which the kernel may read all by itself, or -1. */
+static int
+backing_of(FirnFile *file)
+{
+	int fd = firn_view_file_fd(file);
+	struct stat st;
+
+	return fd >= 0 && fstat(fd, &st) == 0 && st.st_size >= PASSTHROUGH_MIN ? fd : -1;
+}
+
+/* The kernel asks for the name again, and finds it under another number. */
+static int
+stale(FirnDriver *driver, const FirnHandle *handle)
+{
+	if (handle->file)
+		firn_view_release(driver->view, handle->file);
+	firn_view_renumber(driver->view, handle->ino);
+	return ESTALE;
+}
+
+/* Open `handle->ino`; who writes is counted before anything happens to the file. */
+static int
+open_file(FirnDriver *driver, int flags, pid_t pid, FirnHandle *handle, int32_t *out_backing)
+{
+	bool count = driver->passthrough && firn_view_is_computed(handle->ino);
+	FirnWay way = FIRN_WAY_NONE;
+	int errnum;
+
+	if (count && !is_read_only(flags))
+		way = firn_passthrough_enter(driver->passthrough, handle->ino, -1, out_backing);
+	if (way == FIRN_WAY_STALE)
+		return stale(driver, handle);
+	handle->counted = way != FIRN_WAY_NONE;
+	errnum = firn_view_open(driver->view, handle->ino, flags, pid, &handle->file);
+	if (errnum) {
+		if (handle->counted)
+			firn_passthrough_leave(driver->passthrough, handle->ino);
+		return errnum;
+	}
+	if (!count || way != FIRN_WAY_NONE)
+		return 0;
+	way = firn_passthrough_enter(driver->passthrough, handle->ino, backing_of(handle->file),
+				     out_backing);
+	if (way == FIRN_WAY_STALE)
+		return stale(driver, handle);
+	handle->counted = true;
+	return 0;
+}
+
 static void
 open_(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	FirnDriver *driver = firn_driver_of(req);
 	FirnHandle what = { .ino = ino };
 	FirnHandle *handle;
+	int32_t backing = 0;
 	int errnum;
 
 	if (firn_control_owns(ino))
 		return open_control(req, ino, fi);
-	errnum = firn_view_open(driver->view, ino, fi->flags, fuse_req_ctx(req)->pid, &what.file);
+	errnum = open_file(driver, fi->flags, fuse_req_ctx(req)->pid, &what, &backing);
 	if (errnum)
 		return (void)fuse_reply_err(req, errnum);
 	what.direct = firn_handles_is_direct(driver->handles, ino);
@@ -55,7 +109,7 @@ open_(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	/* Pages of an inode change through the kernel only, or with a notification. */
 	fi->keep_cache = !what.direct;
 	fi->noflush = is_read_only(fi->flags);
-	if (fuse_reply_open(req, fi))
+	if (backing > 0 ? firn_channel_reply_open(req, fi, backing) : fuse_reply_open(req, fi))
 		firn_handle_end(driver, handle);
 }
 
@@ -67,6 +121,7 @@ create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct 
 	FirnHandle what = { 0 };
 	FirnHandle *handle;
 	struct stat attr;
+	int32_t backing;
 	int errnum = firn_name_refused(parent, name);
 
 	if (!errnum)
@@ -75,6 +130,13 @@ create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct 
 	if (errnum)
 		return (void)fuse_reply_err(req, errnum);
 	what.ino = attr.st_ino;
+	/* Somebody was faster, and others read it already. */
+	if (driver->passthrough && firn_view_is_computed(what.ino)) {
+		if (firn_passthrough_enter(driver->passthrough, what.ino, -1, &backing) ==
+		    FIRN_WAY_STALE)
+			return (void)fuse_reply_err(req, stale(driver, &what));
+		what.counted = true;
+	}
 	/* No pages of it can be cached yet, and such a descriptor cannot be mapped. */
 	what.direct = driver->direct_writes && is_write_only(fi->flags);
 	handle = firn_handles_add(driver->handles, &what);

@@ -109,6 +109,12 @@ setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set, struct fu
 			return (void)fuse_reply_err(req, errnum);
 		return (void)fuse_reply_attr(req, &result, 0);
 	}
+	if ((what & FIRN_SET_SIZE) && driver->passthrough &&
+	    firn_passthrough_is_read(driver->passthrough, ino)) {
+		/* Looked up again, it has a number nobody reads under. */
+		firn_view_renumber(driver->view, ino);
+		return (void)fuse_reply_err(req, ESTALE);
+	}
 	if (what)
 		errnum = firn_view_setattr(driver->view, ino, handle ? handle->file : NULL, what,
 					   &values, &result);

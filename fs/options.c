@@ -31,6 +31,7 @@ const char firn_options_usage[] =
 	"  -o virtual=PREFIX   allow reading virtual chunks below this URL (repeatable)\n"
 	"  -o cache_size=N     bytes for decoded manifests, K, M or G after it\n"
 	"  -o noxattr          no extended attributes, and no requests for them\n"
+	"  -o passthrough=off  no reading of chunk files by the kernel itself (auto)\n"
 	"  -o allow_other      let other users in (with default_permissions)\n"
 	"and what libfuse and mount(8) take.\n";
 
@@ -63,6 +64,8 @@ static const struct fuse_opt option_table[] = {
 	FLAG("ro", read_only),
 	FLAG("read_only", read_only),
 	FLAG("noxattr", no_xattr),
+	FLAG("passthrough=off", no_passthrough),
+	FUSE_OPT_KEY("passthrough=auto", KEY_IGNORE),
 	FUSE_OPT_KEY("--", KEY_IGNORE),
 	FLAG("-f", foreground),
 	FLAG("-d", debug),

@@ -23,6 +23,7 @@ typedef struct {
 	GPtrArray *virtual_prefixes; /* char * */
 	int read_only;
 	int no_xattr;
+	int no_passthrough;
 	int foreground;
 	int debug;
 	int help;

@@ -330,6 +330,34 @@ firn_chunk_take_leaf(FirnView *view, uint64_t ino, FirnLeaf **out_leaf)
 	return 0;
 }
 
+void
+firn_view_renumber(FirnView *view, uint64_t ino)
+{
+	uint32_t coords[FIRN_MAX_RANK];
+	FirnChunkChange *change;
+	FirnInode *inode;
+	FirnDir *array;
+	FirnSlot *slot;
+	uint32_t depth;
+
+	pthread_mutex_lock(&view->lock);
+	slot = firn_slot_decode(view, ino, coords, &depth);
+	if (slot != NULL && slot->dir->file_slot == slot)
+		slot->dir->file_slot = NULL;
+	change = slot != NULL ? change_in_place(view, ino, &array, coords) : NULL;
+	inode = slot != NULL ? firn_inode_find(view, ino) : NULL;
+	if (change != NULL)
+		change->ino = 0;
+	if (inode != NULL) {
+		firn_inode_ref(inode);
+		firn_inode_renumber(view, inode);
+		if (change != NULL)
+			change->ino = inode->ino;
+		firn_inode_unref(view, inode);
+	}
+	pthread_mutex_unlock(&view->lock);
+}
+
 static void
 discard_object(FirnView *view, const FirnId12 *id)
 {

@@ -115,6 +115,18 @@ firn_inode_looked_up(FirnInode *inode)
 		inode->refs++;
 }
 
+void
+firn_inode_renumber(FirnView *view, FirnInode *inode)
+{
+	g_hash_table_steal(view->inodes, &inode->ino);
+	inode->ino = firn_inode_next(view);
+	g_hash_table_insert(view->inodes, &inode->ino, inode);
+	if (inode->n_lookup > 0) {
+		inode->n_lookup = 0;
+		firn_inode_unref(view, inode);
+	}
+}
+
 static void
 forget(FirnView *view, FirnInode *inode, uint64_t n)
 {
@@ -301,6 +313,12 @@ firn_slot_ino(const FirnSlot *slot, const uint32_t *coords, uint32_t depth)
 	}
 	return FIRN_INO_COMPUTED | (uint64_t)slot->number << SLOT_SHIFT |
 	       (uint64_t)depth << DEPTH_SHIFT | linear;
+}
+
+bool
+firn_view_is_computed(uint64_t ino)
+{
+	return (ino & FIRN_INO_COMPUTED) != 0;
 }
 
 FirnSlot *

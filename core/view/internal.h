@@ -180,6 +180,8 @@ void firn_inode_unref(FirnView *view, FirnInode *inode);
 void firn_inode_dispose_all(FirnView *view);
 FirnInode *firn_inode_find(FirnView *view, uint64_t ino); /* NULL: none; borrowed */
 void firn_inode_looked_up(FirnInode *inode);
+/* A number of its own, which the kernel does not know yet. */
+void firn_inode_renumber(FirnView *view, FirnInode *inode);
 void firn_inode_link(FirnDir *parent, const char *name, FirnInode *inode);
 void firn_inode_unlink(FirnView *view, FirnInode *inode); /* from its parent; marks it dead */
 void firn_inode_touch(FirnInode *inode);

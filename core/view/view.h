@@ -92,6 +92,13 @@ int firn_view_fsync_all(FirnView *view);
 void firn_view_release(FirnView *view, FirnFile *file);
 /* A descriptor whose bytes [0, size) are the file's, for passthrough; -1 if there is none.  Borrowed. */
 int firn_view_file_fd(FirnFile *file);
+/*
+ * From its next look-up on, the chunk behind a computed number has another one;
+ * what is open under the old one goes on as it was.
+ */
+void firn_view_renumber(FirnView *view, uint64_t ino);
+/* Whether a number is a computed one: of a chunk or a chunk directory of a base. */
+bool firn_view_is_computed(uint64_t ino);
 
 /* ---- directories ---- */
 

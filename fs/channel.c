@@ -1,0 +1,158 @@
+#include "fs/channel.h"
+
+#include "fs/passthrough.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+/*
+ * The protocol's structures, as far as they are touched here (linux/fuse.h;
+ * the headers of the system may be older than its kernel).
+ */
+#define OPCODE_INIT       26u
+
+#define INIT_EXT          (UINT32_C(1) << 30)
+#define INIT2_PASSTHROUGH (UINT32_C(1) << 5) /* bit 37 */
+#define OPEN_KEEP_CACHE   (UINT32_C(1) << 1)
+#define OPEN_PASSTHROUGH  (UINT32_C(1) << 7)
+
+typedef struct {
+	uint32_t len;
+	uint32_t opcode;
+	uint64_t unique;
+	uint64_t nodeid;
+	uint32_t uid, gid, pid;
+	uint32_t extra;
+	uint32_t major, minor, max_readahead, flags, flags2;
+} InitIn;
+
+typedef struct {
+	uint32_t major, minor, max_readahead, flags;
+	uint16_t max_background, congestion_threshold;
+	uint32_t max_write, time_gran;
+	uint16_t max_pages, map_alignment;
+	uint32_t flags2, max_stack_depth;
+	uint32_t unused[6];
+} InitOut;
+
+typedef struct {
+	uint64_t fh;
+	uint32_t open_flags;
+	int32_t backing;
+} OpenOut;
+
+typedef struct {
+	int32_t fd;
+	uint32_t flags;
+	uint64_t padding;
+} BackingMap;
+
+#define IOC_BACKING_OPEN  _IOW(229, 1, BackingMap)
+#define IOC_BACKING_CLOSE _IOW(229, 2, uint32_t)
+
+/* The reply being sent by this thread is one of an open with this backing; 0: it is not. */
+static _Thread_local int32_t reply_backing;
+
+static ssize_t
+receive(int fd, void *buffer, size_t size, void *data)
+{
+	FirnDriver *driver = data;
+	ssize_t n = read(fd, buffer, size);
+	InitIn in;
+
+	if (!driver->init_answered && n >= (ssize_t)sizeof in) {
+		memcpy(&in, buffer, sizeof in);
+		if (in.opcode == OPCODE_INIT)
+			driver->init_flags2 = in.flags & INIT_EXT ? in.flags2 : 0;
+	}
+	return n;
+}
+
+/* The answer to INIT as libfuse made it, with what we want besides. */
+static ssize_t
+send_init(int fd, const struct iovec *iov, FirnDriver *driver)
+{
+	InitOut out;
+	struct iovec patched[2] = { iov[0], { &out, sizeof out } };
+
+	driver->init_answered = true;
+	memcpy(&out, iov[1].iov_base, sizeof out);
+	if (driver->passthrough != NULL && (driver->init_flags2 & INIT2_PASSTHROUGH)) {
+		out.flags |= INIT_EXT;
+		out.flags2 |= INIT2_PASSTHROUGH;
+		/* Not over another stacked file system (overlayfs). */
+		out.max_stack_depth = 1;
+		firn_passthrough_enable(driver->passthrough);
+	}
+	return writev(fd, patched, 2);
+}
+
+static ssize_t
+send_open(int fd, struct iovec *iov, int count)
+{
+	struct iovec *last = &iov[count - 1];
+	OpenOut out;
+	struct iovec patched[2] = { iov[0], { &out, sizeof out } };
+
+	if (count != 2 || last->iov_len != sizeof out)
+		return writev(fd, iov, count);
+	memcpy(&out, last->iov_base, sizeof out);
+	/* No page cache, so nothing to be kept in it: the kernel refuses both at once. */
+	out.open_flags = (out.open_flags & ~OPEN_KEEP_CACHE) | OPEN_PASSTHROUGH;
+	out.backing = reply_backing;
+	return writev(fd, patched, 2);
+}
+
+static ssize_t
+send(int fd, struct iovec *iov, int count, void *data)
+{
+	FirnDriver *driver = data;
+
+	if (reply_backing > 0)
+		return send_open(fd, iov, count);
+	if (!driver->init_answered && count == 2 && iov[1].iov_len == sizeof(InitOut))
+		return send_init(fd, iov, driver);
+	return writev(fd, iov, count);
+}
+
+bool
+firn_channel_install(FirnDriver *driver, GError **error)
+{
+	static const struct fuse_custom_io io = { .writev = send, .read = receive };
+	int errnum = -fuse_session_custom_io(driver->fuse, &io, fuse_session_fd(driver->fuse));
+
+	if (errnum > 0)
+		firn_error_set_errno(error, errnum, "the connection to the kernel");
+	return errnum == 0;
+}
+
+int
+firn_channel_reply_open(fuse_req_t req, const struct fuse_file_info *fi, int32_t backing)
+{
+	int result;
+
+	reply_backing = backing;
+	result = fuse_reply_open(req, fi);
+	reply_backing = 0;
+	return result;
+}
+
+int32_t
+firn_channel_add_backing(FirnDriver *driver, int fd)
+{
+	BackingMap map = { .fd = fd };
+	int id = ioctl(fuse_session_fd(driver->fuse), IOC_BACKING_OPEN, &map);
+
+	return id >= 0 ? id : -errno;
+}
+
+void
+firn_channel_remove_backing(FirnDriver *driver, int32_t backing)
+{
+	uint32_t id = (uint32_t)backing;
+
+	(void)ioctl(fuse_session_fd(driver->fuse), IOC_BACKING_CLOSE, &id);
+}
