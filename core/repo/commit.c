@@ -79,6 +79,7 @@ committing_clear(FirnCommitting *c)
 	g_array_unref(c->splits);
 	g_ptr_array_unref(c->written);
 	g_clear_pointer(&c->adopted, g_hash_table_unref);
+	g_clear_pointer(&c->reverted, g_hash_table_unref);
 	g_clear_pointer(&c->aliases, g_hash_table_unref);
 	g_clear_pointer(&c->theirs, g_hash_table_unref);
 	g_string_chunk_free(c->strings);

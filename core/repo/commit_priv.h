@@ -68,7 +68,9 @@ typedef struct {
 	GHashTable *
 		aliases; /* id of a node the branch made -> our FirnNodeChange that made the same */
 	GHashTable *adopted; /* set: those FirnNodeChange */
-	GHashTable *theirs;  /* our node id -> FirnChunkMap: chunks of ours that give way */
+	GHashTable *
+		reverted; /* set: FirnNodeChange whose document is the base's; the branch's counts */
+	GHashTable *theirs; /* our node id -> FirnChunkMap: chunks of ours that give way */
 	/* The outcome: */
 	GStringChunk *strings;
 	GArray *rows;                        /* FirnCommitRow, by path */
@@ -161,6 +163,8 @@ void firn_commit_node_grid(const FirnSnapshot *snapshot, const FirnSnapshotNode 
 			   uint32_t *out_grid);
 /* The document of a node, parsed (caller owns), or NULL if it is beyond us. */
 FirnMeta *firn_commit_node_meta(const FirnSnapshotNode *node);
+/* Whether a node's document is `meta`'s, as far as it is kept. */
+bool firn_commit_same_document(FirnSpan document, const FirnMeta *meta);
 /* Sort rows of `rank` coordinates and drop repeated ones; `n` rows; returns how many are left. */
 size_t firn_commit_sort_coords(GArray *coords, uint32_t rank, size_t n);
 /* Put a new object under `<prefix><id>`, remembering it as garbage in waiting. */

@@ -120,15 +120,6 @@ same_bytes(FirnSpan a, FirnSpan b)
 	return a.len == b.len && (a.len == 0 || memcmp(a.data, b.data, a.len) == 0);
 }
 
-static FirnSpan
-span_of(GBytes *bytes)
-{
-	FirnSpan span;
-
-	span.data = g_bytes_get_data(bytes, &span.len);
-	return span;
-}
-
 static bool
 is_deleted(const FirnCommitting *c, const FirnId8 *id)
 {
@@ -166,9 +157,42 @@ check_deleted(const FirnCommitCompare *x, const FirnNodeChange *change, const Fi
 		  g_hash_table_lookup(x->chunks, &change->id), true);
 }
 
+/* Whether a document we wrote dropped chunks of the base. */
+static bool
+has_dropped(const FirnCommitCompare *x, const FirnNodeChange *change, const FirnSnapshotNode *old)
+{
+	uint32_t grid[FIRN_MAX_RANK];
+
+	if (change->keep == NULL || old->kind != FIRN_NODE_ARRAY)
+		return false;
+	if (change->keep_rank != old->rank)
+		return true;
+	firn_commit_node_grid(x->c->start, old, grid);
+	for (uint32_t i = 0; i < old->rank; i++)
+		if (change->keep[i] < grid[i])
+			return true;
+	return false;
+}
+
+/*
+ * Whether our document and the branch's, which both changed it, collide.  One that
+ * was written as it had been is no change, unless chunks were dropped on the way.
+ */
+static bool
+documents_collide(const FirnCommitCompare *x, FirnNodeChange *change, const FirnSnapshotNode *old,
+		  const FirnSnapshotNode *node)
+{
+	if (firn_commit_same_document(node->meta, change->meta))
+		return false;
+	if (!firn_commit_same_document(old->meta, change->meta) || has_dropped(x, change, old))
+		return true;
+	g_hash_table_add(x->c->reverted, change);
+	return false;
+}
+
 /* A node of the base that we changed. */
 static bool
-check_changed(const FirnCommitCompare *x, const FirnNodeChange *change, const FirnSnapshotNode *old,
+check_changed(const FirnCommitCompare *x, FirnNodeChange *change, const FirnSnapshotNode *old,
 	      GError **error)
 {
 	FirnSnapshotNode node;
@@ -182,11 +206,11 @@ check_changed(const FirnCommitCompare *x, const FirnNodeChange *change, const Fi
 		return true;
 	}
 	theirs = !same_bytes(old->meta, node.meta);
-	if (written && theirs && !same_bytes(span_of(change->meta->raw), old->meta) &&
-	    !same_bytes(span_of(change->meta->raw), node.meta)) {
+	if (written && theirs && documents_collide(x, change, old, &node)) {
 		firn_commit_clash(x, FIRN_CONFLICT_META, change->path, NULL, 0, false);
 		return true;
 	}
+	written = written && !g_hash_table_contains(x->c->reverted, change);
 	if (written && change->meta->kind == FIRN_NODE_ARRAY && node.kind == FIRN_NODE_ARRAY &&
 	    !firn_commit_check_theirs(x, change, old, &node, error))
 		return false;
@@ -209,7 +233,7 @@ check_created(const FirnCommitCompare *x, FirnNodeChange *change, GError **error
 		return true;
 	}
 	if (firn_snapshot_find_id(x->c->start, &node.id, &index) ||
-	    !same_bytes(node.meta, span_of(change->meta->raw))) {
+	    !firn_commit_same_document(node.meta, change->meta)) {
 		firn_commit_clash(x, FIRN_CONFLICT_CREATED, change->path, NULL, 0, false);
 		return true;
 	}
@@ -369,6 +393,7 @@ firn_commit_rebase(FirnCommitting *c, const FirnRepoInfo *info, const FirnId12 *
 	x.chunks = g_hash_table_new_full(firn_id8_hash, firn_id8_equal, g_free, free_map);
 	c->aliases = g_hash_table_new_full(firn_id8_hash, firn_id8_equal, g_free, NULL);
 	c->adopted = g_hash_table_new(NULL, NULL);
+	c->reverted = g_hash_table_new(NULL, NULL);
 	c->theirs = g_hash_table_new_full(firn_id8_hash, firn_id8_equal, g_free, free_map);
 	done = compare(&x, info, tip, error);
 	g_hash_table_unref(x.chunks);

@@ -76,6 +76,17 @@ same_group(FirnSpan old, GBytes *stripped)
 	return g_bytes_equal(other, stripped);
 }
 
+bool
+firn_commit_same_document(FirnSpan document, const FirnMeta *meta)
+{
+	g_autoptr(GBytes) raw = NULL;
+
+	if (meta->kind != FIRN_NODE_GROUP)
+		return span_is(document, meta->raw);
+	raw = firn_meta_strip_consolidated(meta->raw);
+	return same_group(document, raw);
+}
+
 /* Give a row the document of its change, if it differs from what is there. */
 static bool
 set_document(FirnCommitting *c, FirnCommitRow *row, const FirnSnapshotNode *old, GError **error)
@@ -89,8 +100,7 @@ set_document(FirnCommitting *c, FirnCommitRow *row, const FirnSnapshotNode *old,
 				 "being deleted first");
 	raw = meta->kind == FIRN_NODE_GROUP ? firn_meta_strip_consolidated(meta->raw)
 					    : g_bytes_ref(meta->raw);
-	if (old != NULL &&
-	    (meta->kind == FIRN_NODE_GROUP ? same_group(old->meta, raw) : span_is(old->meta, raw)))
+	if (old != NULL && firn_commit_same_document(old->meta, meta))
 		return true;
 	row->meta = firn_meta_ref(meta);
 	row->raw = g_steal_pointer(&raw);
@@ -122,6 +132,7 @@ add_old(FirnCommitting *c, size_t index, GError **error)
 		return fail_node(error, FIRN_ERROR_INVALID, row.change->path,
 				 "a committed node cannot be moved");
 	if (row.change != NULL && !alias && row.change->kind == FIRN_CHANGE_PUT &&
+	    !(c->reverted != NULL && g_hash_table_contains(c->reverted, row.change)) &&
 	    !set_document(c, &row, &node, error))
 		return false;
 	g_array_append_val(c->rows, row);

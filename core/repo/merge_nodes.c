@@ -233,11 +233,20 @@ creator_name(const FirnMerging *m, const FirnMergeNode *node)
 	return node->creator < 0 ? base_name : firn_merge_party(m, (unsigned)node->creator)->name;
 }
 
+/* Of a node of the base: who last wrote its document. */
+static const char *
+owner_name(const FirnMerging *m, const FirnMergeNode *node)
+{
+	if (node->creator < 0 && node->winner >= 0)
+		return touch_name(m, firn_merge_touch(node, (guint)node->winner));
+	return creator_name(m, node);
+}
+
 /* A second live node at a path: the same thing, made twice with the same document, or a conflict. */
 static void
 unify(FirnMerging *m, FirnMergeNode *first, FirnMergeNode *other)
 {
-	const char *a = creator_name(m, first), *b = creator_name(m, other);
+	const char *a = owner_name(m, first), *b = owner_name(m, other);
 
 	other->same = first;
 	if (firn_merge_node_kind(m, first) != firn_merge_node_kind(m, other)) {

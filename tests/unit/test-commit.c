@@ -530,6 +530,15 @@ static const Rebase rebases[] = {
 	{ "delete /a;array /a 5 1", "delete /a;array /a 6 1", "created /a", NULL, NULL },
 	{ "delete /a;array /a 5 1", "delete /a", "meta-deleted /a", NULL, NULL },
 	{ "delete /a", "delete /a;array /a 5 1", "meta-deleted /a", NULL, NULL },
+	/* written as it was */
+	{ "array /a 20 1;chunk /a 15 P", "array /a 10 1 C;array /a 10 1;chunk /a 3 C", "",
+	  "/ group; /a array 0=old0 1=old1 3=C 15=P" REST, NULL },
+	{ "array /a 2 1 P", "array /a 10 1 C;array /a 10 1;chunk /a 3 C", "chunk-outside /a 3",
+	  NULL, NULL },
+	{ "array /a 10 1 P", "array /a 1 1;array /a 10 1", "meta /a", NULL, NULL },
+	/* gives way under another geometry */
+	{ "chunk /a 0 P", "erase /a 0;erase /a 1;array /a 10 2", "chunk-deleted /a 0",
+	  "/ group; /a array" REST, NULL },
 };
 
 static void
