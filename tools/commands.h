@@ -23,6 +23,7 @@ int firn_cmd_cat(FirnCli *cli, int argc, char **argv);
 int firn_cmd_branch(FirnCli *cli, int argc, char **argv);
 int firn_cmd_tag(FirnCli *cli, int argc, char **argv);
 int firn_cmd_reset(FirnCli *cli, int argc, char **argv);
+int firn_cmd_fsck(FirnCli *cli, int argc, char **argv);
 int firn_cmd_doctor(FirnCli *cli, int argc, char **argv);
 
 #endif

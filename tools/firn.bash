@@ -19,6 +19,7 @@ declare -A _firn_options=(
     [branch]=""
     [tag]=""
     [reset]="--expect"
+    [fsck]="--deep --repair"
     [doctor]="--state-dir"
 )
 

@@ -34,6 +34,7 @@ static const FirnCommand commands[] = {
 	{ "tag", firn_cmd_tag, "list REPO | create REPO NAME [REF] | delete REPO NAME",
 	  "List, create and delete tags." },
 	{ "reset", firn_cmd_reset, "REPO BRANCH REF", "Move a branch to another snapshot." },
+	{ "fsck", firn_cmd_fsck, "REPO|MOUNT", "Check every object of a repository." },
 	{ "doctor", firn_cmd_doctor, "[REPO]", "Check that this machine and this store are fit." },
 };
 

@@ -1,4 +1,5 @@
 #include "core/repo/commit_priv.h"
+#include "core/repo/pool.h"
 
 #define MAX_THREADS 8u
 
@@ -6,92 +7,21 @@ typedef struct {
 	const FirnCommitting *c;
 	const char *what;
 	size_t n;
-	FirnCommitTask fn;
-	void *data;
-	pthread_mutex_t lock; /* protects all below */
-	size_t next;
-	size_t done;
-	GError *error;
-} Pool;
-
-/* False if there is no more to do; also counts what was done before. */
-static bool
-take(Pool *pool, bool did_one, size_t *out_index)
-{
-	FIRN_LOCK_SCOPE(&pool->lock);
-
-	pool->done += did_one;
-	if (pool->error != NULL || pool->next == pool->n)
-		return false;
-	*out_index = pool->next++;
-	return true;
-}
+} Steps;
 
 static void
-fail(Pool *pool, GError *error)
+step(uint64_t done, void *data)
 {
-	FIRN_LOCK_SCOPE(&pool->lock);
+	const Steps *steps = data;
 
-	if (pool->error == NULL)
-		pool->error = error;
-	else
-		g_error_free(error);
-}
-
-static size_t
-count_done(Pool *pool)
-{
-	FIRN_LOCK_SCOPE(&pool->lock);
-
-	return pool->done;
-}
-
-static void
-work(Pool *pool, bool reports)
-{
-	bool did_one = false;
-	size_t index;
-
-	while (take(pool, did_one, &index)) {
-		GError *error = NULL;
-
-		did_one = pool->fn(index, pool->data, &error);
-		if (!did_one)
-			fail(pool, error);
-		else if (reports)
-			firn_commit_progress(pool->c, pool->what, count_done(pool), pool->n);
-	}
-}
-
-static void *
-worker(void *pool)
-{
-	work(pool, false);
-	return NULL;
+	firn_commit_progress(steps->c, steps->what, done, steps->n);
 }
 
 bool
 firn_commit_pool(const FirnCommitting *c, const char *what, size_t n, FirnCommitTask fn, void *data,
 		 GError **error)
 {
-	Pool pool = { .c = c, .what = what, .n = n, .fn = fn, .data = data };
-	size_t wanted = MIN(MIN(n, g_get_num_processors()), MAX_THREADS);
-	pthread_t threads[MAX_THREADS];
-	size_t started = 0;
+	Steps steps = { .c = c, .what = what, .n = n };
 
-	pthread_mutex_init(&pool.lock, NULL);
-	/* The calling thread is one of them: it alone calls back for progress. */
-	while (started + 1 < wanted && pthread_create(&threads[started], NULL, worker, &pool) == 0)
-		started++;
-	work(&pool, true);
-	for (size_t i = 0; i < started; i++)
-		pthread_join(threads[i], NULL);
-	pthread_mutex_destroy(&pool.lock);
-	if (pool.error != NULL) {
-		g_propagate_error(error, pool.error);
-		return false;
-	}
-	if (n > 0)
-		firn_commit_progress(c, what, n, n);
-	return true;
+	return firn_pool_run(n, MAX_THREADS, fn, data, step, &steps, error);
 }

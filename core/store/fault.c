@@ -100,6 +100,15 @@ fault_list(FirnStore *store, const char *prefix, FirnStoreListFn fn, void *data,
 }
 
 static bool
+fault_list_temporaries(FirnStore *store, FirnStoreListFn fn, void *data, GError **error)
+{
+	FaultStore *fault = fault_of(store);
+
+	return pass(fault, "list", "", error) &&
+	       firn_store_list_temporaries(fault->inner, fn, data, error);
+}
+
+static bool
 fault_sync(FirnStore *store, const char *const *keys, size_t n_keys, GError **error)
 {
 	FaultStore *fault = fault_of(store);
@@ -221,6 +230,7 @@ static const FirnStoreOps fault_ops = {
 	.remove = fault_remove,
 	.stat = fault_stat,
 	.list = fault_list,
+	.list_temporaries = fault_list_temporaries,
 	.sync = fault_sync,
 	.open_fd = fault_open_fd,
 	.writer_open = fault_writer_open,

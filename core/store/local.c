@@ -285,7 +285,8 @@ typedef struct {
 	FirnLocal *local;
 	FirnStoreListFn fn;
 	void *data;
-	GString *key; /* of the directory being read, with its '/' */
+	GString *key;     /* of the directory being read, with its '/' */
+	bool temporaries; /* these instead of the objects */
 	bool stopped;
 } Listing;
 
@@ -298,7 +299,10 @@ list_entry(Listing *listing, int dir, const char *name, unsigned depth, GError *
 	struct stat st;
 	bool ok = true;
 
-	if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0 || strchr(name, '#') != NULL)
+	bool temporary = strchr(name, '#') != NULL;
+
+	if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0 ||
+	    (temporary && !listing->temporaries))
 		return true;
 	if (fstatat(dir, name, &st, 0) != 0) {
 		if (errno == ENOENT)
@@ -308,10 +312,10 @@ list_entry(Listing *listing, int dir, const char *name, unsigned depth, GError *
 		return false;
 	}
 	g_string_append(listing->key, name);
-	if (S_ISREG(st.st_mode)) {
+	if (S_ISREG(st.st_mode) && temporary == listing->temporaries) {
 		listing->stopped = !listing->fn(listing->key->str, (uint64_t)st.st_size,
 						mtime_us(&st), listing->data);
-	} else if (S_ISDIR(st.st_mode)) {
+	} else if (S_ISDIR(st.st_mode) && !temporary) {
 		g_string_append_c(listing->key, '/');
 		ok = list_dir(listing, depth + 1, error);
 	}
@@ -381,6 +385,20 @@ local_list(FirnStore *store, const char *prefix, FirnStoreListFn fn, void *data,
 	bool ok;
 
 	listing.key = g_string_new(prefix);
+	ok = list_dir(&listing, 0, error);
+	g_string_free(listing.key, TRUE);
+	return ok;
+}
+
+static bool
+local_list_temporaries(FirnStore *store, FirnStoreListFn fn, void *data, GError **error)
+{
+	Listing listing = {
+		.local = firn_local_of(store), .fn = fn, .data = data, .temporaries = true
+	};
+	bool ok;
+
+	listing.key = g_string_new(NULL);
 	ok = list_dir(&listing, 0, error);
 	g_string_free(listing.key, TRUE);
 	return ok;
@@ -500,6 +518,7 @@ static const FirnStoreOps local_ops = {
 	.remove = local_remove,
 	.stat = local_stat,
 	.list = local_list,
+	.list_temporaries = local_list_temporaries,
 	.sync = local_sync,
 	.open_fd = local_open_fd,
 	.writer_open = firn_local_writer_open,

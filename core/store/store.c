@@ -189,6 +189,13 @@ firn_store_list(FirnStore *store, const char *prefix, FirnStoreListFn fn, void *
 }
 
 bool
+firn_store_list_temporaries(FirnStore *store, FirnStoreListFn fn, void *data, GError **error)
+{
+	return store->ops->list_temporaries == NULL ||
+	       store->ops->list_temporaries(store, fn, data, error);
+}
+
+bool
 firn_store_sync(FirnStore *store, const char *const *keys, size_t n_keys, GError **error)
 {
 	for (size_t i = 0; i < n_keys; i++)

@@ -41,6 +41,8 @@ typedef struct {
 	bool (*stat)(FirnStore *, const char *key, bool *out_exists, uint64_t *out_size,
 		     int64_t *out_mtime_us, GError **);
 	bool (*list)(FirnStore *, const char *prefix, FirnStoreListFn, void *data, GError **);
+	/* May be NULL: puts leave nothing behind. */
+	bool (*list_temporaries)(FirnStore *, FirnStoreListFn, void *data, GError **);
 	bool (*sync)(FirnStore *, const char *const *keys, size_t n_keys, GError **);
 	int (*open_fd)(FirnStore *, const char *key, GError **);
 	FirnStoreWriter *(*writer_open)(FirnStore *, const char *key, GError **);
@@ -104,6 +106,10 @@ bool firn_store_stat(FirnStore *store, const char *key, bool *out_exists, uint64
  */
 bool firn_store_list(FirnStore *store, const char *prefix, FirnStoreListFn fn, void *data,
 		     GError **error) FIRN_MUST_USE;
+
+/* The temporaries that the list leaves out: of puts under way, and of those that were killed. */
+bool firn_store_list_temporaries(FirnStore *store, FirnStoreListFn fn, void *data, GError **error)
+	FIRN_MUST_USE;
 
 /* Make objects written with a writer that was finished without `durable` durable. */
 bool firn_store_sync(FirnStore *store, const char *const *keys, size_t n_keys, GError **error)
