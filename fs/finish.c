@@ -60,8 +60,8 @@ publish(FirnDriver *driver)
 		return false;
 	}
 	image = firn_view_image(driver->view);
-	if (!firn_fork_publish(driver->repo, driver->fork_of, &driver->session->header->session,
-			       image, &error)) {
+	if (!firn_fork_publish(driver->repo, driver->fork_of, &driver->session->id, image,
+			       &error)) {
 		firn_daemon_log("the journal of session %s cannot be published: %s",
 				driver->session_id, error->message);
 		return false;
@@ -121,7 +121,7 @@ keep_state(FirnDriver *driver)
 static bool
 conclude_session(FirnDriver *driver)
 {
-	bool discard;
+	bool discard, changed;
 
 	if (firn_driver_is_read_only(driver))
 		return true;
@@ -132,11 +132,16 @@ conclude_session(FirnDriver *driver)
 	}
 	if (discard)
 		return discard_all(driver);
-	if (!has_changes(driver->session))
-		return remove_state(driver);
-	if (driver->fork_of && publish(driver))
-		return remove_state(driver);
-	return keep_state(driver) && !driver->fork_of;
+	changed = has_changes(driver->session);
+	/* Whoever counts the workers waits for one without changes, too, but not for one whose
+	 * mount was committed as it was: its journal has a start of its own since. */
+	if (driver->fork_of && (changed || driver->session->header->ancestors->len > 0)) {
+		if (publish(driver))
+			return remove_state(driver);
+		(void)(changed ? keep_state(driver) : remove_state(driver));
+		return false;
+	}
+	return changed ? keep_state(driver) : remove_state(driver);
 }
 
 bool

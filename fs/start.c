@@ -153,7 +153,7 @@ start_writable(FirnDriver *driver, GError **error)
 	if (!ok)
 		return false;
 	header = driver->session->header;
-	firn_id12_format(&header->session, id);
+	firn_id12_format(&driver->session->id, id);
 	driver->session_id = g_strdup(id);
 	driver->branch = *header->branch ? g_strdup(header->branch) : NULL;
 	driver->fork_of = g_strdup(header->fork);

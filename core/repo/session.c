@@ -76,7 +76,7 @@ static bool
 write_info(FirnSession *session, GError **error)
 {
 	FirnSessionInfo info = {
-		.id = session->header->session,
+		.id = session->id,
 		.directory = session->directory,
 		.repository = session->header->repository,
 		.branch = session->header->branch,
@@ -104,7 +104,8 @@ begin(FirnSession *session, const char *state_root, GError **error)
 {
 	g_autofree char *path = NULL;
 
-	if (!firn_state_create(state_root, &session->header->session, &session->directory, error))
+	session->id = session->header->session;
+	if (!firn_state_create(state_root, &session->id, &session->directory, error))
 		return false;
 	session->lock_fd = firn_state_lock(session->directory, error);
 	if (session->lock_fd < 0)
@@ -273,6 +274,7 @@ firn_session_resume(FirnRepo *repo, const FirnSessionInfo *info, GError **error)
 	g_autoptr(FirnSection) section = NULL;
 	g_autofree char *path = journal_path(info->directory, "");
 
+	session->id = info->id;
 	session->directory = g_strdup(info->directory);
 	session->lock_fd = firn_state_lock(info->directory, error);
 	if (session->lock_fd < 0)
@@ -316,6 +318,7 @@ firn_session_read_only(FirnRepo *repo, FirnSnapshot *base)
 	session->header->branch = g_strdup("");
 	session->header->base = *firn_snapshot_id(base);
 	session->header->session = firn_id12_random();
+	session->id = session->header->session;
 	session->header->ancestors = g_array_new(FALSE, FALSE, sizeof(FirnAncestor));
 	session->header->created_us = firn_clock_now_us();
 	session->base = firn_snapshot_ref(base);
@@ -509,13 +512,15 @@ bool
 firn_session_reset(FirnSession *session, GError **error)
 {
 	g_autofree char *next = journal_path(session->directory, ".next");
+	g_autoptr(FirnJournalHeader) header = firn_journal_header_copy(session->header);
 	FirnChanges *old = session->changes;
 	FirnJournal *journal;
 
+	header->session = firn_id12_random();
 	session->changes = firn_changes_new();
 	if (!inherit(session, error))
 		goto fail;
-	journal = firn_journal_create(next, session->header, true, error);
+	journal = firn_journal_create(next, header, true, error);
 	if (journal == NULL)
 		goto fail;
 	if (!publish_journal(session, error)) {
@@ -524,6 +529,8 @@ firn_session_reset(FirnSession *session, GError **error)
 	}
 	firn_journal_close(session->journal);
 	session->journal = journal;
+	firn_journal_header_free(session->header);
+	session->header = g_steal_pointer(&header);
 	firn_changes_free(old);
 	return true;
 fail:

@@ -12,6 +12,9 @@
  */
 typedef struct {
 	FirnRepo *repo; /* borrowed */
+	/* What it is called, as its state directory; its journal has another id (`header->session`)
+	 * after changes were dropped: what comes then is not what earlier forks started from. */
+	FirnId12 id;
 	FirnSnapshot *base;
 	FirnConfig *config;
 	FirnChanges *
@@ -59,7 +62,7 @@ GBytes *firn_session_image(const FirnSession *session);
 bool firn_session_move(FirnSession *session, FirnSnapshot *snapshot, uint64_t seq,
 		       FirnChanges **out_old, GError **error) FIRN_MUST_USE;
 
-/* Drop all changes of the session's own: a new, empty journal on the same start. */
+/* Drop all changes of the session's own: a new, empty journal on the same start, with a new id. */
 bool firn_session_reset(FirnSession *session, GError **error) FIRN_MUST_USE;
 
 #endif

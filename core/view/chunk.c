@@ -401,6 +401,40 @@ retire(FirnView *view, const FirnChunkChange *old)
 	g_array_append_vals(leaf->retired, &old->u.id, 1);
 }
 
+GArray *
+firn_chunk_own_objects(FirnView *view)
+{
+	GArray *own = g_array_new(FALSE, FALSE, sizeof(FirnChunkChange));
+	FirnChanges *changes = view->session->changes;
+	GHashTableIter iter;
+	gpointer value;
+
+	g_hash_table_iter_init(&iter, changes->by_id);
+	while (g_hash_table_iter_next(&iter, NULL, &value)) {
+		FirnNodeChange *node = value;
+		const uint32_t *coords;
+		FirnChunkChange *change;
+		FirnChunkIter chunks;
+
+		firn_chunk_iter_seek(&chunks, node->chunks, NULL, 0);
+		while (firn_chunk_iter_next(&chunks, &coords, &change))
+			if (change->kind == FIRN_REF_NATIVE)
+				g_array_append_vals(own, change, 1);
+	}
+	g_hash_table_iter_init(&iter, changes->pending);
+	while (g_hash_table_iter_next(&iter, NULL, &value))
+		if (((FirnPending *)value)->content.kind == FIRN_REF_NATIVE)
+			g_array_append_vals(own, &((FirnPending *)value)->content, 1);
+	return own;
+}
+
+void
+firn_chunk_retire_objects(FirnView *view, const GArray *own)
+{
+	for (guint i = 0; i < own->len; i++)
+		retire(view, &g_array_index(own, FirnChunkChange, i));
+}
+
 static void
 share(FirnView *view, FirnContent *content)
 {

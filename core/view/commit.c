@@ -489,13 +489,18 @@ kill_tree(FirnDir *dir)
 bool
 firn_view_discard(FirnView *view, GPtrArray **out_invalidations, GError **error)
 {
+	g_autoptr(GArray) own = NULL;
 	FirnTree *old;
 	bool ok;
 
 	pthread_mutex_lock(&view->lock);
-	ok = check_session(view, error) && wait_for_writers(view, 0, error) &&
-	     firn_session_reset(view->session, error);
+	ok = check_session(view, error) && wait_for_writers(view, 0, error);
 	if (ok) {
+		own = firn_chunk_own_objects(view);
+		ok = firn_session_reset(view->session, error);
+	}
+	if (ok) {
+		firn_chunk_retire_objects(view, own);
 		old = view->tree;
 		view->exported_seq = 0;
 		firn_view_build(view);

@@ -285,6 +285,10 @@ int firn_chunk_peek_base(FirnView *view, uint64_t ino, FirnContent **out_content
 bool firn_inode_is_snapshot(FirnView *view, uint64_t ino);
 /* The replaced objects a leaf held back can go.  View lock held. */
 void firn_chunk_release_retired(FirnView *view, FirnLeaf *leaf);
+/* The session's chunks and pending files that are objects (FirnChunkChange, caller owns), and the
+ * end of those objects among them that nobody else can know, when the session has dropped them. */
+GArray *firn_chunk_own_objects(FirnView *view);
+void firn_chunk_retire_objects(FirnView *view, const GArray *own);
 /* Record a chunk (content NULL: deleted); journal and overlay.  View lock held. */
 int firn_chunk_record(FirnView *view, FirnDir *array, const uint32_t *coords, FirnContent *content,
 		      uint64_t ino, int64_t mtime_ns);

@@ -492,9 +492,12 @@ def test_end__fork_is_published(repo, firn, mount, tmp_path):
         assert w.session()["fork_of"] == token["fork"]
     assert (repo.path / "firn/sessions" / token["fork"] / f"{id}.journal").exists()
     assert not (firn.state / "firn/sessions" / id).exists()
-    with repo.worker(tmp_path / "fork.json"):
+    with repo.worker(tmp_path / "fork.json") as w:            # what changed nothing is done, too
         pass
-    assert len(list((repo.path / "firn/sessions" / token["fork"]).glob("*.journal"))) == 1
+    with repo.worker(tmp_path / "fork.json") as w:            # what was dropped is not
+        put(w.main, "a/c/1", b"dropped")
+        w.umount("--discard")
+    assert len(list((repo.path / "firn/sessions" / token["fork"]).glob("*.journal"))) == 2
 
 
 # ---- what the kernel makes of it ----
