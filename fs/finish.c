@@ -153,6 +153,7 @@ firn_finish(FirnDriver *driver)
 	while ((handle = firn_handles_any(driver->handles)))
 		firn_handle_end(driver, handle);
 	if (driver->view) {
+		firn_view_stop_flushing(driver->view);
 		ok = conclude_session(driver);
 		firn_view_free(driver->view);
 	}

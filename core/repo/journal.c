@@ -317,43 +317,6 @@ take_only_section(GPtrArray *sections, const char *path, GError **error)
 	return g_ptr_array_steal_index(sections, 0);
 }
 
-FirnJournal *
-firn_journal_resume(const char *path, FirnSection **out_section, uint64_t *out_torn, GError **error)
-{
-	g_autoptr(GBytes) bytes = NULL;
-	g_autoptr(GPtrArray) sections = NULL;
-	g_autoptr(FirnSection) section = NULL;
-	FirnJournal *journal;
-	uint64_t torn = 0, end;
-	int fd = open(path, O_RDWR | O_CLOEXEC);
-
-	if (fd < 0) {
-		firn_error_set_errno(error, errno, "cannot open journal %s", path);
-		return NULL;
-	}
-	bytes = read_all(fd, path, error);
-	if (bytes != NULL)
-		sections = firn_journal_decode(bytes, path, &torn, error);
-	if (sections != NULL)
-		section = take_only_section(sections, path, error);
-	if (section == NULL) {
-		close(fd);
-		return NULL;
-	}
-	end = g_bytes_get_size(bytes) - torn;
-	if (torn > 0 && ftruncate(fd, (off_t)end) != 0) {
-		firn_error_set_errno(error, errno, "cannot cut the torn tail of journal %s", path);
-		close(fd);
-		return NULL;
-	}
-	journal = journal_new(fd, path, &section->header->session, end);
-	note_section(journal, section);
-	*out_section = g_steal_pointer(&section);
-	if (out_torn != NULL)
-		*out_torn = torn;
-	return journal;
-}
-
 /* What no reader would take must not be written: it would make all behind it unreadable. */
 static bool
 check_readable(const FirnJournal *journal, GError **error)
@@ -399,6 +362,66 @@ append(FirnJournal *journal, const FirnRecord *record, GError **error)
 	journal->end += journal->buffer->len;
 	journal->last_seq = record->seq;
 	return true;
+}
+
+/*
+ * Synced, so that after a power cut nothing of the tail is found behind new
+ * records.  An intent that lay in the tail is kept.
+ */
+static bool
+cut_tail(FirnJournal *journal, const FirnSection *section, bool stopped, GError **error)
+{
+	static const FirnId12 none = { { 0 } };
+	FirnRecord intent = { .kind = FIRN_RECORD_INTENT,
+			      .seq = section->last_seq,
+			      .number = section->intent_seq,
+			      .snapshot = section->intent };
+
+	if (stopped && !firn_id12_equal(&section->intent, &none) &&
+	    !append(journal, &intent, error))
+		return false;
+	if (ftruncate(journal->fd, (off_t)journal->end) == 0 && fsync(journal->fd) == 0)
+		return true;
+	firn_error_set_errno(error, errno, "cannot cut the torn tail of journal %s", journal->path);
+	return false;
+}
+
+FirnJournal *
+firn_journal_resume(const char *path, bool stopped, FirnSection **out_section, uint64_t *out_torn,
+		    GError **error)
+{
+	g_autoptr(GBytes) bytes = NULL;
+	g_autoptr(GPtrArray) sections = NULL;
+	g_autoptr(FirnSection) section = NULL;
+	FirnJournal *journal;
+	uint64_t torn = 0, end;
+	int fd = open(path, O_RDWR | O_CLOEXEC);
+
+	if (fd < 0) {
+		firn_error_set_errno(error, errno, "cannot open journal %s", path);
+		return NULL;
+	}
+	bytes = read_all(fd, path, error);
+	if (bytes != NULL)
+		sections = stopped ? firn_journal_decode_stopped(bytes, path, &torn, error)
+				   : firn_journal_decode(bytes, path, &torn, error);
+	if (sections != NULL)
+		section = take_only_section(sections, path, error);
+	if (section == NULL) {
+		close(fd);
+		return NULL;
+	}
+	end = g_bytes_get_size(bytes) - torn;
+	journal = journal_new(fd, path, &section->header->session, end);
+	note_section(journal, section);
+	if (torn > 0 && !cut_tail(journal, section, stopped, error)) {
+		firn_journal_close(journal);
+		return NULL;
+	}
+	*out_section = g_steal_pointer(&section);
+	if (out_torn != NULL)
+		*out_torn = torn;
+	return journal;
 }
 
 /* A record that changes something: it gets the next number. */
@@ -500,6 +523,22 @@ firn_journal_intent(FirnJournal *journal, uint64_t seq, const FirnId12 *snapshot
 			      .snapshot = *snapshot };
 
 	return append(journal, &record, error) && firn_journal_sync(journal, error);
+}
+
+bool
+firn_journal_durable(FirnJournal *journal, uint64_t seq, GError **error)
+{
+	FirnRecord record = { .kind = FIRN_RECORD_DURABLE,
+			      .seq = journal->last_seq,
+			      .number = seq };
+
+	return append(journal, &record, error);
+}
+
+int
+firn_journal_dup(const FirnJournal *journal)
+{
+	return fcntl(journal->fd, F_DUPFD_CLOEXEC, 0);
 }
 
 bool

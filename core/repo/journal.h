@@ -44,6 +44,8 @@ typedef struct {
 	/* A commit that was begun with all up to intent_seq, as this snapshot (all zero: none). */
 	FirnId12 intent;
 	uint64_t intent_seq;
+	/* A live journal says up to where the objects it names are durable, too. */
+	uint64_t durable_seq;
 } FirnSection;
 
 void firn_section_free(FirnSection *section);
@@ -57,6 +59,13 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(FirnSection, firn_section_free)
  */
 GPtrArray *firn_journal_decode(GBytes *bytes, const char *name, uint64_t *out_torn, GError **error)
 	FIRN_MUST_USE;
+/*
+ * The same for a live journal after the machine stopped: of what was written last, any part may
+ * be missing, and an object may lack its bytes.  Cut at the first record that is not whole, or
+ * that names an object of which the journal does not say that it was durable.
+ */
+GPtrArray *firn_journal_decode_stopped(GBytes *bytes, const char *name, uint64_t *out_torn,
+				       GError **error) FIRN_MUST_USE;
 /* The same from a file.  Errors also: NOT_FOUND, DENIED, STORE. */
 GPtrArray *firn_journal_read(const char *path, uint64_t *out_torn, GError **error) FIRN_MUST_USE;
 
@@ -79,9 +88,10 @@ typedef struct FirnJournal FirnJournal;
 FirnJournal *firn_journal_create(const char *path, const FirnJournalHeader *header, bool replace,
 				 GError **error) FIRN_MUST_USE;
 /* Continue an existing one after its last whole record, cutting a torn tail; `*out_section` is
- * what it holds so far (caller owns). */
-FirnJournal *firn_journal_resume(const char *path, FirnSection **out_section, uint64_t *out_torn,
-				 GError **error) FIRN_MUST_USE;
+ * what it holds so far (caller owns).  `stopped`: the machine stopped since it was written, see
+ * firn_journal_decode_stopped(). */
+FirnJournal *firn_journal_resume(const char *path, bool stopped, FirnSection **out_section,
+				 uint64_t *out_torn, GError **error) FIRN_MUST_USE;
 void firn_journal_close(FirnJournal *journal); /* NULL is a no-op */
 
 uint64_t firn_journal_last_seq(const FirnJournal *journal);
@@ -110,5 +120,9 @@ bool firn_journal_put_pending(FirnJournal *journal, const char *path, const Firn
 bool firn_journal_intent(FirnJournal *journal, uint64_t seq, const FirnId12 *snapshot,
 			 GError **error) FIRN_MUST_USE;
 bool firn_journal_sync(FirnJournal *journal, GError **error) FIRN_MUST_USE;
+/* All objects that records up to `seq` name are durable.  Not synced. */
+bool firn_journal_durable(FirnJournal *journal, uint64_t seq, GError **error) FIRN_MUST_USE;
+/* A descriptor for fdatasync(2) that outlives the journal (caller closes); -1 with errno. */
+int firn_journal_dup(const FirnJournal *journal);
 
 #endif

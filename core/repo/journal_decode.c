@@ -17,6 +17,9 @@ typedef struct {
 	FirnSection *section;
 	FirnNodeChange *last; /* of the last chunk: they come in runs */
 	uint64_t n_records;
+	bool stopped;
+	uint64_t durable_seq; /* if stopped: up to here objects are durable */
+	FirnRecord intent;    /* if stopped: the last there is (kind 0: none) */
 } Reader;
 
 static bool
@@ -223,7 +226,7 @@ static const char *
 check_seq(const Reader *reader, const FirnRecord *record)
 {
 	uint64_t last = reader->section->last_seq;
-	bool change = record->kind != FIRN_RECORD_INTENT && record->kind != FIRN_RECORD_SEAL;
+	bool change = record->kind < FIRN_RECORD_INTENT;
 
 	if (reader->form == FIRN_JOURNAL_LOG)
 		return record->seq != last + change ? "its sequence number is not the next one"
@@ -264,6 +267,13 @@ apply(Reader *reader, const FirnRecord *record, GError **error)
 		section->intent = record->snapshot;
 		section->intent_seq = record->number;
 		break;
+	case FIRN_RECORD_DURABLE:
+		if (reader->form == FIRN_JOURNAL_NET)
+			reason = "only a log says what is durable";
+		else if (record->number > record->seq)
+			reason = "more is said to be durable than there is";
+		section->durable_seq = record->number;
+		break;
 	case FIRN_RECORD_SEAL:
 		if (record->number != reader->n_records)
 			reason = "records are missing before the seal";
@@ -281,12 +291,17 @@ apply(Reader *reader, const FirnRecord *record, GError **error)
  * No whole record starts at `at`.  A tail that was being written when its
  * writer died has nothing whole behind it; damage further up has.  The search is
  * bounded: what cannot be told apart in time is taken for damage.
+ *
+ * When the machine stopped, parts of what was not synced yet may be there in any
+ * order; but at most one note of durability may be: the one before it was synced
+ * when it was written.
  */
 static bool
 is_torn_tail(const Reader *reader)
 {
 	size_t left = reader->data.len - reader->at;
 	uint64_t budget = (uint64_t)left * SEARCH_EFFORT + SEARCH_LEAST;
+	unsigned n_durable = 0;
 
 	for (size_t at = reader->at; at < reader->data.len; at++) {
 		FirnSpan rest = { reader->data.data + at, reader->data.len - at };
@@ -301,11 +316,69 @@ is_torn_tail(const Reader *reader)
 		memcpy(&len, rest.data, sizeof len);
 		len = GUINT32_FROM_LE(len);
 		if (len > rest.len || rest.data[sizeof len] == 0 ||
-		    rest.data[sizeof len] > FIRN_RECORD_SEAL)
+		    rest.data[sizeof len] > FIRN_RECORD_DURABLE)
 			continue;
-		if (len > budget || firn_journal_record_open(rest, reader->seed, &body, &size))
+		if (len > budget)
 			return false;
 		budget -= len;
+		if (!firn_journal_record_open(rest, reader->seed, &body, &size))
+			continue;
+		if (body.data[0] == FIRN_RECORD_DURABLE)
+			n_durable++;
+		if (!reader->stopped || n_durable > 1)
+			return false;
+	}
+	return true;
+}
+
+/* Whether an object is named that may lack its bytes. */
+static bool
+is_unsure(const Reader *reader, const FirnRecord *record)
+{
+	return reader->stopped && record->seq > reader->durable_seq &&
+	       (record->kind == FIRN_RECORD_CHUNK || record->kind == FIRN_RECORD_PENDING) &&
+	       record->ref.kind == FIRN_REF_NATIVE;
+}
+
+/* Look ahead for the last note of what is durable, and the last intent. */
+static void
+look_ahead(Reader *reader)
+{
+	size_t at = reader->at, size;
+	FirnSpan body;
+
+	while (at < reader->data.len) {
+		FirnSpan rest = { reader->data.data + at, reader->data.len - at };
+		FirnRecord record;
+
+		if (!firn_journal_record_open(rest, reader->seed, &body, &size))
+			return;
+		if ((body.data[0] == FIRN_RECORD_DURABLE || body.data[0] == FIRN_RECORD_INTENT) &&
+		    firn_journal_record_decode(body, &record) == NULL) {
+			if (record.kind == FIRN_RECORD_DURABLE)
+				reader->durable_seq = record.number;
+			else
+				reader->intent = record;
+		}
+		at += size;
+	}
+}
+
+/*
+ * What follows is dropped.  But a commit that was intended may have been made
+ * while later chunks were written: that must be known.
+ */
+static bool
+cut(Reader *reader, uint64_t *out_torn)
+{
+	FirnSection *section = reader->section;
+
+	*out_torn = reader->data.len - reader->at;
+	reader->at = reader->data.len;
+	if (reader->intent.kind == FIRN_RECORD_INTENT &&
+	    reader->intent.number <= section->last_seq) {
+		section->intent = reader->intent.snapshot;
+		section->intent_seq = reader->intent.number;
 	}
 	return true;
 }
@@ -326,13 +399,13 @@ read_records(Reader *reader, uint64_t *out_torn, GError **error)
 					reader, error,
 					"it is damaged, and what follows is not; get the journal "
 					"again from where it was copied");
-			*out_torn = rest.len;
-			reader->at = reader->data.len;
-			return true;
+			return cut(reader, out_torn);
 		}
 		reason = firn_journal_record_decode(body, &record);
 		if (reason != NULL)
 			return fail(reader, error, reason);
+		if (is_unsure(reader, &record))
+			return cut(reader, out_torn);
 		if (!apply(reader, &record, error))
 			return false;
 		reader->at += size;
@@ -342,10 +415,11 @@ read_records(Reader *reader, uint64_t *out_torn, GError **error)
 
 /* The section at `*at`, which is moved behind it. */
 static FirnSection *
-read_section(FirnSpan data, size_t *at, const char *name, uint64_t *out_torn, GError **error)
+read_section(FirnSpan data, size_t *at, const char *name, bool stopped, uint64_t *out_torn,
+	     GError **error)
 {
 	g_autoptr(FirnSection) section = g_new0(FirnSection, 1);
-	Reader reader = { .data = data, .name = name, .section = section };
+	Reader reader = { .data = data, .name = name, .section = section, .stopped = stopped };
 	FirnSpan rest = { data.data + *at, data.len - *at };
 	size_t size;
 
@@ -357,6 +431,8 @@ read_section(FirnSpan data, size_t *at, const char *name, uint64_t *out_torn, GE
 	}
 	reader.at = *at + size;
 	reader.seed = firn_journal_record_seed(&section->header->session);
+	if (stopped)
+		look_ahead(&reader);
 	if (!read_records(&reader, out_torn, error))
 		return NULL;
 	*at = reader.at;
@@ -369,8 +445,8 @@ section_free(gpointer section)
 	firn_section_free(section);
 }
 
-GPtrArray *
-firn_journal_decode(GBytes *bytes, const char *name, uint64_t *out_torn, GError **error)
+static GPtrArray *
+decode(GBytes *bytes, const char *name, bool stopped, uint64_t *out_torn, GError **error)
 {
 	g_autoptr(GPtrArray) sections = g_ptr_array_new_with_free_func(section_free);
 	uint64_t torn = 0;
@@ -383,7 +459,7 @@ firn_journal_decode(GBytes *bytes, const char *name, uint64_t *out_torn, GError 
 		return NULL;
 	}
 	while (at < data.len) {
-		FirnSection *section = read_section(data, &at, name, &torn, error);
+		FirnSection *section = read_section(data, &at, name, stopped, &torn, error);
 
 		if (section == NULL)
 			return NULL;
@@ -392,4 +468,16 @@ firn_journal_decode(GBytes *bytes, const char *name, uint64_t *out_torn, GError 
 	if (out_torn != NULL)
 		*out_torn = torn;
 	return g_steal_pointer(&sections);
+}
+
+GPtrArray *
+firn_journal_decode(GBytes *bytes, const char *name, uint64_t *out_torn, GError **error)
+{
+	return decode(bytes, name, false, out_torn, error);
+}
+
+GPtrArray *
+firn_journal_decode_stopped(GBytes *bytes, const char *name, uint64_t *out_torn, GError **error)
+{
+	return decode(bytes, name, true, out_torn, error);
 }

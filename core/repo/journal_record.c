@@ -279,6 +279,7 @@ pen_body(uint8_t **pen, const FirnRecord *record)
 		pen_bytes(pen, &record->snapshot, sizeof record->snapshot);
 		break;
 	case FIRN_RECORD_SEAL:
+	case FIRN_RECORD_DURABLE:
 		pen_varint(pen, record->number);
 		break;
 	}
@@ -421,6 +422,7 @@ take_body(Cursor *cursor, FirnRecord *record)
 		(void)take_bytes(cursor, &record->snapshot, sizeof record->snapshot);
 		return NULL;
 	case FIRN_RECORD_SEAL:
+	case FIRN_RECORD_DURABLE:
 		record->number = take_varint(cursor);
 		return NULL;
 	}

@@ -24,6 +24,7 @@ typedef enum {
 	FIRN_RECORD_PENDING = 5,
 	FIRN_RECORD_INTENT = 6,
 	FIRN_RECORD_SEAL = 7,
+	FIRN_RECORD_DURABLE = 8,
 } FirnRecordKind;
 
 /* One record; which fields it has depends on its kind.  Spans are borrowed. */
@@ -34,7 +35,7 @@ typedef struct {
 	bool created;  /* node put, node delete */
 	uint64_t seq;
 	uint64_t created_seq; /* if created */
-	uint64_t number;      /* intent: up to which seq; seal: records in the section */
+	uint64_t number;      /* intent, durable: up to which seq; seal: records in the section */
 	FirnId8 id;           /* node put, delete, move, chunk */
 	FirnId12 snapshot;    /* intent */
 	FirnSpan path;        /* node put, delete, move (to), pending; chunk if has_path */

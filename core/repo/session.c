@@ -279,10 +279,12 @@ firn_session_resume(FirnRepo *repo, const FirnSessionInfo *info, GError **error)
 	session->lock_fd = firn_state_lock(info->directory, error);
 	if (session->lock_fd < 0)
 		goto fail;
-	session->journal = firn_journal_resume(path, &section, &session->torn, error);
+	session->journal =
+		firn_journal_resume(path, info->stopped, &section, &session->torn, error);
 	if (session->journal == NULL)
 		goto fail;
 	session->header = firn_journal_header_copy(section->header);
+	session->durable_seq = section->durable_seq;
 	if (session->header->identity != firn_repo_identity(repo)) {
 		g_set_error(error, FIRN_ERROR, FIRN_ERROR_CONFLICT,
 			    "session %s belongs to another repository (%s) than %s",
@@ -364,7 +366,15 @@ typedef struct {
 	FirnJournal *journal;
 	FirnChanges *changes;
 	uint64_t seq;
+	bool durable;         /* what is durable already, or the rest */
+	uint64_t durable_seq; /* in `journal` */
 } Carry;
+
+static bool
+is_carried(const Carry *carry, uint64_t seq)
+{
+	return seq > carry->seq && (seq <= carry->session->durable_seq) == carry->durable;
+}
 
 /* One node's chunks that came after the commit began. */
 static bool
@@ -391,7 +401,7 @@ carry_node(Carry *carry, const FirnNodeChange *node, const FirnSnapshot *snapsho
 		FirnRef ref;
 		uint64_t seq;
 
-		if (change->seq <= carry->seq)
+		if (!is_carried(carry, change->seq))
 			continue;
 		firn_chunk_change_get(change, &ref);
 		if (has_place) {
@@ -430,7 +440,7 @@ carry_pending(Carry *carry, GError **error)
 		FirnRef ref;
 		uint64_t seq;
 
-		if (pending->seq <= carry->seq)
+		if (!is_carried(carry, pending->seq))
 			continue;
 		firn_chunk_change_get(&pending->content, &ref);
 		if (!firn_journal_put_pending(carry->journal, pending->path, &ref, &seq, error))
@@ -445,10 +455,21 @@ carry_all(Carry *carry, FirnSnapshot *snapshot, GError **error)
 {
 	g_autoptr(GPtrArray) nodes = firn_changes_sorted_by_id(carry->session->changes);
 
-	for (guint i = 0; i < nodes->len; i++)
-		if (!carry_node(carry, nodes->pdata[i], snapshot, error))
+	/* What is durable comes first, and the journal says up to where. */
+	for (unsigned pass = 0; pass < 2; pass++) {
+		carry->durable = pass == 0;
+		for (guint i = 0; i < nodes->len; i++)
+			if (!carry_node(carry, nodes->pdata[i], snapshot, error))
+				return false;
+		if (!carry_pending(carry, error))
 			return false;
-	return carry_pending(carry, error) && firn_journal_sync(carry->journal, error);
+		if (pass == 0)
+			carry->durable_seq = firn_journal_last_seq(carry->journal);
+		if (pass == 0 && carry->durable_seq > 0 &&
+		    !firn_journal_durable(carry->journal, carry->durable_seq, error))
+			return false;
+	}
+	return firn_journal_sync(carry->journal, error);
 }
 
 static bool
@@ -495,6 +516,7 @@ firn_session_move(FirnSession *session, FirnSnapshot *snapshot, uint64_t seq, Fi
 	(void)unlink(parent);
 	firn_journal_close(session->journal);
 	session->journal = carry.journal;
+	session->durable_seq = carry.durable_seq;
 	if (out_old != NULL)
 		*out_old = session->changes;
 	else
@@ -531,6 +553,7 @@ firn_session_reset(FirnSession *session, GError **error)
 	session->journal = journal;
 	firn_journal_header_free(session->header);
 	session->header = g_steal_pointer(&header);
+	session->durable_seq = 0;
 	firn_changes_free(old);
 	return true;
 fail:

@@ -25,6 +25,7 @@ typedef struct {
 	char *directory;      /* state directory; NULL if read-only */
 	int lock_fd;          /* -1 if read-only */
 	uint64_t torn;        /* bytes of a torn journal tail dropped on resume */
+	uint64_t durable_seq; /* objects named by records up to here are durable, and the journal says so */
 } FirnSession;
 
 /*
@@ -57,7 +58,7 @@ GBytes *firn_session_image(const FirnSession *session);
  * only) is carried over to a new journal on that base, which replaces the old.
  * `session->base`, `changes`, `header` and `journal` are replaced.  On failure
  * nothing changed.  Chunks whose array is gone are kept as pending files.
- * `out_old` (may be NULL): the overlay as it was (caller owns).
+ * `out_old` (may be NULL): the overlay as it was (caller owns).  `session->durable_seq` is that of the new journal.
  */
 bool firn_session_move(FirnSession *session, FirnSnapshot *snapshot, uint64_t seq,
 		       FirnChanges **out_old, GError **error) FIRN_MUST_USE;

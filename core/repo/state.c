@@ -49,6 +49,37 @@ firn_state_root(const char *state_dir)
 	return g_build_filename(g_get_home_dir(), ".local", "state", "firn", "sessions", NULL);
 }
 
+static bool
+sync_directory(const char *path)
+{
+	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	bool done;
+	int errnum;
+
+	if (fd < 0)
+		return false;
+	done = fsync(fd) == 0 || errno == EINVAL;
+	errnum = errno;
+	close(fd);
+	errno = errnum;
+	return done;
+}
+
+/* mkdir -p, so that a power cut takes none of the directories away. */
+static bool
+make_durable(const char *path)
+{
+	g_autofree char *parent = NULL;
+	struct stat st;
+
+	if (stat(path, &st) == 0)
+		return true;
+	parent = g_path_get_dirname(path);
+	if (!make_durable(parent))
+		return false;
+	return (mkdir(path, 0700) == 0 || errno == EEXIST) && sync_directory(parent);
+}
+
 bool
 firn_state_create(const char *root, const FirnId12 *id, char **out_directory, GError **error)
 {
@@ -57,7 +88,7 @@ firn_state_create(const char *root, const FirnId12 *id, char **out_directory, GE
 
 	firn_id12_format(id, text);
 	directory = g_build_filename(root, text, NULL);
-	if (g_mkdir_with_parents(root, 0700) != 0 || mkdir(directory, 0700) != 0) {
+	if (!make_durable(root) || mkdir(directory, 0700) != 0 || !sync_directory(root)) {
 		firn_error_set_errno(
 			error, errno,
 			"cannot create the state directory %s (--state-dir names another)",
@@ -132,6 +163,17 @@ add_text(JsonBuilder *builder, const char *name, const char *value)
 		json_builder_add_null_value(builder);
 }
 
+/* Changes when the machine starts; NULL: unknown.  Caller owns. */
+static char *
+boot_id(void)
+{
+	char *text = NULL;
+
+	if (!g_file_get_contents("/proc/sys/kernel/random/boot_id", &text, NULL, NULL))
+		return NULL;
+	return g_strchomp(text);
+}
+
 static char *
 info_to_json(const FirnSessionInfo *info, gsize *out_len)
 {
@@ -139,6 +181,7 @@ info_to_json(const FirnSessionInfo *info, gsize *out_len)
 	g_autoptr(JsonGenerator) generator = json_generator_new();
 	g_autoptr(JsonNode) root = NULL;
 	g_autofree char *started = firn_clock_format_us(info->started_us);
+	g_autofree char *boot = boot_id();
 	char id[FIRN_ID12_TEXT + 1], base[FIRN_ID12_TEXT + 1];
 
 	firn_id12_format(&info->id, id);
@@ -155,6 +198,8 @@ info_to_json(const FirnSessionInfo *info, gsize *out_len)
 	add_text(builder, "mountpoint", info->mountpoint);
 	add_text(builder, "started", started);
 	add_text(builder, "version", FIRN_VERSION);
+	add_text(builder, "host", g_get_host_name());
+	add_text(builder, "boot", boot);
 	json_builder_end_object(builder);
 	root = json_builder_get_root(builder);
 	json_generator_set_pretty(generator, TRUE);
@@ -211,7 +256,9 @@ static void
 fill_info(FirnSessionInfo *info, JsonObject *object)
 {
 	const char *base = get_text(object, "base"), *started = get_text(object, "started");
+	const char *host = get_text(object, "host"), *boot = get_text(object, "boot");
 	JsonNode *pid = json_object_get_member(object, "pid");
+	g_autofree char *now = boot_id();
 
 	info->repository = g_strdup(get_text(object, "repository"));
 	info->branch = g_strdup(get_text(object, "branch"));
@@ -222,6 +269,9 @@ fill_info(FirnSessionInfo *info, JsonObject *object)
 		memset(&info->base, 0, sizeof info->base);
 	if (started != NULL && !firn_clock_parse_us(started, &info->started_us))
 		info->started_us = 0;
+	/* Of another machine it is not known. */
+	info->stopped = now != NULL && boot != NULL && host != NULL &&
+			strcmp(host, g_get_host_name()) == 0 && strcmp(boot, now) != 0;
 	if (info->live && pid != NULL && json_node_get_value_type(pid) == G_TYPE_INT64)
 		info->pid = json_node_get_int(pid);
 }

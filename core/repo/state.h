@@ -11,7 +11,8 @@
  *   parent        the journal image of the state it was forked from (forks of
  *                 sessions with uncommitted changes only); sections, sealed
  *   session.json  id, repository, branch, base, mode, fork_of, pid, mountpoint,
- *                 started, version: what `firn sessions` shows
+ *                 started, version: what `firn sessions` shows; host and boot: where the
+ *                 driver ran, and since when that machine runs
  *   lock          flock'ed by the live driver
  *
  * `<root>` is $XDG_STATE_HOME/firn/sessions (or ~/.local/state/...), or --state-dir.
@@ -28,6 +29,7 @@ typedef struct {
 	char *mountpoint; /* last one; NULL: none */
 	char *mode;       /* "rw", or what the driver wrote; NULL: unknown */
 	int64_t pid;      /* of the driver, 0 if not live */
+	bool stopped;     /* this machine stopped since the driver wrote: see firn_journal_decode_stopped() */
 	bool live;        /* the lock is held */
 	uint64_t started_us;
 	uint64_t journal_bytes;

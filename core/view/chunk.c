@@ -441,11 +441,8 @@ share(FirnView *view, FirnContent *content)
 	if (content->kind == FIRN_CONTENT_NATIVE && content->published &&
 	    !g_hash_table_contains(view->shared, &content->id))
 		g_hash_table_add(view->shared, g_memdup2(&content->id, sizeof content->id));
-	if (content->kind == FIRN_CONTENT_NATIVE && !content->published) {
-		pthread_mutex_lock(&view->side_lock);
-		g_array_append_val(view->unsynced, content->id);
-		pthread_mutex_unlock(&view->side_lock);
-	}
+	if (content->kind == FIRN_CONTENT_NATIVE && !content->published)
+		firn_view_unsynced(view, &content->id);
 	content->published = true;
 }
 
@@ -470,6 +467,7 @@ firn_chunk_record(FirnView *view, FirnDir *array, const uint32_t *coords, FirnCo
 	if (!firn_journal_put_chunk(session->journal, &array->id, path, rank, coords, &ref, &seq,
 				    &error))
 		return firn_view_fail(view, path, error);
+	firn_view_recorded(view);
 	array->n_changes++;
 	view->stats.published++;
 	if (!(change != NULL && content != NULL && old.kind == FIRN_REF_NATIVE &&

@@ -425,6 +425,10 @@ move_to(FirnView *view, FirnSnapshot *to, FirnTxlog *log, GError **error)
 		firn_snapshot_unref(view->tree->base);
 		view->tree->base = firn_snapshot_ref(to);
 		view->exported_seq = firn_journal_last_seq(session->journal);
+		view->n_journals++;
+		view->dirty = false;
+		if (view->exported_seq > session->durable_seq)
+			firn_view_recorded(view);
 		if (view->tree->root == NULL)
 			view->tree->root = firn_dir_new(view, view->tree, NULL, NULL, 0);
 		rebind_tree(&move, view->tree->root);
@@ -453,6 +457,8 @@ firn_view_commit_end(FirnView *view, const FirnId12 *snapshot, GPtrArray **out_i
 		from = firn_snapshot_ref(view->tree->base);
 		pthread_mutex_unlock(&view->lock);
 		log = log_between(view, from, to);
+		/* Chunks of the next commit are carried over as durable as they are. */
+		(void)firn_view_fsync_all(view);
 	}
 	pthread_mutex_lock(&view->lock);
 	if (!view->committing) {
@@ -503,6 +509,7 @@ firn_view_discard(FirnView *view, GPtrArray **out_invalidations, GError **error)
 		firn_chunk_retire_objects(view, own);
 		old = view->tree;
 		view->exported_seq = 0;
+		firn_view_forget_unsynced(view);
 		firn_view_build(view);
 		if (old->root != NULL) {
 			kill_tree(old->root);
@@ -547,7 +554,6 @@ firn_view_image(FirnView *view)
 	g_autoptr(GPtrArray) homeless = g_ptr_array_new_with_free_func(g_free);
 	GBytes *image;
 
-	(void)firn_view_fsync_all(view);
 	pthread_mutex_lock(&view->lock);
 	if (!view->read_only) {
 		if (!view->committing)
@@ -556,6 +562,7 @@ firn_view_image(FirnView *view)
 	}
 	image = firn_session_image(view->session);
 	pthread_mutex_unlock(&view->lock);
+	(void)firn_view_fsync_all(view);
 	return image;
 }
 

@@ -581,22 +581,30 @@ firn_content_settle(FirnView *view, FirnContent **content)
 }
 
 void
-firn_view_sweep(FirnView *view)
+firn_view_remove_objects(FirnView *view, const GArray *ids)
 {
-	g_autoptr(GArray) garbage = NULL;
-
-	pthread_mutex_lock(&view->side_lock);
-	if (view->garbage->len > 0) {
-		garbage = view->garbage;
-		view->garbage = g_array_new(FALSE, FALSE, sizeof(FirnId12));
-	}
-	pthread_mutex_unlock(&view->side_lock);
-	for (guint i = 0; garbage != NULL && i < garbage->len; i++) {
-		g_autofree char *key = chunk_key(&g_array_index(garbage, FirnId12, i));
+	for (guint i = 0; i < ids->len; i++) {
+		g_autofree char *key = chunk_key(&g_array_index(ids, FirnId12, i));
 		GError *error = NULL;
 
 		/* What cannot be removed is unreferenced and left to a collection. */
 		if (!firn_store_remove(firn_repo_store(view->repo), key, &error))
 			g_error_free(error);
 	}
+}
+
+void
+firn_view_sweep(FirnView *view)
+{
+	g_autoptr(GArray) garbage = NULL;
+
+	pthread_mutex_lock(&view->side_lock);
+	/* While records are not durable, those they replace may be needed again: see flush.c. */
+	if (view->garbage->len > 0 && !view->dirty) {
+		garbage = view->garbage;
+		view->garbage = g_array_new(FALSE, FALSE, sizeof(FirnId12));
+	}
+	pthread_mutex_unlock(&view->side_lock);
+	if (garbage != NULL)
+		firn_view_remove_objects(view, garbage);
 }

@@ -294,84 +294,15 @@ firn_view_flush(FirnView *view, FirnFile *file)
 	return publish(view, file->leaf, false);
 }
 
-static int
-sync_content(FirnView *view, const FirnContent *content)
-{
-	char text[FIRN_ID12_TEXT + 1];
-	g_autofree char *key = NULL;
-	const char *keys[1];
-	GError *error = NULL;
-
-	if (content == NULL || content->kind != FIRN_CONTENT_NATIVE)
-		return 0;
-	firn_id12_format(&content->id, text);
-	key = g_strconcat("chunks/", text, NULL);
-	keys[0] = key;
-	return firn_store_sync(firn_repo_store(view->repo), keys, 1, &error)
-		       ? 0
-		       : firn_view_fail(view, key, error);
-}
-
-static int
-sync_journal(FirnView *view)
-{
-	GError *error = NULL;
-	int failed = 0;
-
-	pthread_mutex_lock(&view->lock);
-	if (view->session->journal != NULL && !firn_journal_sync(view->session->journal, &error))
-		failed = firn_view_fail(view, "journal", error);
-	pthread_mutex_unlock(&view->lock);
-	return failed;
-}
-
 int
 firn_view_fsync(FirnView *view, FirnFile *file)
 {
-	FirnContent *content;
 	int failed;
 
 	if (file->leaf == NULL || view->read_only)
 		return 0;
 	failed = publish(view, file->leaf, false);
-	if (failed != 0)
-		return failed;
-	pthread_mutex_lock(&file->leaf->lock);
-	content = file->leaf->content != NULL ? firn_content_ref(file->leaf->content) : NULL;
-	pthread_mutex_unlock(&file->leaf->lock);
-	failed = sync_content(view, content);
-	firn_content_unref(content);
-	return failed != 0 ? failed : sync_journal(view);
-}
-
-int
-firn_view_fsync_all(FirnView *view)
-{
-	g_autoptr(GPtrArray) keys = g_ptr_array_new_with_free_func(g_free);
-	g_autoptr(GArray) ids = NULL;
-	GError *error = NULL;
-
-	if (view->read_only)
-		return 0;
-	pthread_mutex_lock(&view->side_lock);
-	ids = view->unsynced;
-	view->unsynced = g_array_new(FALSE, FALSE, sizeof(FirnId12));
-	pthread_mutex_unlock(&view->side_lock);
-	for (guint i = 0; i < ids->len; i++) {
-		char text[FIRN_ID12_TEXT + 1];
-
-		firn_id12_format(&g_array_index(ids, FirnId12, i), text);
-		g_ptr_array_add(keys, g_strconcat("chunks/", text, NULL));
-	}
-	if (keys->len > 0 &&
-	    !firn_store_sync(firn_repo_store(view->repo), (const char *const *)keys->pdata,
-			     keys->len, &error)) {
-		/* An object that was replaced and removed meanwhile needs no sync. */
-		if (!g_error_matches(error, FIRN_ERROR, FIRN_ERROR_NOT_FOUND))
-			return firn_view_fail(view, "chunks", error);
-		g_clear_error(&error);
-	}
-	return sync_journal(view);
+	return failed != 0 ? failed : firn_view_fsync_all(view);
 }
 
 void

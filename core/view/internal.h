@@ -7,8 +7,8 @@
 /*
  * What the files of this folder share.
  *
- * Locks, in the order they are taken: a leaf's `lock` (its bytes), then the
- * view's `lock` (the tree, the inode table, the session's overlay and
+ * Locks, in the order they are taken: a leaf's `lock` (its bytes), or the view's
+ * `flush_lock` (one flush at a time), then the view's `lock` (the tree, the inode table, the session's overlay and
  * journal).  Store I/O happens under a leaf's lock at most, manifest I/O under
  * none.
  */
@@ -143,7 +143,14 @@ struct FirnView {
 	bool read_only;
 	uint32_t inline_threshold;
 
-	pthread_mutex_t lock;   /* protects all below */
+	pthread_mutex_t flush_lock; /* held during a flush */
+	pthread_mutex_t lock;       /* protects all below */
+	pthread_t flusher;
+	pthread_cond_t flusher_wake;
+	bool flusher_runs;
+	bool flusher_stop;
+	uint64_t n_journals;    /* grows when the session's journal is replaced */
+	_Atomic bool dirty;     /* not all that is recorded is durable; set with the lock held */
 	pthread_cond_t changed; /* commit ended, a writer closed */
 	GHashTable *inodes;     /* &ino -> FirnInode * */
 	uint64_t next_ino;
@@ -318,8 +325,20 @@ int firn_leaf_complete(FirnView *view, FirnLeaf *leaf);
 /* Replace `content` (takes the reference). */
 void firn_leaf_set_content(FirnLeaf *leaf, FirnContent *content);
 void firn_leaf_drop_spool(FirnLeaf *leaf);
-/* Remove objects nobody needs any more.  No lock held. */
+/* Remove objects nobody needs any more, if that is durable.  No lock held. */
 void firn_view_sweep(FirnView *view);
+void firn_view_remove_objects(FirnView *view, const GArray *ids);
+
+/* ---- flush.c: durability ---- */
+
+/* A new object that a record names.  View lock held or not. */
+void firn_view_unsynced(FirnView *view, const FirnId12 *object);
+/* The journal was replaced by an empty one: nothing needs syncing.  View lock held. */
+void firn_view_forget_unsynced(FirnView *view);
+/* Something was appended to the journal: within about a second it is durable.  View lock held. */
+void firn_view_recorded(FirnView *view);
+void firn_view_flusher_init(FirnView *view);
+void firn_view_flusher_end(FirnView *view);
 
 /* ---- node.c: documents ---- */
 

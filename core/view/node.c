@@ -106,6 +106,7 @@ record_put(FirnView *view, FirnDir *dir, const FirnId8 *id, FirnMeta *meta, bool
 
 	if (!firn_journal_put_node(session->journal, id, path, meta, created, &seq, &error))
 		return firn_view_fail(view, path, error);
+	firn_view_recorded(view);
 	(void)firn_changes_put_node(session->changes, id, path, meta, created, seq);
 	return 0;
 }
@@ -122,6 +123,7 @@ record_delete(FirnView *view, FirnDir *dir)
 
 	if (!firn_journal_delete_node(session->journal, &dir->id, path, created, &seq, &error))
 		return firn_view_fail(view, path, error);
+	firn_view_recorded(view);
 	(void)firn_changes_delete_node(session->changes, &dir->id, path, created, seq);
 	dir->n_changes++;
 	dir->has_node = false;
@@ -333,6 +335,7 @@ firn_node_move_tree(FirnView *view, FirnDir *dir)
 
 		if (!firn_journal_move_node(session->journal, &dir->id, path, &seq, &error))
 			return firn_view_fail(view, path, error);
+		firn_view_recorded(view);
 		firn_changes_move_node(session->changes, &dir->id, path, seq);
 	}
 	g_hash_table_iter_init(&iter, dir->children);

@@ -23,6 +23,9 @@ record_pending(FirnView *view, const char *path, const FirnContent *content)
 		firn_content_to_ref(content, &ref);
 	if (!firn_journal_put_pending(session->journal, path, &ref, &seq, &error))
 		return firn_view_fail(view, path, error);
+	firn_view_recorded(view);
+	if (ref.kind == FIRN_REF_NATIVE)
+		firn_view_unsynced(view, &ref.id);
 	if (content != NULL)
 		firn_changes_put_pending(session->changes, path, &ref, seq);
 	else

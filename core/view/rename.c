@@ -187,6 +187,7 @@ rekey_pending(FirnView *view, GPtrArray *leaves, GPtrArray *old_paths)
 		firn_chunk_change_get(&pending->content, &ref);
 		if (!firn_journal_put_pending(session->journal, path, &ref, &seq, &error))
 			return firn_view_fail(view, path, error);
+		firn_view_recorded(view);
 		firn_changes_put_pending(session->changes, path, &ref, seq);
 		if (!firn_journal_put_pending(session->journal, old_paths->pdata[i], &none, &seq,
 					      &error))

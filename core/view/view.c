@@ -55,6 +55,43 @@ firn_view_build(FirnView *view)
 	replay(view);
 }
 
+static void
+find_unsynced_chunks(FirnView *view, FirnChunkMap *chunks)
+{
+	FirnChunkChange *change;
+	const uint32_t *coords;
+	FirnChunkIter iter;
+
+	firn_chunk_iter_seek(&iter, chunks, NULL, 0);
+	while (firn_chunk_iter_next(&iter, &coords, &change))
+		if (change->kind == FIRN_REF_NATIVE && change->seq > view->session->durable_seq)
+			firn_view_unsynced(view, &change->u.id);
+}
+
+/* What a driver that died had not made durable yet. */
+static void
+find_unsynced(FirnView *view)
+{
+	const FirnSession *session = view->session;
+	GHashTableIter iter;
+	gpointer value;
+
+	if (firn_journal_last_seq(session->journal) <= session->durable_seq)
+		return;
+	g_hash_table_iter_init(&iter, session->changes->by_id);
+	while (g_hash_table_iter_next(&iter, NULL, &value))
+		if (((FirnNodeChange *)value)->chunks != NULL)
+			find_unsynced_chunks(view, ((FirnNodeChange *)value)->chunks);
+	g_hash_table_iter_init(&iter, session->changes->pending);
+	while (g_hash_table_iter_next(&iter, NULL, &value)) {
+		const FirnPending *pending = value;
+
+		if (pending->content.kind == FIRN_REF_NATIVE && pending->seq > session->durable_seq)
+			firn_view_unsynced(view, &pending->content.u.id);
+	}
+	firn_view_recorded(view);
+}
+
 FirnView *
 firn_view_new(FirnSession *session, const FirnViewOptions *options)
 {
@@ -73,6 +110,7 @@ firn_view_new(FirnSession *session, const FirnViewOptions *options)
 	pthread_mutex_init(&view->lock, NULL);
 	pthread_mutex_init(&view->side_lock, NULL);
 	pthread_cond_init(&view->changed, NULL);
+	firn_view_flusher_init(view);
 	view->inodes = g_hash_table_new(g_int64_hash, g_int64_equal);
 	view->next_ino = FIRN_INO_RESERVED + 1;
 	view->old_trees = g_ptr_array_new();
@@ -86,6 +124,8 @@ firn_view_new(FirnSession *session, const FirnViewOptions *options)
 	view->unsynced = g_array_new(FALSE, FALSE, sizeof(FirnId12));
 	view->stale = g_ptr_array_new();
 	firn_view_build(view);
+	if (session->journal != NULL)
+		find_unsynced(view);
 	if (session->torn > 0)
 		firn_view_note(view, "journal",
 			       "%" G_GUINT64_FORMAT " bytes of a torn tail were dropped",
@@ -108,6 +148,9 @@ firn_view_free(FirnView *view)
 
 	if (view == NULL)
 		return;
+	firn_view_flusher_end(view);
+	/* Without its journal, nothing needs what was replaced. */
+	view->dirty = view->dirty && view->session->journal != NULL;
 	/* The kernel is gone, and with it all it knew. */
 	firn_inode_dispose_all(view);
 	for (guint i = 0; i < view->slots->len; i++) {

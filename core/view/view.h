@@ -84,10 +84,15 @@ int firn_view_read(FirnView *view, FirnFile *file, void *buffer, size_t size, ui
 int firn_view_write(FirnView *view, FirnFile *file, const void *data, size_t size, uint64_t offset);
 /* close(2): publish what was written. */
 int firn_view_flush(FirnView *view, FirnFile *file);
-/* Durable when it returns: chunk data and journal record. */
+/* Durable when it returns: chunk data and journal record, and all that was recorded before. */
 int firn_view_fsync(FirnView *view, FirnFile *file);
 /* All chunk data and the journal: fsync of a directory. */
 int firn_view_fsync_all(FirnView *view);
+/*
+ * Without fsync, a thread does the same about a second after something changed.  Stop it for
+ * good: before the session is taken from under the view.
+ */
+void firn_view_stop_flushing(FirnView *view);
 /* The handle's end; publishes what flush did not see. */
 void firn_view_release(FirnView *view, FirnFile *file);
 /* A descriptor whose bytes [0, size) are the file's, for passthrough; -1 if there is none.  Borrowed. */

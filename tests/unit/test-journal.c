@@ -121,7 +121,7 @@ START_TEST(resume__torn_tail__cut_and_continued)
 	firn_journal_close(g_steal_pointer(&work->journal));
 	all = file_bytes(work->path);
 	ck_assert_int_eq(truncate(work->path, (off_t)g_bytes_get_size(all) - 5), 0);
-	work->journal = firn_journal_resume(work->path, &section, &torn, &error);
+	work->journal = firn_journal_resume(work->path, false, &section, &torn, &error);
 	ck_assert_no_error(error);
 	ck_assert_uint_gt(torn, 0);
 	ck_assert_uint_eq(section->last_seq, work->texts->len - 2);
@@ -152,10 +152,11 @@ START_TEST(resume__sealed_or_missing__refused)
 	work_all(work);
 	sections = firn_journal_read(work->path, NULL, &error);
 	ck_assert(firn_journal_write(work->path, sections, &error));
-	ck_assert_ptr_null(firn_journal_resume(work->path, &section, NULL, &error));
+	ck_assert_ptr_null(firn_journal_resume(work->path, false, &section, NULL, &error));
 	ck_assert_error(error, FIRN_ERROR, FIRN_ERROR_INVALID);
 	g_clear_error(&error);
-	ck_assert_ptr_null(firn_journal_resume("/nonexistent/journal", &section, NULL, &error));
+	ck_assert_ptr_null(
+		firn_journal_resume("/nonexistent/journal", false, &section, NULL, &error));
 	ck_assert_error(error, FIRN_ERROR, FIRN_ERROR_NOT_FOUND);
 }
 END_TEST

@@ -230,8 +230,8 @@ spoil(int which, FirnRecord *first, FirnRecord *second)
 		second->kind = FIRN_RECORD_CHUNK;
 		second->ref =
 			(FirnRef){ .kind = FIRN_REF_NATIVE, .offset = INT64_MAX, .length = 1 };
-	} else if (which == 18) {
-		second->kind = FIRN_RECORD_INTENT;
+	} else if (which == 18 || which == 20) {
+		second->kind = which == 18 ? FIRN_RECORD_INTENT : FIRN_RECORD_DURABLE;
 		second->seq = 1;
 		second->number = 2;
 	} else {
@@ -302,6 +302,119 @@ START_TEST(decode__newer_version__unsupported)
 }
 END_TEST
 
+/* ---- after the machine stopped ---- */
+
+static FirnSection *
+stopped_one(GBytes *bytes, uint64_t *out_torn, GError **error)
+{
+	g_autoptr(GPtrArray) sections = firn_journal_decode_stopped(bytes, "j", out_torn, error);
+
+	return sections != NULL ? g_ptr_array_steal_index(sections, 0) : NULL;
+}
+
+static size_t
+size_of(const char *path)
+{
+	g_autoptr(GBytes) bytes = file_bytes(path);
+
+	return g_bytes_get_size(bytes);
+}
+
+START_TEST(decode_stopped__objects_behind_the_note__cut_at_the_first)
+{
+	g_autoptr(Work) work = work_new();
+	const FirnId12 snapshot = id12(7);
+	g_autoptr(GError) error = NULL;
+	g_autoptr(FirnSection) section = NULL;
+	g_autoptr(FirnSection) killed = NULL;
+	g_autoptr(GBytes) bytes = NULL;
+	g_autofree char *text = NULL;
+	uint64_t torn = 0;
+	size_t end;
+
+	work_put(work, 2, "/new", "9,9000", true);
+	work_chunk(work, 2, "/new", 2, 3, FIRN_REF_NATIVE);
+	ck_assert(firn_journal_durable(work->journal, 2, &error));
+	work_chunk(work, 2, "/new", 2, 1, FIRN_REF_INLINE);
+	end = size_of(work->path);
+	work_chunk(work, 2, "/new", 2, 4, FIRN_REF_NATIVE);
+	work_chunk(work, 2, "/new", 2, 5, FIRN_REF_INLINE);
+	ck_assert(firn_journal_intent(work->journal, 2, &snapshot, &error));
+	bytes = file_bytes(work->path);
+	section = stopped_one(bytes, &torn, &error);
+	ck_assert_no_error(error);
+	ck_assert_uint_eq(torn, g_bytes_get_size(bytes) - end);
+	ck_assert_uint_eq(section->last_seq, 3);
+	ck_assert_uint_eq(section->durable_seq, 2);
+	text = describe(section->changes);
+	ck_assert_str_eq(text, work->texts->pdata[3]);
+	/* The commit of what was durable may have been made. */
+	ck_assert(firn_id12_equal(&section->intent, &snapshot));
+	/* Killed, it lost nothing. */
+	killed = decode_one(bytes, &torn, &error);
+	ck_assert_uint_eq(torn, 0);
+	ck_assert_uint_eq(killed->last_seq, 5);
+	firn_journal_close(g_steal_pointer(&work->journal));
+	g_clear_pointer(&section, firn_section_free);
+	work->journal = firn_journal_resume(work->path, true, &section, &torn, &error);
+	ck_assert_no_error(error);
+	g_clear_pointer(&killed, firn_section_free);
+	g_clear_pointer(&bytes, g_bytes_unref);
+	bytes = file_bytes(work->path);
+	killed = decode_one(bytes, &torn, &error);
+	ck_assert_uint_eq(killed->last_seq, 3);
+	ck_assert(firn_id12_equal(&killed->intent, &snapshot));
+}
+END_TEST
+
+/* Records 1 to 3, a note, 4 and 5, and more notes as asked; then a hole over record 4. */
+static GBytes *
+with_hole(Work *work, unsigned notes, size_t *out_at)
+{
+	g_autoptr(GError) error = NULL;
+	GBytes *bytes;
+	GByteArray *array;
+
+	work_put(work, 2, "/new", "9,9000", true);
+	work_chunk(work, 2, "/new", 2, 1, FIRN_REF_INLINE);
+	work_chunk(work, 2, "/new", 2, 3, FIRN_REF_NATIVE);
+	ck_assert(firn_journal_durable(work->journal, 3, &error));
+	*out_at = size_of(work->path);
+	work_chunk(work, 2, "/new", 2, 5, FIRN_REF_INLINE);
+	work_chunk(work, 2, "/new", 2, 6, FIRN_REF_INLINE);
+	for (unsigned i = 0; i < notes; i++)
+		ck_assert(firn_journal_durable(work->journal, 5, &error));
+	bytes = file_bytes(work->path);
+	array = g_bytes_unref_to_array(bytes);
+	memset(array->data + *out_at, 0, 6);
+	return g_byte_array_free_to_bytes(array);
+}
+
+START_TEST(decode_stopped__hole_with_whole_records_behind__cut_unless_it_was_durable)
+{
+	g_autoptr(Work) work = work_new();
+	g_autoptr(GError) error = NULL;
+	g_autoptr(FirnSection) section = NULL;
+	g_autoptr(GBytes) bytes = NULL;
+	uint64_t torn = 0;
+	size_t at = 0;
+
+	bytes = with_hole(work, (unsigned)_i, &at);
+	ck_assert_ptr_null(firn_journal_decode(bytes, "j", NULL, &error));
+	ck_assert_error(error, FIRN_ERROR, FIRN_ERROR_FORMAT);
+	g_clear_error(&error);
+	section = stopped_one(bytes, &torn, &error);
+	if (_i < 2) {
+		ck_assert_no_error(error);
+		ck_assert_uint_eq(torn, g_bytes_get_size(bytes) - at);
+		ck_assert_uint_eq(section->last_seq, 3);
+	} else {
+		ck_assert_error(error, FIRN_ERROR, FIRN_ERROR_FORMAT);
+		ck_assert_ptr_null(section);
+	}
+}
+END_TEST
+
 static Suite *
 make_suite(void)
 {
@@ -315,9 +428,13 @@ make_suite(void)
 	tcase_add_test(tcase, decode__damage_before_the_tail__names_journal_and_offset);
 	tcase_add_test(tcase, decode__two_sections__both_and_only_after_a_seal);
 	tcase_add_loop_test(tcase, decode__whole_record_with_bad_content__format_error_names_offset,
-			    0, 20);
+			    0, 21);
 	tcase_add_loop_test(tcase, decode__net_form_with_repeats__format_error, 0, 3);
 	tcase_add_test(tcase, decode__newer_version__unsupported);
+	tcase_add_test(tcase, decode_stopped__objects_behind_the_note__cut_at_the_first);
+	tcase_add_loop_test(
+		tcase, decode_stopped__hole_with_whole_records_behind__cut_unless_it_was_durable, 0,
+		3);
 	suite_add_tcase(suite, tcase);
 	return suite;
 }
