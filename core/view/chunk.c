@@ -376,6 +376,34 @@ firn_chunk_release_retired(FirnView *view, FirnLeaf *leaf)
 	leaf->retired = NULL;
 }
 
+void
+firn_chunk_hold_moved(FirnLeaf *leaf)
+{
+	const FirnContent *content = leaf->content;
+
+	if (content == NULL || content->kind != FIRN_CONTENT_NATIVE)
+		return;
+	for (guint i = 0; leaf->retired != NULL && i < leaf->retired->len; i++) {
+		FirnId12 id = g_array_index(leaf->retired, FirnId12, i);
+
+		if (firn_id12_compare(&id, &content->id) != 0)
+			continue;
+		g_array_remove_index_fast(leaf->retired, i);
+		g_free(leaf->moved);
+		leaf->moved = g_memdup2(&id, sizeof id);
+		return;
+	}
+}
+
+void
+firn_chunk_drop_moved(FirnView *view, FirnLeaf *leaf)
+{
+	if (leaf->moved != NULL && !g_hash_table_contains(view->shared, leaf->moved))
+		discard_object(view, leaf->moved);
+	g_free(leaf->moved);
+	leaf->moved = NULL;
+}
+
 /*
  * What a replaced object of ours is good for is over, unless somebody else may
  * know it.  While the kernel knows the inode it was read through, an open may

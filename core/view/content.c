@@ -108,7 +108,8 @@ firn_content_unref(FirnContent *content)
 	if (content == NULL || __atomic_sub_fetch(&content->refs, 1, __ATOMIC_ACQ_REL) > 0)
 		return;
 	view = content->view;
-	if (content->disposable && content->kind == FIRN_CONTENT_NATIVE) {
+	/* Who let go of it may not have been the last: another name may have been recorded since. */
+	if (content->disposable && !content->published && content->kind == FIRN_CONTENT_NATIVE) {
 		pthread_mutex_lock(&view->side_lock);
 		g_array_append_val(view->garbage, content->id);
 		pthread_mutex_unlock(&view->side_lock);

@@ -53,6 +53,7 @@ inode_dispose(FirnView *view, FirnInode *inode)
 		firn_meta_unref(dir->meta);
 	} else {
 		firn_chunk_release_retired(view, leaf);
+		firn_chunk_drop_moved(view, leaf);
 		firn_leaf_drop_spool(leaf);
 		if (leaf->content != NULL && !leaf->content->published)
 			leaf->content->disposable = true;

@@ -68,6 +68,7 @@ struct FirnLeaf {
 	bool transient;    /* a base chunk with no number of its own: in `children` while known */
 	uint32_t n_open;   /* view lock */
 	GArray *retired; /* view lock; FirnId12: replaced objects a reader may still open; NULL: none */
+	FirnId12 *moved;       /* view lock; object of the record a rename took back; NULL: none */
 	uint32_t n_writers;    /* view lock */
 	pid_t writer;          /* the last that opened for writing */
 	_Atomic uint64_t size; /* as stat(2) shows it */
@@ -296,6 +297,10 @@ void firn_chunk_release_retired(FirnView *view, FirnLeaf *leaf);
  * end of those objects among them that nobody else can know, when the session has dropped them. */
 GArray *firn_chunk_own_objects(FirnView *view);
 void firn_chunk_retire_objects(FirnView *view, const GArray *own);
+/* A leaf's content lost its record, but not the leaf: the object stays.  Leaf and view lock held. */
+void firn_chunk_hold_moved(FirnLeaf *leaf);
+/* An object held that way is not the content of what is recorded now: it can go.  View lock held. */
+void firn_chunk_drop_moved(FirnView *view, FirnLeaf *leaf);
 /* Record a chunk (content NULL: deleted); journal and overlay.  View lock held. */
 int firn_chunk_record(FirnView *view, FirnDir *array, const uint32_t *coords, FirnContent *content,
 		      uint64_t ino, int64_t mtime_ns);

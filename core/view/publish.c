@@ -130,6 +130,25 @@ attach_doc(FirnView *view, FirnLeaf *leaf, FirnDir *dir, FirnMeta *meta)
 	return 0;
 }
 
+/* Record a leaf's content as a chunk. */
+static int
+attach_chunk(FirnView *view, FirnLeaf *leaf, const FirnRole *role)
+{
+	const FirnContent *content = leaf->content;
+	bool moved = leaf->moved != NULL && content->kind == FIRN_CONTENT_NATIVE &&
+		     firn_id12_compare(leaf->moved, &content->id) == 0 &&
+		     !g_hash_table_contains(view->shared, &content->id);
+	int failed = firn_chunk_record(view, role->array, role->coords, leaf->content,
+				       leaf->inode.ino, leaf->inode.mtime_ns);
+
+	/* The object was named once, by the record the rename took back. */
+	if (failed == 0 && moved) {
+		g_hash_table_remove(view->shared, &content->id);
+		g_clear_pointer(&leaf->moved, g_free);
+	}
+	return failed;
+}
+
 int
 firn_leaf_attach(FirnView *view, FirnLeaf *leaf, const FirnPlace *place, const char *name,
 		 const FirnRole *role, FirnMeta *meta)
@@ -147,8 +166,7 @@ firn_leaf_attach(FirnView *view, FirnLeaf *leaf, const FirnPlace *place, const c
 	} else if (actual.kind == FIRN_LEAF_CHUNK) {
 		failed = displace(view, dir, name, role, leaf);
 		if (failed == 0)
-			failed = firn_chunk_record(view, role->array, role->coords, leaf->content,
-						   leaf->inode.ino, leaf->inode.mtime_ns);
+			failed = attach_chunk(view, leaf, role);
 	} else {
 		failed = displace(view, dir, name, role, leaf);
 		if (failed == 0 && role->kind == FIRN_LEAF_CHUNK &&
@@ -175,6 +193,10 @@ firn_leaf_attach(FirnView *view, FirnLeaf *leaf, const FirnPlace *place, const c
 		if (failed == 0 && leaf->content != NULL)
 			leaf->content->published = true;
 	}
+	if (actual.kind == FIRN_LEAF_PENDING && failed == 0)
+		g_clear_pointer(&leaf->moved, g_free);
+	else if (actual.kind != FIRN_LEAF_SCRATCH && failed == 0)
+		firn_chunk_drop_moved(view, leaf);
 	return failed;
 }
 
@@ -200,6 +222,8 @@ firn_leaf_detach(FirnView *view, FirnLeaf *leaf, bool dead)
 		if (leaf->array->inode.dead || leaf->inode.dead)
 			break;
 		failed = firn_chunk_record(view, leaf->array, leaf->coords, NULL, 0, 0);
+		if (failed == 0 && !dead)
+			firn_chunk_hold_moved(leaf);
 		break;
 	case FIRN_LEAF_PENDING:
 		path = firn_leaf_pending_path(leaf);

@@ -312,6 +312,9 @@ link_leaf(FirnView *view, FirnLeaf *source, uint64_t new_parent, const char *new
 		copy = firn_leaf_new(view, NULL, new_name, FIRN_LEAF_SCRATCH, 0);
 		if (source->content != NULL)
 			copy->content = firn_content_ref(source->content);
+		/* Two names for an object that has no record: neither decides when it goes. */
+		if (source->moved != NULL)
+			g_hash_table_add(view->shared, g_steal_pointer(&source->moved));
 		copy->size = source->size;
 		copy->inode.mtime_ns = source->inode.mtime_ns;
 		copy->inode.mode = source->inode.mode;

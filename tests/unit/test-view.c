@@ -263,6 +263,99 @@ START_TEST(rename__temp_to_final__publishes)
 }
 END_TEST
 
+/* Files in the repository's folder of objects. */
+static unsigned
+count_objects(void)
+{
+	g_autofree char *path = g_strconcat(root, "/repo/chunks", NULL);
+	g_autoptr(GDir) dir = g_dir_open(path, 0, NULL);
+	unsigned n = 0;
+
+	while (dir != NULL && g_dir_read_name(dir) != NULL)
+		n++;
+	return n;
+}
+
+/* Open, close, and let the kernel forget: what was held back for readers goes. */
+static void
+touch_and_forget(const char *path)
+{
+	struct stat attr;
+	g_autofree char *text = get(path);
+
+	ck_assert_int_eq(walk(path, &attr), 0);
+	firn_view_forget(view, attr.st_ino, 1000);
+	ck_assert_ptr_nonnull(text);
+}
+
+START_TEST(rename__chunk_to_another_name__keeps_its_object)
+{
+	g_autofree char *big = g_strnfill(3000, 'b');
+	g_autofree char *other = g_strnfill(2000, 'o');
+	static const char *const names[] = { "/main/a/c/1", "/main/a/c/note", "/main/a/c/3",
+					     "/main/a/c/0" };
+
+	make_array();
+	ck_assert_int_eq(put_text("/main/a/c/0", big), 0);
+	ck_assert_uint_eq(count_objects(), 1);
+	for (size_t i = 0; i < G_N_ELEMENTS(names); i++) {
+		ck_assert_int_eq(move(i == 0 ? "/main/a/c/0" : names[i - 1], names[i]), 0);
+		touch_and_forget(names[i]);
+		assert_get(names[i], big);
+		ck_assert_uint_eq(count_objects(), 1);
+	}
+	ck_assert_int_eq(move("/main/a/c/0", "/main/a/c/note"), 0);
+	ck_assert_int_eq(put_text("/main/a/c/note", other), 0);
+	ck_assert_int_eq(move("/main/a/c/note", "/main/a/c/1"), 0);
+	touch_and_forget("/main/a/c/1");
+	assert_get("/main/a/c/1", other);
+	ck_assert_uint_eq(count_objects(), 1);
+	ck_assert_int_eq(move("/main/a/c/1", "/main/a/c/77"), 0);
+	touch_and_forget("/main/a/c/77");
+	ck_assert_int_eq(move("/main/a/c/77", "/main/a/c/2"), 0);
+	touch_and_forget("/main/a/c/2");
+	assert_get("/main/a/c/2", other);
+	restart();
+	assert_get("/main/a/c/2", other);
+}
+END_TEST
+
+START_TEST(rename__chunk_after_its_journal_was_given_away__object_stays)
+{
+	g_autofree char *big = g_strnfill(3000, 'b');
+
+	make_array();
+	ck_assert_int_eq(put_text("/main/a/c/0", big), 0);
+	ck_assert_int_eq(move("/main/a/c/0", "/main/a/c/1"), 0);
+	g_bytes_unref(firn_view_image(view));
+	ck_assert_int_eq(put_text("/main/a/c/1", "small"), 0);
+	touch_and_forget("/main/a/c/1");
+	ck_assert_uint_eq(count_objects(), 1);
+}
+END_TEST
+
+START_TEST(link__of_a_large_temporary_file__every_name_keeps_the_bytes)
+{
+	g_autofree char *big = g_strnfill(300000, 'b');
+	const char *name;
+	struct stat source;
+	struct stat attr;
+	uint64_t parent;
+
+	make_array();
+	ck_assert_int_eq(put_text("/main/a/c/1#1", big), 0);
+	ck_assert_int_eq(walk("/main/a/c/1#1", &source), 0);
+	parent = parent_of("/main/a/c/1#2", &name);
+	ck_assert_int_eq(firn_view_link(view, source.st_ino, parent, name, &attr), 0);
+	ck_assert_int_eq(drop("/main/a/c/1#1"), 0);
+	firn_view_forget(view, source.st_ino, 1000);
+	ck_assert_int_eq(move("/main/a/c/1#2", "/main/a/c/1"), 0);
+	touch_and_forget("/main/a/c/1");
+	assert_get("/main/a/c/1", big);
+	ck_assert_uint_eq(count_objects(), 1);
+}
+END_TEST
+
 START_TEST(create__chunk_before_document__is_adopted)
 {
 	ck_assert_int_eq(make_dir("/main/a"), 0);
@@ -438,6 +531,9 @@ make_suite(void)
 	tcase_add_checked_fixture(tcase, setup, teardown);
 	tcase_set_timeout(tcase, 30);
 	tcase_add_test(tcase, rename__temp_to_final__publishes);
+	tcase_add_test(tcase, rename__chunk_to_another_name__keeps_its_object);
+	tcase_add_test(tcase, rename__chunk_after_its_journal_was_given_away__object_stays);
+	tcase_add_test(tcase, link__of_a_large_temporary_file__every_name_keeps_the_bytes);
 	tcase_add_test(tcase, create__chunk_before_document__is_adopted);
 	tcase_add_test(tcase, restart__everything_closed_is_there);
 	tcase_add_test(tcase, remove__whole_tree__root_can_be_made_again);
