@@ -358,6 +358,36 @@ firn_view_renumber(FirnView *view, uint64_t ino)
 	pthread_mutex_unlock(&view->lock);
 }
 
+void
+firn_chunk_mark_dead(FirnView *view, FirnDir *array, const uint32_t *coords, const FirnInode *but)
+{
+	FirnChunkChange *change = firn_chunk_change(view, array, coords);
+	FirnInode *inode = NULL;
+	uint64_t ino = 0;
+
+	if (change != NULL)
+		ino = change->ino;
+	else if (array->file_slot != NULL)
+		ino = firn_slot_ino(array->file_slot, coords, array->file_slot->rank);
+	if (ino != 0)
+		inode = firn_inode_find(view, ino);
+	if (inode != NULL && inode != but && !inode->directory)
+		inode->dead = true;
+}
+
+bool
+firn_chunk_displaced(FirnView *view, const FirnLeaf *leaf)
+{
+	FirnChunkChange *change;
+
+	if (leaf->kind != FIRN_LEAF_CHUNK || leaf->array->inode.dead)
+		return false;
+	change = firn_chunk_change(view, leaf->array, leaf->coords);
+	/* Without a change it is the base's file.  The number is unknown after a restart. */
+	return change != NULL && (change->kind == FIRN_REF_NONE ||
+				  (change->ino != 0 && change->ino != leaf->inode.ino));
+}
+
 static void
 discard_object(FirnView *view, const FirnId12 *id)
 {

@@ -291,6 +291,11 @@ bool firn_chunk_is_changed(FirnView *view, uint64_t ino);
 int firn_chunk_peek_base(FirnView *view, uint64_t ino, FirnContent **out_content);
 /* Whether a number belongs to a read-only hierarchy. */
 bool firn_inode_is_snapshot(FirnView *view, uint64_t ino);
+/* The file of a chunk, base or changed, is gone for its name, unless it is `but`.  View lock held. */
+void firn_chunk_mark_dead(FirnView *view, FirnDir *array, const uint32_t *coords,
+			  const FirnInode *but);
+/* Whether another file, or none, has taken the place of a chunk's leaf.  View lock held. */
+bool firn_chunk_displaced(FirnView *view, const FirnLeaf *leaf);
 /* The replaced objects a leaf held back can go.  View lock held. */
 void firn_chunk_release_retired(FirnView *view, FirnLeaf *leaf);
 /* The session's chunks and pending files that are objects (FirnChunkChange, caller owns), and the

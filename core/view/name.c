@@ -307,7 +307,6 @@ unlink_base_chunk(FirnView *view, const FirnPlace *child)
 {
 	FirnChunkChange *change = firn_chunk_change(view, child->array, child->prefix);
 	FirnChunkLookup found = { 0 };
-	FirnInode *inode;
 	int failed = EAGAIN;
 
 	if (change != NULL && change->kind == FIRN_REF_NONE)
@@ -318,11 +317,8 @@ unlink_base_chunk(FirnView *view, const FirnPlace *child)
 						      child->depth, false, &found);
 		if (failed != 0 || !found.found)
 			return failed != 0 ? failed : ENOENT;
-	} else if (change->ino != 0) {
-		inode = firn_inode_find(view, change->ino);
-		if (inode != NULL)
-			inode->dead = true;
 	}
+	firn_chunk_mark_dead(view, child->array, child->prefix, NULL);
 	return firn_chunk_record(view, child->array, child->prefix, NULL, 0, 0);
 }
 

@@ -57,7 +57,6 @@ static int
 displace(FirnView *view, FirnDir *dir, const char *name, const FirnRole *role, const FirnLeaf *by)
 {
 	FirnInode *old = g_hash_table_lookup(dir->children, name);
-	FirnChunkChange *change;
 
 	if (old != NULL && old != &by->inode) {
 		if (old->directory)
@@ -73,12 +72,8 @@ displace(FirnView *view, FirnDir *dir, const char *name, const FirnRole *role, c
 		}
 		firn_inode_unlink(view, old);
 	}
-	if (role->kind != FIRN_LEAF_CHUNK)
-		return 0;
-	change = firn_chunk_change(view, role->array, role->coords);
-	old = change != NULL && change->ino != 0 ? firn_inode_find(view, change->ino) : NULL;
-	if (old != NULL && old != &by->inode)
-		old->dead = true;
+	if (role->kind == FIRN_LEAF_CHUNK)
+		firn_chunk_mark_dead(view, role->array, role->coords, &by->inode);
 	return 0;
 }
 
@@ -361,6 +356,8 @@ publish_chunk(FirnView *view, FirnLeaf *leaf)
 	if (failed != 0)
 		return failed;
 	pthread_mutex_lock(&view->lock);
+	if (firn_chunk_displaced(view, leaf))
+		leaf->inode.dead = true;
 	if (!leaf->inode.dead && leaf->inode.parent != NULL) {
 		name = g_strdup(leaf->inode.name);
 		failed = firn_place_find(view, leaf->inode.parent->inode.ino, &place);
