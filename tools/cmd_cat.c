@@ -1,3 +1,4 @@
+#include "core/store/foreign.h"
 #include "core/zarr/name.h"
 #include "tools/changes_text.h"
 #include "tools/commands.h"
@@ -103,47 +104,6 @@ copy_range(int fd, uint64_t offset, uint64_t length, const char *name, GError **
 	return true;
 }
 
-/* Whether `url` is one of the prefixes, or lies below one. */
-static bool
-is_authorised(const char *url, char **prefixes)
-{
-	for (; prefixes && *prefixes; prefixes++) {
-		size_t len = strlen(*prefixes);
-
-		if (len && !strncmp(url, *prefixes, len) &&
-		    ((*prefixes)[len - 1] == '/' || url[len] == '/' || !url[len]))
-			return true;
-	}
-	return false;
-}
-
-static bool
-cat_file(const FirnRef *ref, const char *url, GError **error)
-{
-	g_autofree char *path = g_filename_from_uri(url, NULL, error);
-	struct stat st;
-	bool ok = false;
-	int fd;
-
-	if (!path)
-		return false;
-	if (strstr(path, "/../")) {
-		g_set_error(error, FIRN_ERROR, FIRN_ERROR_DENIED, "%s goes upwards", url);
-		return false;
-	}
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0 || fstat(fd, &st) != 0)
-		firn_error_set_errno(error, errno, "cannot read %s", url);
-	else if (ref->last_modified && st.st_mtime > (time_t)ref->last_modified)
-		g_set_error(error, FIRN_ERROR, FIRN_ERROR_CONFLICT,
-			    "%s was changed after the chunk was recorded", url);
-	else
-		ok = copy_range(fd, ref->offset, ref->length, url, error);
-	if (fd >= 0)
-		close(fd);
-	return ok;
-}
-
 static bool
 cat_virtual(const FirnTarget *target, const FirnManifest *manifest, const FirnRef *ref,
 	    char **prefixes, GError **error)
@@ -152,22 +112,25 @@ cat_virtual(const FirnTarget *target, const FirnManifest *manifest, const FirnRe
 	g_autofree char *location = config ? firn_manifest_location(manifest, ref, error) : NULL;
 	g_autofree char *url =
 		location ? firn_config_resolve_location(config, location, error) : NULL;
+	struct stat st;
+	bool ok = false;
+	int fd;
 
 	if (!url)
 		return false;
-	if (!is_authorised(url, prefixes)) {
-		g_set_error(
-			error, FIRN_ERROR, FIRN_ERROR_DENIED,
-			"the chunk is virtual, in %s: allow reading there with --virtual PREFIX",
-			url);
+	fd = firn_foreign_open(url, prefixes, prefixes ? g_strv_length(prefixes) : 0, &st, error);
+	if (fd < 0) {
+		if (error && g_error_matches(*error, FIRN_ERROR, FIRN_ERROR_DENIED))
+			g_prefix_error(error, "authorise it with --virtual PREFIX: ");
 		return false;
 	}
-	if (!g_str_has_prefix(url, "file://")) {
-		g_set_error(error, FIRN_ERROR, FIRN_ERROR_UNSUPPORTED,
-			    "the chunk is virtual, in %s: only file:// can be read", url);
-		return false;
-	}
-	return cat_file(ref, url, error);
+	if (ref->last_modified && st.st_mtime > (time_t)ref->last_modified)
+		g_set_error(error, FIRN_ERROR, FIRN_ERROR_CONFLICT,
+			    "%s was changed after the chunk was recorded", url);
+	else
+		ok = copy_range(fd, ref->offset, ref->length, url, error);
+	close(fd);
+	return ok;
 }
 
 static bool

@@ -17,6 +17,13 @@
 /* No zstd block of less than four bytes says more than this. */
 #define MAX_BLOCK    ((uint64_t)128 * 1024)
 #define FIRST_OUTPUT ((size_t)64 * 1024)
+/*
+ * Real files unpack to some hundred times their size; a few bytes that unpack
+ * to gigabytes were made to exhaust memory.  Small files may do as they like.
+ */
+#define MAX_EXPANSION  4096u
+#define FREE_EXPANSION ((uint64_t)64 << 20)
+
 /* Below this, starting threads costs more than it gains. */
 #define PARALLEL_FROM ((size_t)4 * 1024 * 1024)
 #define MAX_WORKERS   8
@@ -153,6 +160,15 @@ open_streamed(FirnSpan frame, size_t max_size, GError **error)
 	return g_bytes_new_take(g_steal_pointer(&data), out.pos);
 }
 
+/* What a frame of this length may unpack to. */
+static size_t
+limit_of(size_t len, size_t max_size)
+{
+	uint64_t limit = MAX(FREE_EXPANSION, (uint64_t)MIN(len, max_size) * MAX_EXPANSION);
+
+	return (size_t)MIN(limit, (uint64_t)max_size);
+}
+
 static GBytes *
 open_frame(FirnSpan frame, size_t max_size, GError **error)
 {
@@ -175,7 +191,7 @@ open_frame(FirnSpan frame, size_t max_size, GError **error)
 		return NULL;
 	}
 	if (size == ZSTD_CONTENTSIZE_UNKNOWN)
-		return open_streamed(frame, max_size, error);
+		return open_streamed(frame, limit_of(frame.len, max_size), error);
 	if (size > max_size) {
 		(void)limit_error(error, max_size);
 		return NULL;
@@ -183,6 +199,12 @@ open_frame(FirnSpan frame, size_t max_size, GError **error)
 	/* Not worth an allocation: a frame of this length cannot hold as much. */
 	if (size > (frame.len / 4 + 1) * MAX_BLOCK) {
 		(void)format_error(error, "damaged zstd frame: impossible size");
+		return NULL;
+	}
+	if (size > limit_of(frame.len, max_size)) {
+		g_set_error(error, FIRN_ERROR, FIRN_ERROR_LIMIT,
+			    "%zu bytes that unpack to %llu were made to exhaust memory", frame.len,
+			    size);
 		return NULL;
 	}
 	return open_sized(frame, (size_t)size, error);

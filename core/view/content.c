@@ -1,3 +1,5 @@
+#include "core/base/error.h"
+#include "core/store/foreign.h"
 #include "core/view/internal.h"
 
 #include <errno.h>
@@ -216,35 +218,37 @@ static int
 read_virtual(FirnContent *content, void *buffer, size_t size, uint64_t offset, size_t *out_size)
 {
 	FirnView *view = content->view;
+	const GPtrArray *prefixes = view->virtual_prefixes;
 	g_autofree char *url = NULL;
-	g_autofree char *path = NULL;
+	g_autofree char *shown = NULL;
 	GError *error = NULL;
 	struct stat st;
-	int failed = 0;
+	int failed;
 	int fd;
 
 	url = firn_config_resolve_location(view->session->config, content->location, &error);
+	shown = firn_foreign_redact(url != NULL ? url : content->location);
 	if (url == NULL)
-		return firn_view_fail(view, content->location, error), EIO;
-	if (!firn_view_virtual_allowed(view, url, &path)) {
-		firn_view_note(view, url,
-			       "reading virtual chunks from here is not authorised: mount with "
-			       "-o virtual=URL_PREFIX (file:// only)");
+		return firn_view_fail(view, shown, error), EIO;
+	fd = firn_foreign_open(url, (char *const *)prefixes->pdata, prefixes->len, &st, &error);
+	if (g_error_matches(error, FIRN_ERROR, FIRN_ERROR_DENIED))
+		firn_view_note(view, shown, "%s; mount with -o virtual=URL_PREFIX (file:// only)",
+			       error->message);
+	else if (fd < 0)
+		firn_view_note(view, shown, "%s", error->message);
+	g_clear_error(&error);
+	if (fd < 0)
 		return EIO;
+	if (content->last_modified != 0 && st.st_mtime > (time_t)content->last_modified) {
+		firn_view_note(view, shown, "the file changed since the chunk was recorded");
+		failed = EIO;
+	} else {
+		failed = read_fd(fd, buffer, size, content->offset + offset, out_size);
+		if (failed != 0)
+			firn_view_note(view, shown, "cannot read: %s", g_strerror(failed));
+		failed = failed != 0 ? EIO : 0;
 	}
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0 || fstat(fd, &st) != 0) {
-		firn_view_note(view, url, "cannot open: %s", g_strerror(errno));
-		failed = EIO;
-	} else if (content->last_modified != 0 && st.st_mtime > (time_t)content->last_modified) {
-		firn_view_note(view, url, "the file changed since the chunk was recorded");
-		failed = EIO;
-	} else if (read_fd(fd, buffer, size, content->offset + offset, out_size) != 0) {
-		firn_view_note(view, url, "cannot read: %s", g_strerror(errno));
-		failed = EIO;
-	}
-	if (fd >= 0)
-		close(fd);
+	close(fd);
 	return failed;
 }
 

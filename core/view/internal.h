@@ -416,9 +416,6 @@ void firn_attr_of_base(FirnView *view, FirnTree *tree, uint64_t ino, bool direct
 
 /* ---- view.c ---- */
 
-/* Whether reading the virtual chunk at `url` is authorised; its local path (caller owns). */
-bool firn_view_virtual_allowed(FirnView *view, const char *url, char **out_path);
-
 /* Queue something the kernel must forget (`name` NULL: the inode).  View lock held or not. */
 void firn_view_invalidate(FirnView *view, uint64_t ino, const char *name);
 /* What is queued (caller owns). */

@@ -262,37 +262,6 @@ firn_view_errors(FirnView *view)
 	return g_string_free(text, FALSE);
 }
 
-bool
-firn_view_virtual_allowed(FirnView *view, const char *url, char **out_path)
-{
-	g_autofree char *path = NULL;
-	g_autofree char *plain = NULL;
-
-	*out_path = NULL;
-	path = g_filename_from_uri(url, NULL, NULL);
-	if (path == NULL)
-		return false;
-	/* Normalised before it is compared: ".." must not leave the prefix. */
-	plain = g_canonicalize_filename(path, "/");
-	for (guint i = 0; i < view->virtual_prefixes->len; i++) {
-		const char *prefix = view->virtual_prefixes->pdata[i];
-		g_autofree char *prefix_path = g_filename_from_uri(prefix, NULL, NULL);
-		g_autofree char *wanted = NULL;
-		size_t len;
-
-		if (prefix_path == NULL)
-			continue;
-		wanted = g_canonicalize_filename(prefix_path, "/");
-		len = strlen(wanted);
-		if (strncmp(plain, wanted, len) == 0 &&
-		    (plain[len] == '/' || plain[len] == '\0' || strcmp(wanted, "/") == 0)) {
-			*out_path = g_steal_pointer(&plain);
-			return true;
-		}
-	}
-	return false;
-}
-
 /* ---- what the kernel must forget ---- */
 
 void

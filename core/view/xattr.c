@@ -1,3 +1,4 @@
+#include "core/store/foreign.h"
 #include "core/view/internal.h"
 
 #include <errno.h>
@@ -8,6 +9,7 @@ static const char *const names[] = { "user.firn.node", "user.firn.ref", "user.fi
 static char *
 format_ref(const FirnContent *content)
 {
+	g_autofree char *location = NULL;
 	char text[FIRN_ID12_TEXT + 1];
 
 	switch (content->kind) {
@@ -17,8 +19,9 @@ format_ref(const FirnContent *content)
 		firn_id12_format(&content->id, text);
 		return g_strdup_printf("native %s", text);
 	case FIRN_CONTENT_VIRTUAL:
+		location = firn_foreign_redact(content->location);
 		return g_strdup_printf("virtual %s %" G_GUINT64_FORMAT " %" G_GUINT64_FORMAT,
-				       content->location, content->offset, content->length);
+				       location, content->offset, content->length);
 	}
 	return NULL;
 }

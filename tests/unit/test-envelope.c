@@ -224,6 +224,47 @@ START_TEST(open__streamed_frame__is_read_up_to_the_limit)
 }
 END_TEST
 
+/* One block of a repeated byte is four bytes. */
+static GByteArray *
+bomb(uint64_t size, bool tells)
+{
+	GByteArray *frame = g_byte_array_new();
+	GByteArray *file;
+
+	g_byte_array_append(frame, (const uint8_t *)"\x28\xb5\x2f\xfd", 4);
+	if (tells) {
+		g_byte_array_append(frame, (const uint8_t *)"\xe0", 1);
+		g_byte_array_append(frame, (const uint8_t *)&size, sizeof size);
+	} else {
+		g_byte_array_append(frame, (const uint8_t *)"\0\x58", 2);
+	}
+	for (uint64_t left = size; left > 0;) {
+		uint32_t n = (uint32_t)MIN(left, (uint64_t)128 * 1024);
+		uint32_t head = n << 3 | 1u << 1 | (left == n);
+
+		left -= n;
+		g_byte_array_append(frame, (const uint8_t *)&head, 3);
+		g_byte_array_append(frame, (const uint8_t *)"", 1);
+	}
+	file = file_of(2, 2, 1, (const char *)frame->data, frame->len);
+	g_byte_array_unref(frame);
+	return file;
+}
+
+START_TEST(open__bomb__is_refused)
+{
+	const uint64_t free_size = (uint64_t)64 << 20;
+	bool tells = _i == 1;
+	g_autoptr(GByteArray) file = bomb(free_size, tells);
+	g_autoptr(GBytes) payload = open_array(file, 0x7fffffff, NULL);
+
+	ck_assert_ptr_nonnull(payload);
+	ck_assert_uint_eq(g_bytes_get_size(payload), free_size);
+	assert_refused(bomb(free_size + 1, tells), 0x7fffffff, FIRN_ERROR_LIMIT);
+	assert_refused(bomb((uint64_t)0x7fffffff, tells), 0x7fffffff, FIRN_ERROR_LIMIT);
+}
+END_TEST
+
 START_TEST(open__uncompressed__shares_memory)
 {
 	g_autoptr(GByteArray) array = file_of(2, 6, 0, "plain", 5);
@@ -252,6 +293,7 @@ envelope_suite(void)
 	tcase_add_test(tc, open__limit__holds_at_size_and_not_below);
 	tcase_add_test(tc, open__declared_size_that_cannot_be__is_refused_without_allocation);
 	tcase_add_loop_test(tc, open__streamed_frame__is_read_up_to_the_limit, 0, 8);
+	tcase_add_loop_test(tc, open__bomb__is_refused, 0, 2);
 	tcase_add_test(tc, open__uncompressed__shares_memory);
 	suite_add_tcase(s, tc);
 	return s;
