@@ -6,7 +6,7 @@
 /* Requests about open files. */
 
 /* Smaller files are read with one request, and found in the page cache after it. */
-#define PASSTHROUGH_MIN (128 * 1024)
+#define PASSTHROUGH_MIN ((off_t)128 * 1024)
 
 static bool
 is_write_only(int flags)
