@@ -118,7 +118,7 @@ demo: setup fuse
 test:
 	$(Q)tests/run.sh
 bench: setup fuse
-	$(Q)$(MAKE) VARIANT=release all
+	$(Q)$(MAKE) VARIANT=release all benchmarks
 	$(Q)FIRN_BUILD=build/release $(PYTHON) tests/bench/bench.py $(BENCH_ARGS)
 pytest: all programs fuse
 	$(Q)FIRN_BUILD=$(BUILD) $(PYTHON) -m pytest $(PYTEST)
@@ -131,7 +131,7 @@ soak: all programs fuse
 benchmarks: $(call exe,$(BENCH))
 programs: $(call exe,$(INTEROP))
 bench-core: benchmarks
-	$(Q)for b in $(call exe,$(BENCH)); do $$b || exit 1; done
+	$(Q)for b in $(filter %/bench-%,$(call exe,$(BENCH))); do $$b || exit 1; done
 $(call exe,$(BENCH) $(INTEROP)): $(BUILD)/%: $(BUILD)/%.o $(BUILD)/libfirn.a
 	$(call say,LD)
 	$(Q)$(link) -o $@ $^ $(PKG_LIBS)

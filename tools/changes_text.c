@@ -122,7 +122,10 @@ chunks_to_json(FirnChunkMap *map, JsonBuilder *builder)
 			firn_id12_format(&change->u.id, id);
 			firn_json_string(builder, "id", id);
 		} else if (change->kind == FIRN_REF_VIRTUAL) {
-			firn_json_string(builder, "location", change->u.virtual->location);
+			g_autofree char *location =
+				g_strndup(change->u.virtual->text, change->u.virtual->location_len);
+
+			firn_json_string(builder, "location", location);
 			firn_json_int(builder, "offset", (int64_t)change->u.virtual->offset);
 		}
 		json_builder_end_object(builder);

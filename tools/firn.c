@@ -1,6 +1,7 @@
 #include "tools/commands.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -94,12 +95,25 @@ run(int argc, char **argv)
 	return cli.command->run(&cli, argc - 1, argv + 1);
 }
 
+/*
+ * A merge fills and drops many buffers of some megabytes.  Giving each back to
+ * the kernel costs a fault a page when the next is filled.
+ */
+static void
+keep_memory(void)
+{
+	mallopt(M_MMAP_THRESHOLD, 64 << 20);
+	mallopt(M_TRIM_THRESHOLD, 256 << 20);
+	mallopt(M_TOP_PAD, 4 << 20);
+}
+
 int
 main(int argc, char **argv)
 {
 	const struct sigaction ignore = { .sa_handler = SIG_IGN };
 	int result;
 
+	keep_memory();
 	/* A reader of our output that goes away must not end a commit half way. */
 	sigaction(SIGPIPE, &ignore, NULL);
 	result = run(argc, argv);

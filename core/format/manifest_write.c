@@ -1,4 +1,5 @@
 #include "core/base/error.h"
+#include "core/base/text.h"
 #include "core/flat/build.h"
 #include "core/flat/reader.h"
 #include "core/format/envelope.h"
@@ -274,12 +275,6 @@ sample(FirnManifestWriter *w)
 }
 
 static bool
-is_text(FirnSpan s)
-{
-	return s.len == 0 || g_utf8_validate_len((const char *)s.data, s.len, NULL);
-}
-
-static bool
 check_ref(const FirnRef *ref, GError **error)
 {
 	uint64_t length = ref->kind == FIRN_REF_INLINE ? ref->bytes.len : ref->length;
@@ -292,7 +287,8 @@ check_ref(const FirnRef *ref, GError **error)
 	}
 	if (ref->kind != FIRN_REF_VIRTUAL)
 		return true;
-	if (ref->location.len == 0 || !is_text(ref->location) || !is_text(ref->etag)) {
+	if (ref->location.len == 0 || !firn_span_is_text(ref->location) ||
+	    !firn_span_is_text(ref->etag)) {
 		g_set_error(error, FIRN_ERROR, FIRN_ERROR_INVALID,
 			    "the location or checksum of a virtual chunk is not UTF-8 text");
 		return false;

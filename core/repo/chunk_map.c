@@ -85,8 +85,6 @@ change_clear(FirnChunkChange *change)
 	if (change->kind == FIRN_REF_INLINE) {
 		g_free(change->u.bytes);
 	} else if (change->kind == FIRN_REF_VIRTUAL) {
-		g_free(change->u.virtual->location);
-		g_free(change->u.virtual->etag);
 		g_free(change->u.virtual);
 	}
 }
@@ -94,14 +92,19 @@ change_clear(FirnChunkChange *change)
 static FirnVirtual *
 virtual_new(const FirnRef *ref)
 {
-	FirnVirtual *virtual = g_new0(FirnVirtual, 1);
+	FirnVirtual *virtual = g_malloc(sizeof *virtual + ref->location.len + ref->etag.len);
 
-	g_assert(!ref->location_compressed);
-	virtual->location = g_strndup((const char *)ref->location.data, ref->location.len);
-	if (ref->etag.len > 0)
-		virtual->etag = g_strndup((const char *)ref->etag.data, ref->etag.len);
+	/* Both are bounded by what a journal record can hold. */
+	g_assert(!ref->location_compressed && ref->location.len <= UINT32_MAX &&
+		 ref->etag.len <= UINT32_MAX);
 	virtual->offset = ref->offset;
 	virtual->last_modified = ref->last_modified;
+	virtual->location_len = (uint32_t)ref->location.len;
+	virtual->etag_len = (uint32_t)ref->etag.len;
+	if (ref->location.len > 0)
+		memcpy(virtual->text, ref->location.data, ref->location.len);
+	if (ref->etag.len > 0)
+		memcpy(virtual->text + ref->location.len, ref->etag.data, ref->etag.len);
 	return virtual;
 }
 
@@ -154,11 +157,10 @@ firn_chunk_change_get(const FirnChunkChange *change, FirnRef *out_ref)
 		virtual = change->u.virtual;
 		ref.offset = virtual->offset;
 		ref.last_modified = virtual->last_modified;
-		ref.location =
-			(FirnSpan){ (const uint8_t *)virtual->location, strlen(virtual->location) };
-		if (virtual->etag != NULL)
-			ref.etag =
-				(FirnSpan){ (const uint8_t *)virtual->etag, strlen(virtual->etag) };
+		ref.location = (FirnSpan){ (const uint8_t *)virtual->text, virtual->location_len };
+		ref.etag.len = virtual->etag_len;
+		if (ref.etag.len > 0)
+			ref.etag.data = ref.location.data + ref.location.len;
 		break;
 	}
 	*out_ref = ref;

@@ -14,10 +14,11 @@ typedef struct FirnChunkMap FirnChunkMap;
 
 /* The rarer parts of a virtual ref. */
 typedef struct {
-	char *location;
-	char *etag; /* NULL: none */
 	uint64_t offset;
 	uint32_t last_modified;
+	uint32_t location_len;
+	uint32_t etag_len; /* 0: none */
+	char text[];       /* the location, then the ETag */
 } FirnVirtual;
 
 typedef struct {

@@ -1,6 +1,7 @@
 #include "core/repo/journal_record.h"
 
 #include "core/base/error.h"
+#include "core/base/text.h"
 #include "core/zarr/name.h"
 
 #include <string.h>
@@ -167,12 +168,6 @@ take_numbers(Cursor *cursor, FirnRecord *record)
 	}
 	for (uint32_t i = 0; i < record->rank; i++)
 		record->numbers[i] = take_varint32(cursor);
-}
-
-static bool
-text_valid(FirnSpan text)
-{
-	return text.len == 0 || g_utf8_validate_len((const char *)text.data, text.len, NULL);
 }
 
 bool
@@ -352,7 +347,7 @@ take_ref(Cursor *cursor, FirnRef *ref)
 		ref->last_modified = take_varint32(cursor);
 		if (!cursor->bad && ref->location.len == 0)
 			return "a virtual chunk has no location";
-		if (!text_valid(ref->location) || !text_valid(ref->etag))
+		if (!firn_span_is_text(ref->location) || !firn_span_is_text(ref->etag))
 			return "a location or etag is not UTF-8";
 		break;
 	}
@@ -512,7 +507,7 @@ take_text(Cursor *cursor)
 {
 	FirnSpan text = take_span(cursor);
 
-	if (!text_valid(text)) {
+	if (!firn_span_is_text(text)) {
 		cursor->bad = true;
 		text.len = 0;
 	}
