@@ -309,6 +309,8 @@ START_TEST(rename__chunk_to_another_name__keeps_its_object)
 	ck_assert_int_eq(move("/main/a/c/note", "/main/a/c/1"), 0);
 	touch_and_forget("/main/a/c/1");
 	assert_get("/main/a/c/1", other);
+	/* A replaced object goes when its replacement is durable. */
+	ck_assert_int_eq(firn_view_fsync_all(view), 0);
 	ck_assert_uint_eq(count_objects(), 1);
 	ck_assert_int_eq(move("/main/a/c/1", "/main/a/c/77"), 0);
 	touch_and_forget("/main/a/c/77");
