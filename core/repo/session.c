@@ -298,8 +298,11 @@ firn_session_resume(FirnRepo *repo, const FirnSessionInfo *info, GError **error)
 			    "the journal %s does not fit what it was forked from", path);
 		goto fail;
 	}
+	/* What an intent's commit took in and was deleted since, the next commit has to delete. */
+	if (!finish_intent(session, section, error))
+		goto fail;
 	prune(session->changes);
-	if (!finish_intent(session, section, error) || !write_info(session, error))
+	if (!write_info(session, error))
 		goto fail;
 	return session;
 fail:

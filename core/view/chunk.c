@@ -539,7 +539,8 @@ firn_chunk_record(FirnView *view, FirnDir *array, const uint32_t *coords, FirnCo
 	change->ino = ino;
 	change->mtime_ns = mtime_ns;
 	node = firn_changes_find(session->changes, &array->id);
-	if (content == NULL && node->created_seq > 0)
+	/* A commit under way may have the chunk: that it was deleted since is news to the next one. */
+	if (content == NULL && node->created_seq > 0 && !view->committing)
 		firn_changes_forget_chunk(session->changes, node, coords);
 	return 0;
 }

@@ -22,10 +22,10 @@ import traceback
 
 CHUNKS = 24          # names of one worker
 SHARED = 6           # files everyone writes to
+SHOWN = 30           # steps a report ends with
 SLOT = 64            # bytes of one worker in a shared file, every SLOT * workers bytes
 ROUNDS = 16          # slots of one worker in a shared file
 SIZES = (1, 17, 511, 512, 513, 4095, 4096, 5000, 65536, 131071, 131072, 140000, 262144, 262145, 400000)
-KERNEL_READS = 128 * 1024    # from here on unchanged chunks may be read by the kernel itself
 
 
 class Wrong(AssertionError):
@@ -33,21 +33,27 @@ class Wrong(AssertionError):
 
 
 class Node:
-    """What must be in one file, whatever its names."""
+    """What must be in one file, whatever its names, and what was in it while somebody had it open."""
 
     def __init__(self, data=b""):
         self.data = bytearray(data)
+        self.readers = 0
+        self.past = []
+
+    def remember(self):
+        if self.readers and (not self.past or self.past[-1] != self.data):
+            self.past.append(bytes(self.data))
 
 
 class Worker:
-    def __init__(self, root, index, seed, seconds):
-        self.index, self.seed = index, seed
+    def __init__(self, root, index, seed, seconds, replaced):
+        self.index, self.seed, self.replaced = index, seed, replaced
         self.random = random.Random(seed * 1000 + index)
         self.dir = pathlib.Path(root) / "a/c" / str(index)
         self.root = pathlib.Path(root)
         self.end = time.monotonic() + seconds
         self.names = {}      # name -> Node
-        self.readers = []    # (descriptor, Node, bytes at open or None)
+        self.readers = []    # (descriptor, Node, how many states it had had)
         self.counts = {}
         self.steps = []
         self.slots = {}      # (shared file, slot) -> bytes
@@ -64,12 +70,16 @@ class Worker:
 
     def fresh_name(self):
         if self.random.random() < 0.8:
-            return str(self.random.randrange(CHUNKS))
+            name = str(self.random.randrange(CHUNKS))
+            self.steps.append(name)
+            return name
         return self.random.choice(["note.txt", "x.tmp", f"{self.random.randrange(CHUNKS)}.{'ab' * 16}.partial",
                                    ".0.AbCdEf", "0.__lockx"])
 
     def old_name(self):
-        return self.random.choice(sorted(self.names)) if self.names else None
+        name = self.random.choice(sorted(self.names)) if self.names else None
+        self.steps.append(name)
+        return name
 
     # ---- what must hold ----
 
@@ -152,7 +162,7 @@ class Worker:
                 node.data += bytes(at - len(node.data))
             node.data[at:at + len(data)] = data
             if os.fstat(fd).st_size != len(node.data):
-                raise Wrong(f"{name}: size after a write")
+                raise Wrong(f"{name}: size after a write at {at} is {os.fstat(fd).st_size}, wanted {len(node.data)}")
         os.close(fd)
 
     def op_append(self):
@@ -251,20 +261,24 @@ class Worker:
         if name is None or len(self.readers) > 10:
             return
         node = self.names[name]
-        keep = bytes(node.data) if len(node.data) >= KERNEL_READS else None
-        self.readers.append((os.open(self.dir / name, os.O_RDONLY), node, keep))
+        node.readers += 1
+        node.remember()
+        self.readers.append((os.open(self.dir / name, os.O_RDONLY), node, len(node.past)))
 
     def op_use_reader(self):
         if not self.readers:
             return
-        fd, node, keep = self.readers[self.random.randrange(len(self.readers))]
+        fd, node, since = self.readers[self.random.randrange(len(self.readers))]
         got = b""
         while part := os.pread(fd, 1 << 20, len(got)):
             got += part
-        if keep is None or got != keep:
+        # A commit makes the file another one, and so does writing to what the kernel reads by itself:
+        # then whoever has it open goes on with one of the states it had since.
+        if not (self.replaced and got in node.past[max(0, since - 1):]):
             self.check(got, node.data, "a file that is open")
         if self.random.random() < 0.5:
             os.close(fd)
+            node.readers -= 1
             self.readers = [r for r in self.readers if r[0] != fd]
 
     def op_read(self):
@@ -311,6 +325,8 @@ class Worker:
             op = self.random.choices(ops, weights)[0]
             self.steps.append(op)
             getattr(self, op)()
+            for node in self.names.values():
+                node.remember()
             self.counts[op[3:]] = self.counts.get(op[3:], 0) + 1
         for name in self.names:
             self.check_name(name)
@@ -321,17 +337,17 @@ class Worker:
         return self.counts
 
 
-def work(root, index, workers, seed, seconds, results):
+def work(root, index, workers, seed, seconds, replaced, results):
     global WORKERS
     WORKERS = workers
-    w = Worker(root, index, seed, seconds)
+    w = Worker(root, index, seed, seconds, replaced)
     try:
         counts = w.run()
         # A commit takes what has a place; empty files have none, and there is none left.
         results.put((index, counts, {str((w.dir / n).relative_to(root)): bytes(v.data).hex() for n, v in
                                      w.names.items() if n.isdigit()}, None))
     except BaseException as e:
-        results.put((index, w.counts, {}, f"worker {index}, seed {seed}, after {len(w.steps)} steps ({w.steps[-6:]}): "
+        results.put((index, w.counts, {}, f"worker {index}, seed {seed}, after {len(w.steps)} steps ({w.steps[-SHOWN:]}): "
                                           f"{type(e).__name__}: {e}\n{traceback.format_exc()}"))
 
 
@@ -358,7 +374,7 @@ def stress(root, seconds, workers, seed, commit=None):
     """{"operations", "by_kind", "commits", "refused", "files": {name: hex}}; raises Wrong."""
     prepare(root, workers)
     results = multiprocessing.Queue()
-    processes = [multiprocessing.Process(target=work, args=(root, i, workers, seed, seconds, results))
+    processes = [multiprocessing.Process(target=work, args=(root, i, workers, seed, seconds, commit is not None, results))
                  for i in range(workers)]
     for p in processes:
         p.start()

@@ -1,10 +1,12 @@
 """What POSIX says of files, where firn has to take special care: chunks of the base, open files, many writers."""
-import errno
+import json
 import os
+import subprocess
+import time
 
 import pytest
 
-from conftest import put, put_array
+from conftest import assert_committed, assert_same, put, put_array, read_tree
 
 
 @pytest.fixture
@@ -79,3 +81,112 @@ def test_renamed_chunk__keeps_its_bytes(mount, size, names):
     assert at.read_bytes() == b"!" + data[1:]
     mount.commit("m")
     assert at.read_bytes() == b"!" + data[1:]
+
+
+# ---- while a commit is under way ----
+
+class Commit:
+    """A commit of a mount, step by step, with work between its beginning and its end."""
+
+    def __init__(self, mount):
+        self.mount = mount
+        self.fd = os.open(mount.path / ".firn/ctl", os.O_RDWR)
+        self.journal = self("commit-begin", wait_ms=2000)["journal"]
+
+    def __call__(self, op, **more):
+        os.pwrite(self.fd, json.dumps({"op": op} | more).encode(), 0)
+        reply = json.loads(b"".join(iter_reads(self.fd)))
+        assert reply["ok"], reply
+        return reply
+
+    def end(self):
+        snapshot = self.mount.firn.snapshot("commit", self.journal, "-m", "its journal")
+        self("commit-end", snapshot=snapshot)
+        os.close(self.fd)
+
+
+def iter_reads(fd):
+    at = 0
+    while part := os.pread(fd, 65536, at):
+        yield part
+        at += len(part)
+
+
+DURING = {
+    "unlink": lambda d: os.unlink(d / "0"),
+    "rename": lambda d: os.rename(d / "0", d / "1"),
+    "truncate and rename": lambda d: (os.truncate(d / "0", 50), os.rename(d / "0", d / "1")),
+    "rename and back": lambda d: (os.rename(d / "0", d / "1"), os.rename(d / "1", d / "0")),
+    "rename to a temporary name": lambda d: os.rename(d / "0", d / "0.tmp"),
+    "unlink and create": lambda d: (os.unlink(d / "0"), (d / "0").write_bytes(b"other" * 200)),
+    "append": lambda d: subprocess.run(["sh", "-c", f"echo more >>{d}/0"], check=True),
+    "truncate": lambda d: os.truncate(d / "0", 7),
+    "replace": lambda d: os.rename(put(d, "x.tmp", b"new" * 400), d / "0"),
+    "new one": lambda d: put(d, "2", b"new" * 400),
+}
+
+
+ENDS = ["commit", "killed", "given up"]
+# Each work with one end; all with all of them in the long form.
+SOME = [(work, ENDS[i % 2]) for i, work in enumerate(DURING)]
+
+
+@pytest.mark.parametrize("size", [3000])
+@pytest.mark.parametrize("committed", [False], ids=["new array"])
+@pytest.mark.parametrize("during, end", SOME)
+def test_done_during_a_commit(repo, mounts, tmp_path, during, committed, end, size):
+    done_during_a_commit(repo, mounts, tmp_path, DURING[during], committed, end, size)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("size", [100, 3000])
+@pytest.mark.parametrize("committed", [False, True], ids=["new array", "base"])
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("during", DURING)
+def test_done_during_a_commit__all(repo, mounts, tmp_path, during, committed, end, size):
+    done_during_a_commit(repo, mounts, tmp_path, DURING[during], committed, end, size)
+
+
+def done_during_a_commit(repo, mounts, tmp_path, during, committed, end, size):
+    def work(directory, *steps):
+        for step in steps:
+            step(directory)
+
+    mount = mounts.enter_context(repo.mount())
+    here, there = tmp_path / "plain", mount.main / "a/c"
+    here.mkdir()
+    put_array(mount.main, "a", (40,), (1,))
+    there.mkdir()
+    if committed:
+        mount.commit("array")
+    work(here, lambda d: put(d, "0", b"x" * size))
+    work(there, lambda d: put(d, "0", b"x" * size))
+    commit = Commit(mount)
+    work(here, during)
+    work(there, during)
+    want = read_tree(here)
+    assert_same(read_tree(there), want, "during the commit")
+    if end == "commit":
+        commit.end()
+    elif end == "given up":
+        os.close(commit.fd)
+    else:
+        snapshot = mount.firn.json("commit", commit.journal, "-m", "its journal")["snapshot"]
+        # Killed between the branch's move and the mount's.
+        commit("commit-intent", snapshot=snapshot)
+        session = mount.session()["id"]
+        os.close(commit.fd)
+        mount.kill()
+        mount = mounts.enter_context(repo.resume(session))
+        there = mount.main / "a/c"
+        want.pop("0.tmp", None)      # scratch files go with their driver
+    assert_same(read_tree(there), want, "after it")
+    (there / "0.tmp").unlink(missing_ok=True)
+    want.pop("0.tmp", None)
+    until = time.monotonic() + 20
+    p = mount.firn.run("commit", mount, "-m", "the rest")
+    while "another commit" in p.stderr and time.monotonic() < until:     # close(2) returns before its end is told
+        p = mount.firn.run("commit", mount, "-m", "the rest")
+    assert p.returncode in (0, 4), p.stderr
+    assert_same(read_tree(there), want, "after the next one")
+    assert_committed(repo, mount.main)
