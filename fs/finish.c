@@ -28,6 +28,8 @@ has_changes(const FirnSession *session)
 	GHashTableIter iter;
 	gpointer value;
 
+	if (g_hash_table_size(session->changes->dropped) > 0)
+		return true;
 	g_hash_table_iter_init(&iter, session->changes->pending);
 	while (g_hash_table_iter_next(&iter, NULL, &value))
 		if (!inherits || ((const FirnPending *)value)->seq)

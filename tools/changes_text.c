@@ -87,6 +87,12 @@ firn_changes_print(const FirnChanges *changes, bool chunks, const char *indent)
 
 		printf("%spending file %s\n", indent, path);
 	}
+	g_hash_table_iter_init(&iter, changes->dropped);
+	while (g_hash_table_iter_next(&iter, &key, NULL)) {
+		g_autofree char *path = firn_text_escape(key, strlen(key));
+
+		printf("%spending file %s: gone\n", indent, path);
+	}
 }
 
 void
@@ -177,6 +183,15 @@ firn_changes_to_json(const FirnChanges *changes, JsonBuilder *builder)
 	json_builder_set_member_name(builder, "pending");
 	json_builder_begin_array(builder);
 	g_hash_table_iter_init(&iter, changes->pending);
+	while (g_hash_table_iter_next(&iter, &key, NULL)) {
+		g_autofree char *valid = g_utf8_make_valid(key, -1);
+
+		json_builder_add_string_value(builder, valid);
+	}
+	json_builder_end_array(builder);
+	json_builder_set_member_name(builder, "dropped");
+	json_builder_begin_array(builder);
+	g_hash_table_iter_init(&iter, changes->dropped);
 	while (g_hash_table_iter_next(&iter, &key, NULL)) {
 		g_autofree char *valid = g_utf8_make_valid(key, -1);
 

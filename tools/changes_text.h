@@ -9,7 +9,7 @@
 /* Print one line a node, pending file and (`chunks`) chunk, each after `indent`. */
 void firn_changes_print(const FirnChanges *changes, bool chunks, const char *indent);
 
-/* Members "nodes" and "pending" of the object being built. */
+/* Members "nodes", "pending" and "dropped" of the object being built. */
 void firn_changes_to_json(const FirnChanges *changes, JsonBuilder *builder);
 
 /* Member "coords": a list of `rank` numbers. */

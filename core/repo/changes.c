@@ -35,6 +35,7 @@ firn_changes_new(void)
 		g_hash_table_new_full(firn_id8_hash, firn_id8_equal, NULL, node_change_free);
 	changes->by_path = g_hash_table_new(g_str_hash, g_str_equal);
 	changes->pending = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, pending_free);
+	changes->dropped = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, pending_free);
 	return changes;
 }
 
@@ -46,13 +47,15 @@ firn_changes_free(FirnChanges *changes)
 	g_hash_table_unref(changes->by_path);
 	g_hash_table_unref(changes->by_id);
 	g_hash_table_unref(changes->pending);
+	g_hash_table_unref(changes->dropped);
 	g_free(changes);
 }
 
 bool
 firn_changes_is_empty(const FirnChanges *changes)
 {
-	return g_hash_table_size(changes->by_id) == 0 && g_hash_table_size(changes->pending) == 0;
+	return g_hash_table_size(changes->by_id) == 0 && g_hash_table_size(changes->pending) == 0 &&
+	       g_hash_table_size(changes->dropped) == 0;
 }
 
 FirnNodeChange *
@@ -324,29 +327,45 @@ firn_changes_forget_chunk(FirnChanges *changes, FirnNodeChange *node, const uint
 
 /* ---- pending files ---- */
 
-void
-firn_changes_put_pending(FirnChanges *changes, const char *path, const FirnRef *ref, uint64_t seq)
+static FirnPending *
+pending_in(GHashTable *table, const char *path)
 {
-	FirnPending *pending = g_hash_table_lookup(changes->pending, path);
+	FirnPending *pending = g_hash_table_lookup(table, path);
 
-	if (ref->kind == FIRN_REF_NONE) {
-		firn_changes_drop_pending(changes, path);
-		return;
-	}
 	if (pending == NULL) {
 		pending = g_new0(FirnPending, 1);
 		pending->path = g_strdup(path);
-		g_hash_table_insert(changes->pending, pending->path, pending);
+		g_hash_table_insert(table, pending->path, pending);
 	}
-	firn_chunk_change_set(&pending->content, ref);
-	pending->content.seq = seq;
-	pending->seq = seq;
+	return pending;
+}
+
+static void
+drop_pending(FirnChanges *changes, const char *path, uint64_t seq)
+{
+	const FirnPending *pending = g_hash_table_lookup(changes->pending, path);
+
+	if (seq != 0 && (changes->forked || (pending != NULL && pending->inherited)))
+		pending_in(changes->dropped, path)->seq = seq;
+	g_hash_table_remove(changes->pending, path);
 }
 
 void
-firn_changes_drop_pending(FirnChanges *changes, const char *path)
+firn_changes_put_pending(FirnChanges *changes, const char *path, const FirnRef *ref, uint64_t seq)
 {
-	g_hash_table_remove(changes->pending, path);
+	bool inherited = seq == 0 || g_hash_table_contains(changes->dropped, path);
+	FirnPending *pending;
+
+	if (ref->kind == FIRN_REF_NONE) {
+		drop_pending(changes, path, seq);
+		return;
+	}
+	g_hash_table_remove(changes->dropped, path);
+	pending = pending_in(changes->pending, path);
+	pending->inherited = pending->inherited || inherited;
+	firn_chunk_change_set(&pending->content, ref);
+	pending->content.seq = seq;
+	pending->seq = seq;
 }
 
 /* ---- one change set after another ---- */
@@ -453,6 +472,12 @@ firn_changes_apply(FirnChanges *changes, const FirnChanges *later, bool inherit)
 
 		firn_chunk_change_get(&pending->content, &ref);
 		firn_changes_put_pending(changes, pending->path, &ref, inherit ? 0 : pending->seq);
+	}
+	g_hash_table_iter_init(&iter, later->dropped);
+	while (g_hash_table_iter_next(&iter, NULL, &value)) {
+		const FirnPending *dropped = value;
+
+		drop_pending(changes, dropped->path, inherit ? 0 : dropped->seq);
 	}
 	return true;
 }

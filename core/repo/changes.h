@@ -43,13 +43,17 @@ typedef struct {
 	GHashTable
 		*by_path; /* path -> FirnNodeChange *, live (not deleted) entries only; borrowed */
 	GHashTable *pending; /* path below the root -> FirnPending *, owned */
-	uint64_t n_chunks;   /* entries in all chunk maps; kept by firn_changes_put_chunk & co. */
+	/* Pending files of the start state that are gone: path -> FirnPending *, no content; owned. */
+	GHashTable *dropped;
+	bool forked; /* the start state may have pending files: whatever goes is in `dropped` */
+	uint64_t n_chunks; /* entries in all chunk maps; kept by firn_changes_put_chunk & co. */
 } FirnChanges;
 
 /* A file named like a chunk that has no place yet. */
 typedef struct {
 	char *path; /* "/a/c/0/0" */
 	uint64_t seq;
+	bool inherited; /* the start state has one, too */
 	FirnChunkChange content;
 } FirnPending;
 
@@ -89,10 +93,9 @@ FirnChunkChange *firn_changes_put_chunk(FirnChanges *changes, const FirnId8 *id,
 					uint64_t seq);
 /* Forget what is recorded of a chunk (it was made and deleted here). */
 void firn_changes_forget_chunk(FirnChanges *changes, FirnNodeChange *node, const uint32_t *coords);
-/* Kind NONE: gone, as firn_changes_drop_pending(). */
+/* Sequence number 0: inherited.  Kind NONE: gone, which is remembered of an inherited one. */
 void firn_changes_put_pending(FirnChanges *changes, const char *path, const FirnRef *ref,
 			      uint64_t seq);
-void firn_changes_drop_pending(FirnChanges *changes, const char *path);
 
 /*
  * Apply what happened later: `later`'s start state is what `changes` describes.

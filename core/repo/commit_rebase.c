@@ -5,6 +5,38 @@
 
 /* ---- what the branch did ---- */
 
+/* How many logs of expired ancestors of `at` are of `base` and before; 0: it is none of them. */
+static guint
+expired_until(const FirnSnapshotInfo *at, const FirnId12 *base)
+{
+	for (guint i = 0; at->pruned != NULL && i < at->pruned->len; i++)
+		if (firn_id12_equal(&g_array_index(at->pruned, FirnId12, i), base))
+			return i + 1;
+	return 0;
+}
+
+/* Snapshots after `base` up to `tip`, newest first; `*out_from`: logs of the oldest one's expired
+ * ancestors to be left out.  False: `base` is not in the history. */
+static bool
+chain_between(const FirnRepoInfo *info, const FirnId12 *base, const FirnId12 *tip, GArray *chain,
+	      guint *out_from)
+{
+	FirnSnapshotInfo *at = firn_repo_info_find_snapshot(info, tip);
+
+	*out_from = 0;
+	/* A circle of parents would be longer than the list of snapshots. */
+	while (at != NULL && chain->len <= info->snapshots->len) {
+		if (firn_id12_equal(&at->id, base))
+			return true;
+		g_array_append_val(chain, at);
+		*out_from = expired_until(at, base);
+		if (*out_from > 0)
+			return true;
+		at = at->has_parent ? firn_repo_info_find_snapshot(info, &at->parent) : NULL;
+	}
+	return false;
+}
+
 /* Logs of the commits after `base` up to `tip`, oldest first (FirnId12); NULL with `error`. */
 static GArray *
 logs_between(const FirnRepoInfo *info, const char *branch, const FirnId12 *base,
@@ -12,16 +44,10 @@ logs_between(const FirnRepoInfo *info, const char *branch, const FirnId12 *base,
 {
 	g_autoptr(GArray) chain = g_array_new(FALSE, FALSE, sizeof(FirnSnapshotInfo *));
 	g_autoptr(GArray) logs = g_array_new(FALSE, FALSE, sizeof(FirnId12));
-	FirnSnapshotInfo *at = firn_repo_info_find_snapshot(info, tip);
 	char text[FIRN_ID12_TEXT + 1];
+	guint from;
 
-	/* A circle of parents would be longer than the list of snapshots. */
-	while (at != NULL && firn_id12_compare(&at->id, base) != 0 &&
-	       chain->len <= info->snapshots->len) {
-		g_array_append_val(chain, at);
-		at = at->has_parent ? firn_repo_info_find_snapshot(info, &at->parent) : NULL;
-	}
-	if (at == NULL || firn_id12_compare(&at->id, base) != 0) {
+	if (!chain_between(info, base, tip, chain, &from)) {
 		firn_id12_format(base, text);
 		g_set_error(
 			error, FIRN_ERROR, FIRN_ERROR_CONFLICT,
@@ -31,10 +57,12 @@ logs_between(const FirnRepoInfo *info, const char *branch, const FirnId12 *base,
 			branch, text);
 		return NULL;
 	}
-	for (guint i = chain->len; i-- > 0;) {
-		at = g_array_index(chain, FirnSnapshotInfo *, i);
+	for (guint i = chain->len; i-- > 0; from = 0) {
+		const FirnSnapshotInfo *at = g_array_index(chain, FirnSnapshotInfo *, i);
+
 		if (at->pruned != NULL)
-			g_array_append_vals(logs, at->pruned->data, at->pruned->len);
+			g_array_append_vals(logs, &g_array_index(at->pruned, FirnId12, from),
+					    at->pruned->len - from);
 		g_array_append_val(logs, at->id);
 	}
 	return g_steal_pointer(&logs);

@@ -43,6 +43,8 @@ has_own(const FirnChanges *changes)
 	while (g_hash_table_iter_next(&iter, NULL, &value))
 		if (((const FirnPending *)value)->seq != 0)
 			return true;
+	if (g_hash_table_size(changes->dropped) > 0)
+		return true;
 	g_hash_table_iter_init(&iter, changes->by_id);
 	while (g_hash_table_iter_next(&iter, NULL, &value)) {
 		const FirnNodeChange *node = value;

@@ -214,9 +214,12 @@ apply_pending(Reader *reader, const FirnRecord *record)
 	FirnChanges *changes = reader->section->changes;
 	g_autofree char *path = dup_path(record->path);
 
-	if (reader->form == FIRN_JOURNAL_NET &&
-	    (record->ref.kind == FIRN_REF_NONE || g_hash_table_contains(changes->pending, path)))
+	if (reader->form == FIRN_JOURNAL_NET && (g_hash_table_contains(changes->pending, path) ||
+						 g_hash_table_contains(changes->dropped, path)))
 		return "the pending file is recorded twice";
+	if (reader->form == FIRN_JOURNAL_NET && record->ref.kind == FIRN_REF_NONE &&
+	    !changes->forked)
+		return "a pending file is deleted that cannot have been there";
 	firn_changes_put_pending(changes, path, &record->ref, record->seq);
 	return NULL;
 }
@@ -429,6 +432,7 @@ read_section(FirnSpan data, size_t *at, const char *name, bool stopped, uint64_t
 		g_prefix_error(error, "journal %s: offset %zu: ", name, *at);
 		return NULL;
 	}
+	section->changes->forked = section->header->ancestors->len > 0;
 	reader.at = *at + size;
 	reader.seed = firn_journal_record_seed(&section->header->session);
 	if (stopped)

@@ -92,6 +92,9 @@ add_pending(Writer *writer, const FirnChanges *changes)
 	g_hash_table_iter_init(&iter, changes->pending);
 	while (g_hash_table_iter_next(&iter, NULL, &value))
 		g_ptr_array_add(sorted, value);
+	g_hash_table_iter_init(&iter, changes->dropped);
+	while (g_hash_table_iter_next(&iter, NULL, &value))
+		g_ptr_array_add(sorted, value);
 	g_ptr_array_sort(sorted, compare_pending);
 	for (guint i = 0; i < sorted->len; i++) {
 		const FirnPending *pending = sorted->pdata[i];

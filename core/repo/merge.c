@@ -301,6 +301,33 @@ settle_pending(FirnMerging *m, unsigned y, const FirnPending *pending, GHashTabl
 	return same >= 0;
 }
 
+/* Files of its parents that one party took away. */
+static void
+settle_dropped(FirnMerging *m, unsigned y, GHashTable *owners)
+{
+	GHashTableIter iter;
+	gpointer key, value, owner;
+
+	g_hash_table_iter_init(&iter, firn_merge_party(m, y)->section->changes->dropped);
+	while (g_hash_table_iter_next(&iter, &key, &value)) {
+		const FirnPending *there, *dropped = value;
+		unsigned x;
+
+		if (!g_hash_table_lookup_extended(owners, key, NULL, &owner))
+			continue;
+		x = GPOINTER_TO_UINT(owner);
+		there = g_hash_table_lookup(firn_merge_party(m, x)->section->changes->pending, key);
+		if (firn_merge_before(m, x, there->seq, y))
+			g_hash_table_remove(owners, key);
+		else if (!firn_merge_before(m, y, dropped->seq, x))
+			firn_conflicts_add(&m->conflicts,
+					   &(FirnClash){ .kind = FIRN_CONFLICT_CHUNK_DELETED,
+							 .path = key,
+							 .first = firn_merge_party(m, x)->name,
+							 .second = firn_merge_party(m, y)->name });
+	}
+}
+
 /* Pending files have no place, so only files of the same name can collide. */
 static bool
 merge_pending(FirnMerging *m, GError **error)
@@ -315,6 +342,8 @@ merge_pending(FirnMerging *m, GError **error)
 			if (!settle_pending(m, i, value, owners, error))
 				return false;
 	}
+	for (guint i = 0; i < m->parties->len; i++)
+		settle_dropped(m, i, owners);
 	if (m->out == NULL)
 		return true;
 	g_hash_table_iter_init(&iter, owners);

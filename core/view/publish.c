@@ -26,10 +26,7 @@ record_pending(FirnView *view, const char *path, const FirnContent *content)
 	firn_view_recorded(view);
 	if (ref.kind == FIRN_REF_NATIVE)
 		firn_view_unsynced(view, &ref.id);
-	if (content != NULL)
-		firn_changes_put_pending(session->changes, path, &ref, seq);
-	else
-		firn_changes_drop_pending(session->changes, path);
+	firn_changes_put_pending(session->changes, path, &ref, seq);
 	return 0;
 }
 

@@ -192,7 +192,7 @@ rekey_pending(FirnView *view, GPtrArray *leaves, GPtrArray *old_paths)
 		if (!firn_journal_put_pending(session->journal, old_paths->pdata[i], &none, &seq,
 					      &error))
 			return firn_view_fail(view, path, error);
-		firn_changes_drop_pending(session->changes, old_paths->pdata[i]);
+		firn_changes_put_pending(session->changes, old_paths->pdata[i], &none, seq);
 	}
 	return 0;
 }

@@ -8,6 +8,8 @@ from conftest import array_json, assert_same, group_json, put, read_tree
 # Kinds of conflicts in which both sides did the same.
 ALIKE = "chunk", "meta", "created", "kind"
 
+OURS = "these changes"      # as a report calls the side that is being rebased
+
 DOC = array_json((8,), (2,))
 
 

@@ -14,10 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from conftest import Repo, array_json, assert_committed, assert_same, group_json, put, read_tree, store_tree
-from parties import DOC, Parties, apply, files
+from parties import DOC, OURS, Parties, apply, files
 
 POLICIES = ["--rebase", "--rebase=ours", "--rebase=theirs"]
-OURS = "these changes"      # as a report calls the side that is being rebased
 
 
 @pytest.fixture

@@ -114,3 +114,144 @@ def test_expect__worker_that_was_committed_as_a_mount(p):
         p.commit(p.m, w)
         assert (p.m.main / "a/c/0").read_bytes() == b"worker"
     assert not list((p.repo.path / "firn/sessions").rglob("*.journal"))
+
+
+# ---- what a parent does after the fork ----
+
+def test_fork__parent_rewrites_the_document_later(p):
+    """What the worker started from counts, not what the parent's journal says of the array by now."""
+    put(p.m.main, "n/zarr.json", DOC)
+    put(p.m.main, "n/c/0", b"parent's")
+    worker = p.journal("worker", {"n/c/1": b"worker"})
+    put(p.m.main, "n/zarr.json", array_json((8,), (2,), attributes={"later": 1}))
+    p.commit(p.m, worker)                                   # another document, the same geometry
+    tree = store_tree(p.repo.store())
+    assert tree["n/c/0"] == b"parent's" and tree["n/c/1"] == b"worker"
+    assert json.loads(tree["n/zarr.json"])["attributes"] == {"later": 1}
+
+
+@pytest.mark.parametrize("later,kind", [(array_json((8,), (2,), "int16"), "chunk-geometry"),
+                                        (array_json((8, 1), (2, 1)), "chunk-no-array"),
+                                        (array_json((2,), (2,)), "chunk-outside")],
+                         ids=["type", "rank", "shrunk"])
+def test_fork__parent_gives_the_array_another_geometry_later(p, later, kind):
+    put(p.m.main, "n/zarr.json", DOC)
+    worker = p.journal("worker", {"n/c/1": b"worker"})
+    put(p.m.main, "n/zarr.json", later)
+    p.refused(p.m, worker, conflicts={(kind, "/n", (1,), worker, p.m)})
+    # And back: what the worker wrote means again what it meant.
+    put(p.m.main, "n/zarr.json", DOC)
+    if kind == "chunk-geometry":
+        p.commit(p.m, worker)
+        assert store_tree(p.repo.store())["n/c/1"] == b"worker"
+
+
+def test_fork__parent_changes_the_geometry_back_and_forth(p):
+    """The worker wrote under the second of three geometries: neither the first nor the last is its."""
+    put(p.m.main, "n/zarr.json", DOC)
+    put(p.m.main, "n/zarr.json", array_json((8,), (4,)))
+    worker = p.journal("worker", {"n/c/1": b"worker"})
+    put(p.m.main, "n/zarr.json", DOC)
+    p.refused(p.m, worker, conflicts={("chunk-geometry", "/n", (1,), worker, p.m)})
+
+
+def test_fork__pending_file_of_the_parent(p):
+    """A file without a place in the parent, which the worker gives one, removes, or replaces."""
+    put(p.m.main, "n/c/0", b"early")                        # no zarr.json yet
+    put(p.m.main, "n/c/1", b"early too")
+    token = p.fork()
+    adopts = p.journal("adopts", {"n/zarr.json": DOC, "n/c/2": b"worker"}, token)
+    p.commit(p.m, adopts)
+    assert {k: v for k, v in store_tree(p.repo.store()).items() if k.startswith("n/c")} == \
+        {"n/c/0": b"early", "n/c/1": b"early too", "n/c/2": b"worker"}
+    assert_committed(p.repo, p.m.main)
+
+
+def test_fork__pending_file_removed_by_the_worker(p):
+    put(p.m.main, "n/c/0", b"by mistake")
+    put(p.m.main, "a/c/0", b"parent's")
+    removes = p.journal("removes", {"n/c/0": None, "a/c/1": b"worker"})
+    p.firn("journal", "verify", removes)
+    merged = p.tmp / "merged.journal"
+    p.firn("merge", "-o", merged, removes, p.m)
+    p.commit(p.m, removes)
+    tree = store_tree(p.repo.store())
+    assert tree["a/c/0"] == b"parent's" and tree["a/c/1"] == b"worker" and "n/c/0" not in tree
+    assert not (p.m.main / "n/c/0").exists()
+
+
+# ---- amending ----
+
+def test_amend__nodes_made_renamed_and_removed(p):
+    """A commit's new nodes are renamed, moved and removed by others that take its place."""
+    put(p.m.main, "n/zarr.json", group_json())
+    put(p.m.main, "n/x/zarr.json", DOC)
+    put(p.m.main, "n/x/c/0", b"x" * 3000)
+    os.rename(p.m.main / "n", p.m.main / "m")               # made in this session: it just moves
+    first = p.m.commit("first")
+    with pytest.raises(OSError):
+        os.rename(p.m.main / "m", p.m.main / "k")           # committed: mv copies
+    shutil.copytree(p.m.main / "m", p.m.main / "k")
+    shutil.rmtree(p.m.main / "m")
+    put(p.m.main, "tmp/zarr.json", DOC)
+    put(p.m.main, "tmp/c/1", b"t")
+    os.rename(p.m.main / "tmp", p.m.main / "k/y")
+    second = p.m.commit("second", "--amend")
+    assert_committed(p.repo, p.m.main)
+    os.rename(p.m.main / "k/y/c/1", p.m.main / "k/y/c/2")
+    third = p.m.commit("third", "--amend")
+    assert_committed(p.repo, p.m.main)
+    tree = store_tree(p.repo.store())
+    assert tree["k/x/c/0"] == b"x" * 3000 and tree["k/y/c/2"] == b"t" and "k/y/c/1" not in tree
+    assert not [key for key in tree if key.startswith(("n/", "m/", "tmp/"))]
+    official = p.repo.official()
+    history = [a.id for a in official.ancestry(branch="main")]
+    assert history[:2] == [third, p.base] and not {first, second} & set(history)
+    diff = official.diff(from_snapshot_id=p.base, to_snapshot_id=third)
+    assert {"/k/x", "/k/y"} <= diff.new_arrays and diff.new_groups == {"/k"}
+    assert not diff.deleted_arrays & {"/a", "/g/b"}
+    p.repo.check()
+
+
+def test_amend__of_a_commit_that_moved_nodes(p):
+    """The official library's moves stay in the log of what takes the place of its commit."""
+    s = p.repo.official().rearrange_session("main")
+    s.move("/a", "/bb")
+    s.commit("moved")
+    with p.repo.mount() as m:
+        put(m.main, "bb/c/0", b"amended")
+        put(m.main, "g/b/c/0", b"amended")
+        id = m.commit("amended", "--amend")
+        assert_committed(p.repo, m.main)
+    official = p.repo.official()
+    assert [a.id for a in official.ancestry(branch="main")][:2] == [id, p.base]
+    diff = official.diff(from_snapshot_id=p.base, to_snapshot_id=id)
+    assert ("/a", "/bb") in diff.moved_nodes, diff
+    assert set(diff.updated_chunks) == {"/bb", "/g/b"}
+    with p.repo.mount() as m:
+        assert (m.main / "bb/c/0").read_bytes() == b"amended" and (m.main / "bb/c/1").read_bytes() == b"01"
+
+
+def test_amend__branch_moved_meanwhile(p):
+    """What would be amended is not the tip any more: refused, and it stays possible to commit on top."""
+    put(p.m.main, "a/c/0", b"ours")
+    p.committed_by_others({"a/c/1": b"theirs"})
+    p.refused(p.m, args=["--amend"], saying=["main"])
+    p.refused(p.m, args=["--amend", "--rebase"], saying=["main"])
+    p.commit(p.m, args=["--rebase"])
+    tree = store_tree(p.repo.store())
+    assert tree["a/c/0"] == b"ours" and tree["a/c/1"] == b"theirs"
+
+
+# ---- nothing to commit ----
+
+def test_nothing_changed_in_the_end(p):
+    """Made and removed again, written as it was: the session equals its base, and that is what is said."""
+    put(p.m.main, "a/c/0", b"00")                            # the base's bytes
+    put(p.m.main, "g/b/c/3", b"new")
+    (p.m.main / "g/b/c/3").unlink()                          # a chunk the base never had
+    put(p.m.main, "zarr.json", group_json(x=1))
+    put(p.m.main, "zarr.json", group_json())
+    assert p.firn.run("commit", p.m, "-m", "m").returncode == 4
+    assert p.repo.official().lookup_branch("main") == p.base
+    assert "g/b" not in p.m.control("status"), p.m.control("status")

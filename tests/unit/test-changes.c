@@ -198,8 +198,28 @@ START_TEST(put_pending__replaced_and_dropped__one_entry)
 	ck_assert(!firn_changes_is_empty(changes));
 	ref.kind = FIRN_REF_NONE;
 	firn_changes_put_pending(changes, "/a/c/0", &ref, 3);
-	firn_changes_drop_pending(changes, "/b");
+	firn_changes_put_pending(changes, "/b", &(FirnRef){ .kind = FIRN_REF_NONE }, 9);
 	ck_assert(firn_changes_is_empty(changes));
+}
+END_TEST
+
+START_TEST(put_pending__inherited_and_gone__remembered)
+{
+	g_autoptr(FirnChanges) changes = firn_changes_new();
+	const FirnRef none = { .kind = FIRN_REF_NONE };
+	const FirnRef ref = { .kind = FIRN_REF_INLINE,
+			      .length = 1,
+			      .bytes = { (const uint8_t *)"x", 1 } };
+
+	firn_changes_put_pending(changes, "/a/c/0", &ref, 0);
+	firn_changes_put_pending(changes, "/a/c/0", &none, 1);
+	ck_assert_uint_eq(g_hash_table_size(changes->pending), 0);
+	ck_assert(g_hash_table_contains(changes->dropped, "/a/c/0"));
+	firn_changes_put_pending(changes, "/a/c/0", &ref, 2);
+	ck_assert_uint_eq(g_hash_table_size(changes->dropped), 0);
+	firn_changes_put_pending(changes, "/a/c/0", &none, 3);
+	ck_assert(g_hash_table_contains(changes->dropped, "/a/c/0"));
+	ck_assert(!firn_changes_is_empty(changes));
 }
 END_TEST
 
@@ -288,6 +308,7 @@ make_suite(void)
 	tcase_add_test(tcase, move_node__made_here__found_at_new_path_only);
 	tcase_add_test(tcase, forget_chunk__there_and_not__counted);
 	tcase_add_test(tcase, put_pending__replaced_and_dropped__one_entry);
+	tcase_add_test(tcase, put_pending__inherited_and_gone__remembered);
 	tcase_add_test(tcase, apply__parent_then_own__inherited_and_own_are_told_apart);
 	tcase_add_test(tcase, apply__shrunk_and_grown_later__earlier_chunks_are_gone);
 	tcase_add_test(tcase, apply__contradiction__refused);
