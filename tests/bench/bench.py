@@ -3,7 +3,7 @@
 Every figure is the median of interleaved runs, each in a fresh process; memory is the peak
 (VmHWM) of the process that does the work, of a mount's driver too where one is part of it.
 
-    bench.py [--json FILE] [--reps N] [--only merge,commit,read,write] [--dir DIRECTORY]
+    bench.py [--json FILE] [--reps N] [--only merge,refs,commit,write,read] [--dir DIRECTORY]
 """
 import argparse
 import json
@@ -22,6 +22,7 @@ os.environ.setdefault("ICECHUNK_LOG", "error")
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BIN = (ROOT / os.environ.get("FIRN_BUILD", "build/release")).resolve() / "bin"
 FORKS, PER_FORK = 16, 20_000
+REFS_ONLY = (16, 100_000), (64, 10_000)
 REFS = 1_000_000
 SMALL = (4000, 16 * 1024)
 LARGE = (256, 4 * 1024 * 1024)
@@ -86,11 +87,33 @@ def child_make_official(path, pickles):
     return {}
 
 
+def child_make_refs(path, pickles, n, m):
+    """The same with virtual refs, set as arrays."""
+    import icechunk
+    import numpy as np
+    n, m = int(n), int(m)
+    repo = icechunk.Repository.create(icechunk.local_filesystem_storage(path))
+    s = repo.writable_session("main")
+    put(s.store, "zarr.json", GROUP)
+    put(s.store, "a/zarr.json", array_json(n * m))
+    s.commit("base")
+    blank = pickle.dumps(repo.writable_session("main").fork())
+    for w in range(n):
+        f = pickle.loads(blank)
+        at = np.arange(w * m, (w + 1) * m, dtype="u8")
+        f.store.set_virtual_refs_arr("/a", (m,), [f"s3://bucket/file_{i // 1000:06d}.nc" for i in at],
+                                     at % 1000 * 100_000, np.full(m, 100_000, dtype="u8"), arr_offset=(w * m,),
+                                     validate_containers=False)
+        with open(f"{pickles}/{w}.pickle", "wb") as out:
+            pickle.dump(f, out)
+    return {}
+
+
 def child_merge_official(path, pickles):
     s = official(path).writable_session("main")
     t = time.perf_counter()
     forks = []
-    for w in range(FORKS):
+    for w in range(len(os.listdir(pickles))):
         with open(f"{pickles}/{w}.pickle", "rb") as f:
             forks.append(pickle.load(f))
     s.merge(*forks)
@@ -273,6 +296,41 @@ class Bench:
         size = [sum(p.stat().st_size for p in self.dir.glob(g)) for g in ("w*.journal", "pickles/*")]
         self.rows[-1]["bytes"] = {"journals": size[0], "pickles": size[1]}
 
+    def bench_refs(self):
+        """Refs alone, from files to a snapshot."""
+        for n, m in REFS_ONLY:
+            self.say(f"merge: {n} journals of {m:,} virtual refs")
+            d = self.dir / f"refs-{n}"
+            theirs, ours, pickles, journals = (d / x for x in ("theirs", "ours", "pickles", "journals"))
+            pickles.mkdir(parents=True)
+            journals.mkdir()
+            self.child("make_refs", theirs, pickles, n, m)
+            self.firn("init", ours)
+            k = self.mount("c", ours)
+            (k / "main/a").mkdir()
+            (k / "main/zarr.json").write_bytes(GROUP)
+            (k / "main/a/zarr.json").write_bytes(array_json(n * m))
+            self.firn("commit", k, "-m", "base")
+            self.umount(k)
+            subprocess.run([BIN.parent / "tests/bench/make-journals", ours, str(n), str(m), "virtual", journals], check=True)
+            for x in theirs, ours:
+                shutil.copytree(x, f"{x}.base", symlinks=True)
+
+            def fresh(x):
+                shutil.rmtree(x)
+                shutil.copytree(f"{x}.base", x)
+
+            def firn(rep):
+                fresh(ours)
+                return self.firn("commit", *sorted(journals.iterdir()), "-m", "merged")
+
+            def icechunk(rep):
+                fresh(theirs)
+                return self.child("merge_official", theirs, pickles)
+
+            self.measure(f"merge and commit {n} journals x {m:,} virtual refs", firn=firn, official=icechunk)
+            shutil.rmtree(d)
+
     def check_same(self, theirs, ours):
         """The figures are of the same work: both committed the same chunks."""
         import zarr
@@ -387,16 +445,23 @@ def mb(x):
     return f"{x['mb']:.0f}" + (f"+{x['driver_mb']:.0f}" if "driver_mb" in x else "")
 
 
+def own(row, side):
+    """Peak memory, less what the same program needs on a plain directory."""
+    x = row[side]
+    return max(0, x["mb"] + x.get("driver_mb", 0) - row.get("plain", {}).get("mb", 0))
+
+
 def line(row):
     def against(side):
         return f"{row[side]['seconds'] / row['firn']['seconds']:.2f}x" if side in row else ""
     cells = [row["what"], ms(row["firn"]), ms(row["official"]), against("official"),
-             ms(row["plain"]) if "plain" in row else "", against("plain"), mb(row["firn"]), mb(row["official"])]
+             ms(row["plain"]) if "plain" in row else "", against("plain"), mb(row["firn"]), mb(row["official"]), mb(row["plain"]) if "plain" in row else "",
+             f"{own(row, 'firn') / own(row, 'official'):.2f}" if own(row, "official") else ""]
     return "| " + " | ".join(cells) + " |"
 
 
-HEAD = ("| what | firn | official | official / firn | plain directory | plain / firn | MB firn (+ driver) | MB official |\n"
-        "| --- | --- | --- | --- | --- | --- | --- | --- |")
+HEAD = ("| what | firn | official | official / firn | plain directory | plain / firn | MB firn (+ driver) | MB official | MB plain "
+        "| own MB, firn / official |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
 
 
 def main():
@@ -406,7 +471,7 @@ def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument("--json", type=pathlib.Path)
     ap.add_argument("--reps", type=int, default=5)
-    ap.add_argument("--only", default="merge,commit,write,read")
+    ap.add_argument("--only", default="merge,refs,commit,write,read")
     ap.add_argument("--dir", type=pathlib.Path, default=ROOT / "build/bench")
     args = ap.parse_args()
     parts = args.only.split(",")
@@ -420,6 +485,8 @@ def main():
     try:
         if "merge" in parts:
             b.bench_merge()
+        if "refs" in parts:
+            b.bench_refs()
         if "commit" in parts:
             b.bench_commit()
         if "write" in parts or "read" in parts:
