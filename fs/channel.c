@@ -1,6 +1,7 @@
 #include "fs/channel.h"
 
 #include "fs/passthrough.h"
+#include "fs/resend.h"
 
 #include <errno.h>
 #include <string.h>
@@ -56,18 +57,30 @@ typedef struct {
 /* The reply being sent by this thread is one of an open with this backing; 0: it is not. */
 static _Thread_local int32_t reply_backing;
 
+void
+firn_channel_take_init(FirnDriver *driver, const void *request, size_t len)
+{
+	InitIn in;
+
+	if (len < sizeof in)
+		return;
+	memcpy(&in, request, sizeof in);
+	if (in.opcode == OPCODE_INIT)
+		driver->init_flags2 = in.flags & INIT_EXT ? in.flags2 : 0;
+}
+
 static ssize_t
 receive(int fd, void *buffer, size_t size, void *data)
 {
 	FirnDriver *driver = data;
-	ssize_t n = read(fd, buffer, size);
-	InitIn in;
+	ssize_t n;
 
-	if (!driver->init_answered && n >= (ssize_t)sizeof in) {
-		memcpy(&in, buffer, sizeof in);
-		if (in.opcode == OPCODE_INIT)
-			driver->init_flags2 = in.flags & INIT_EXT ? in.flags2 : 0;
-	}
+	firn_resend_have_pages(buffer, size);
+	n = read(fd, buffer, size);
+	if (n > 0)
+		firn_resend_received(driver, buffer, (size_t)n);
+	if (!driver->init_answered && n > 0)
+		firn_channel_take_init(driver, buffer, (size_t)n);
 	return n;
 }
 
@@ -87,6 +100,9 @@ send_init(int fd, const struct iovec *iov, FirnDriver *driver)
 		out.max_stack_depth = 1;
 		firn_passthrough_enable(driver->passthrough);
 	}
+	/* It was answered before, by a driver that died. */
+	if (driver->muted)
+		return (ssize_t)(iov[0].iov_len + iov[1].iov_len);
 	return writev(fd, patched, 2);
 }
 
@@ -119,10 +135,10 @@ send(int fd, struct iovec *iov, int count, void *data)
 }
 
 bool
-firn_channel_install(FirnDriver *driver, GError **error)
+firn_channel_install(FirnDriver *driver, int fuse_fd, GError **error)
 {
 	static const struct fuse_custom_io io = { .writev = send, .read = receive };
-	int errnum = -fuse_session_custom_io(driver->fuse, &io, fuse_session_fd(driver->fuse));
+	int errnum = -fuse_session_custom_io(driver->fuse, &io, fuse_fd);
 
 	if (errnum > 0)
 		firn_error_set_errno(error, errnum, "the connection to the kernel");

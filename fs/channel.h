@@ -10,8 +10,14 @@
  * file, without a request).
  */
 
-/* Stand between them from now on; after mounting, before the first request. */
-bool firn_channel_install(FirnDriver *driver, GError **error) FIRN_MUST_USE;
+/*
+ * Stand between them from now on; after mounting, before the first request.
+ * `fuse_fd` is the connection, which may have been another process's.
+ */
+bool firn_channel_install(FirnDriver *driver, int fuse_fd, GError **error) FIRN_MUST_USE;
+
+/* What the kernel can do, if `request` is its INIT. */
+void firn_channel_take_init(FirnDriver *driver, const void *request, size_t len);
 
 /*
  * fuse_reply_open() of a file the kernel reads from the file it knows by

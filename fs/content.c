@@ -57,7 +57,9 @@ firn_control_session(FirnDriver *driver)
 	set_string(object, "base", base);
 	set_string(object, "mode", firn_driver_is_read_only(driver) ? "ro" : "rw");
 	set_string(object, "fork_of", driver->fork_of);
-	json_object_set_int_member(object, "pid", getpid());
+	json_object_set_int_member(object, "pid", firn_driver_pid(driver));
+	json_object_set_int_member(object, "worker", getpid());
+	json_object_set_int_member(object, "restarts", driver->succession.n_restarts);
 	set_string(object, "state_dir", driver->session->directory);
 	set_string(object, "started", started);
 	set_string(object, "version", FIRN_VERSION);

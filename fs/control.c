@@ -3,6 +3,7 @@
 #include "fs/content.h"
 #include "fs/ctl.h"
 #include "fs/driver.h"
+#include "fs/restore.h"
 #include "fs/versions.h"
 
 #include <errno.h>
@@ -217,12 +218,50 @@ firn_control_read(FirnControlFile *file, size_t size, uint64_t offset)
 }
 
 int
-firn_control_write(FirnControlFile *file, const char *data, size_t size)
+firn_control_write(FirnDriver *driver, uint64_t id, FirnControlFile *file, uint64_t request,
+		   const char *data, size_t size)
 {
 	if (!file->ctl)
 		return EBADF;
-	firn_ctl_request(file->ctl, data, size);
+	firn_ctl_request(file->ctl, request, data, size);
+	firn_control_keep(driver, id, file);
 	return 0;
+}
+
+void
+firn_control_keep(FirnDriver *driver, uint64_t id, FirnControlFile *file)
+{
+	g_autoptr(GByteArray) out = NULL;
+	gsize len;
+	const void *data;
+
+	if (!driver->succession.keep)
+		return;
+	out = g_byte_array_new();
+	firn_keep_add(out, file->ctl != NULL);
+	if (file->ctl) {
+		firn_ctl_keep(file->ctl, out);
+	} else {
+		data = g_bytes_get_data(file->content, &len);
+		firn_keep_add_bytes(out, data, len);
+	}
+	firn_keep_put_now(driver->succession.keep, FIRN_KEPT_CONTROL, id, out->data, out->len);
+}
+
+FirnControlFile *
+firn_control_restore(FirnDriver *driver, GBytes *record)
+{
+	FirnKeepReader reader = firn_keep_reader(record);
+	FirnControlFile *file = g_new0(FirnControlFile, 1);
+	FirnSpan content;
+
+	if (firn_keep_take(&reader) != 0) {
+		file->ctl = firn_ctl_restore(driver, &reader);
+		return file;
+	}
+	content = firn_keep_take_bytes(&reader);
+	file->content = g_bytes_new(content.data, content.len);
+	return file;
 }
 
 void

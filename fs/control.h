@@ -36,7 +36,12 @@ int firn_control_open(FirnDriver *driver, uint64_t ino, int flags, uid_t uid,
 		      FirnControlFile **out_file);
 /* Up to `size` bytes, none at the end.  Caller owns. */
 GBytes *firn_control_read(FirnControlFile *file, size_t size, uint64_t offset);
-int firn_control_write(FirnControlFile *file, const char *data, size_t size);
+/* `id` of its handle; `request`: as for firn_ctl_request(). */
+int firn_control_write(FirnDriver *driver, uint64_t id, FirnControlFile *file, uint64_t request,
+		       const char *data, size_t size);
+/* What a successor needs goes into the keep; and is taken from there. */
+void firn_control_keep(FirnDriver *driver, uint64_t id, FirnControlFile *file);
+FirnControlFile *firn_control_restore(FirnDriver *driver, GBytes *record);
 void firn_control_release(FirnControlFile *file);
 
 int firn_control_opendir(FirnDriver *driver, uint64_t ino, FirnControlDir **out_dir);

@@ -2,6 +2,7 @@
 
 #include "fs/content.h"
 #include "fs/driver.h"
+#include "fs/restore.h"
 
 #include <errno.h>
 #include <string.h>
@@ -15,7 +16,8 @@ struct FirnCtl {
 	FirnDriver *driver;
 	pthread_mutex_t lock; /* protects all below; held during a request */
 	GBytes *reply;
-	char *image_path; /* of the commit begun here; NULL: none */
+	uint64_t answered; /* the request it is the reply to */
+	char *image_path;  /* of the commit begun here; NULL: none */
 };
 
 typedef bool (*OpFn)(FirnCtl *ctl, JsonObject *request, JsonObject *reply, GError **error);
@@ -349,6 +351,10 @@ do_shutdown(FirnCtl *ctl, JsonObject *request, JsonObject *reply, GError **error
 	(void)reply;
 	(void)error;
 	ctl->driver->discard = discard;
+	if (ctl->driver->succession.keep && discard)
+		firn_keep_put_now(ctl->driver->succession.keep, FIRN_KEPT_DISCARD, 0, "", 0);
+	else if (ctl->driver->succession.keep)
+		firn_keep_drop_now(ctl->driver->succession.keep, FIRN_KEPT_DISCARD, 0);
 	return true;
 }
 
@@ -392,13 +398,16 @@ run_request(FirnCtl *ctl, const char *data, size_t size, JsonObject *reply, GErr
 }
 
 void
-firn_ctl_request(FirnCtl *ctl, const char *data, size_t size)
+firn_ctl_request(FirnCtl *ctl, uint64_t request, const char *data, size_t size)
 {
 	g_autoptr(GError) error = NULL;
-	JsonObject *reply = json_object_new();
+	JsonObject *reply;
 	char *text;
 	FIRN_LOCK_SCOPE(&ctl->lock);
 
+	if (request && request == ctl->answered)
+		return;
+	reply = json_object_new();
 	json_object_set_boolean_member(reply, "ok", TRUE);
 	if (size > REQUEST_LIMIT)
 		refuse(&error, FIRN_ERROR_INVALID, "the request is too long");
@@ -412,6 +421,48 @@ firn_ctl_request(FirnCtl *ctl, const char *data, size_t size)
 	text = firn_content_json(reply);
 	g_bytes_unref(ctl->reply);
 	ctl->reply = g_bytes_new_take(text, strlen(text));
+	ctl->answered = request;
+}
+
+void
+firn_ctl_keep(FirnCtl *ctl, GByteArray *out)
+{
+	FIRN_LOCK_SCOPE(&ctl->lock);
+	gsize len = 0;
+	const void *data = ctl->reply ? g_bytes_get_data(ctl->reply, &len) : NULL;
+
+	firn_keep_add(out, ctl->answered);
+	firn_keep_add_text(out, ctl->image_path);
+	firn_keep_add_bytes(out, data, len);
+}
+
+FirnCtl *
+firn_ctl_restore(FirnDriver *driver, FirnKeepReader *reader)
+{
+	FirnCtl *ctl = firn_ctl_new(driver);
+	FirnSpan reply;
+
+	ctl->answered = firn_keep_take(reader);
+	ctl->image_path = firn_keep_take_text(reader);
+	reply = firn_keep_take_bytes(reader);
+	ctl->reply = g_bytes_new(reply.data, reply.len);
+	if (*ctl->image_path)
+		driver->committing = ctl;
+	else
+		g_clear_pointer(&ctl->image_path, g_free);
+	return ctl;
+}
+
+void
+firn_ctl_forget_commit(FirnDriver *driver)
+{
+	GPtrArray *stale = NULL;
+	g_autoptr(GError) error = NULL;
+
+	/* That none was begun is as good. */
+	if (!firn_view_commit_end(driver->view, NULL, &stale, &error))
+		g_clear_error(&error);
+	firn_notify_push(driver->notify, stale);
 }
 
 GBytes *

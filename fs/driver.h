@@ -9,8 +9,10 @@
 #include "fs/notify.h"
 #include "fs/options.h"
 #include "fs/passthrough.h"
+#include "fs/succession.h"
 
 #include <fuse_lowlevel.h>
+#include <unistd.h>
 
 /*
  * One mount.  What is above the lock is set before the first request and
@@ -18,6 +20,9 @@
  */
 struct FirnDriver {
 	FirnOptions *options;
+	FirnSuccession succession;
+	int fuse_fd; /* with a succession: borrowed from `fuse` */
+	bool muted;  /* replies go nowhere: INIT is replayed, before the first request */
 	FirnRepo *repo;
 	FirnView *view;
 	FirnSession *session; /* the view's; its constant parts may be read by any thread */
@@ -41,6 +46,13 @@ struct FirnDriver {
 	FirnCtl *committing;  /* the control file in whose name a commit was begun; NULL: none */
 	bool discard;         /* drop everything at the end */
 };
+
+/* The process that ends last, and that a signal ends. */
+static inline pid_t
+firn_driver_pid(const FirnDriver *driver)
+{
+	return driver->succession.keep ? driver->succession.pid : getpid();
+}
 
 static inline bool
 firn_driver_is_read_only(const FirnDriver *driver)

@@ -2,17 +2,21 @@
 
 #include "fs/deadline.h"
 #include "fs/driver.h"
+#include "fs/restore.h"
 
 struct FirnHandles {
 	pthread_mutex_t lock; /* protects all below, and the handles' private members */
+	FirnKeep *keep;
 	FirnHandle *first;
+	GHashTable *by_id; /* &id -> FirnHandle * */
+	uint64_t next_id;
 	GHashTable *direct; /* ino -> number of handles */
 	pthread_cond_t ended;
 	unsigned n_closing;
 };
 
 FirnHandles *
-firn_handles_new(void)
+firn_handles_new(FirnKeep *keep, unsigned generation)
 {
 	FirnHandles *handles = g_new0(FirnHandles, 1);
 	pthread_condattr_t monotonic;
@@ -22,6 +26,9 @@ firn_handles_new(void)
 	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
 	pthread_cond_init(&handles->ended, &monotonic);
 	pthread_condattr_destroy(&monotonic);
+	handles->keep = keep;
+	handles->next_id = ((uint64_t)generation << 32) + 1;
+	handles->by_id = g_hash_table_new(g_int64_hash, g_int64_equal);
 	handles->direct = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
 	return handles;
 }
@@ -31,6 +38,7 @@ firn_handles_free(FirnHandles *handles)
 {
 	g_assert(!handles->first);
 	g_hash_table_unref(handles->direct);
+	g_hash_table_unref(handles->by_id);
 	pthread_cond_destroy(&handles->ended);
 	pthread_mutex_destroy(&handles->lock);
 	g_free(handles);
@@ -50,6 +58,56 @@ add_direct(FirnHandles *handles, uint64_t ino, int step)
 	g_hash_table_replace(handles->direct, g_memdup2(&ino, sizeof(ino)), value);
 }
 
+static FirnHandleKind
+kind_of(const FirnHandle *handle)
+{
+	if (handle->file)
+		return FIRN_HANDLE_FILE;
+	if (handle->dir)
+		return FIRN_HANDLE_DIR;
+	return handle->control ? FIRN_HANDLE_CONTROL : FIRN_HANDLE_LISTING;
+}
+
+static void
+keep_handle(FirnHandles *handles, const FirnHandle *handle)
+{
+	g_autoptr(GByteArray) out = NULL;
+	FirnFileKept file = { 0 };
+
+	if (!handles->keep)
+		return;
+	out = g_byte_array_new();
+	if (handle->file)
+		firn_view_file_kept(handle->file, &file);
+	firn_keep_add(out, kind_of(handle));
+	firn_keep_add(out, handle->ino);
+	firn_keep_add(out, handle->request);
+	firn_keep_add(out, handle->direct);
+	firn_keep_add(out, handle->closing);
+	firn_keep_add(out, file.base);
+	firn_keep_add(out, file.writable);
+	firn_keep_add(out, (uint64_t)file.pid);
+	firn_keep_add(out, file.key);
+	firn_keep_add(out, handle->counted);
+	firn_keep_put_now(handles->keep, FIRN_KEPT_HANDLE, handle->id, out->data, out->len);
+}
+
+static void
+forget_kept(FirnHandles *handles, const FirnHandle *handle)
+{
+	g_autoptr(GByteArray) batch = NULL;
+
+	if (!handles->keep)
+		return;
+	batch = g_byte_array_new();
+	firn_keep_drop(batch, FIRN_KEPT_HANDLE, handle->id);
+	if (handle->dir)
+		firn_keep_drop(batch, FIRN_KEPT_NAMES, handle->id);
+	if (handle->control)
+		firn_keep_drop(batch, FIRN_KEPT_CONTROL, handle->id);
+	firn_keep_commit(handles->keep, batch);
+}
+
 FirnHandle *
 firn_handles_add(FirnHandles *handles, const FirnHandle *what)
 {
@@ -63,7 +121,32 @@ firn_handles_add(FirnHandles *handles, const FirnHandle *what)
 	handles->first = handle;
 	if (handle->direct)
 		add_direct(handles, handle->ino, 1);
+	if (!handle->id)
+		handle->id = handles->next_id;
+	handles->next_id = MAX(handles->next_id, handle->id + 1);
+	handles->n_closing += handle->closing;
+	g_hash_table_insert(handles->by_id, &handle->id, handle);
+	keep_handle(handles, handle);
 	return handle;
+}
+
+FirnHandle *
+firn_handles_find(FirnHandles *handles, uint64_t id)
+{
+	FIRN_LOCK_SCOPE(&handles->lock);
+
+	return g_hash_table_lookup(handles->by_id, &id);
+}
+
+FirnHandle *
+firn_handles_of_request(FirnHandles *handles, uint64_t request)
+{
+	FIRN_LOCK_SCOPE(&handles->lock);
+
+	for (FirnHandle *handle = handles->first; handle; handle = handle->next)
+		if (handle->request == request)
+			return handle;
+	return NULL;
 }
 
 static void
@@ -90,6 +173,8 @@ firn_handles_remove(FirnHandles *handles, FirnHandle *handle)
 			handles->first = handle->next;
 		if (handle->next)
 			handle->next->previous = handle->previous;
+		g_hash_table_remove(handles->by_id, &handle->id);
+		forget_kept(handles, handle);
 	}
 	g_free(handle);
 }
@@ -115,9 +200,12 @@ firn_handles_closed_once(FirnHandles *handles, FirnHandle *handle)
 {
 	FIRN_LOCK_SCOPE(&handles->lock);
 
+	if (handle->closing && !handle->direct)
+		return;
 	end_direct(handles, handle);
 	handles->n_closing += !handle->closing;
 	handle->closing = true;
+	keep_handle(handles, handle);
 }
 
 void

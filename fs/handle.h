@@ -10,6 +10,13 @@
  */
 typedef struct FirnHandles FirnHandles;
 
+typedef enum {
+	FIRN_HANDLE_FILE,
+	FIRN_HANDLE_DIR,
+	FIRN_HANDLE_CONTROL,
+	FIRN_HANDLE_LISTING,
+} FirnHandleKind;
+
 typedef struct FirnHandle {
 	/* Exactly one of these is set. */
 	FirnFile *file;
@@ -17,18 +24,25 @@ typedef struct FirnHandle {
 	FirnControlFile *control;
 	FirnControlDir *listing;
 
+	uint64_t id; /* what the kernel knows it by; never used again */
 	uint64_t ino;
-	bool counted; /* by passthrough.h */
-	bool direct;  /* written past the page cache */
+	bool counted;     /* by passthrough.h */
+	uint64_t request; /* that opened it (firn_resend_id()) */
+	bool direct;      /* written past the page cache */
 	bool closing; /* closed once: its end is on the way, unless it was duplicated or mapped */
 	struct FirnHandle *previous, *next; /* private */
 } FirnHandle;
 
-FirnHandles *firn_handles_new(void);
+/*
+ * `keep` (NULL: none) gets what a successor needs to open them again.  No number
+ * of one `generation` of drivers is one of another: the end of a handle can be
+ * told twice.
+ */
+FirnHandles *firn_handles_new(FirnKeep *keep, unsigned generation);
 /* Nothing may be open. */
 void firn_handles_free(FirnHandles *handles);
 
-/* Note a handle, copied from `what`; what goes into fuse_file_info.fh. */
+/* Note a handle, copied from `what`, whose `id` is 0 unless it had one; its id goes into fuse_file_info.fh. */
 FirnHandle *firn_handles_add(FirnHandles *handles, const FirnHandle *what);
 /* Forget it, which frees it (not what it holds). */
 void firn_handles_remove(FirnHandles *handles, FirnHandle *handle);
@@ -53,10 +67,9 @@ void firn_handles_closed_once(FirnHandles *handles, FirnHandle *handle);
  */
 void firn_handles_settle(FirnHandles *handles, unsigned timeout_ms);
 
-static inline FirnHandle *
-firn_handle_from(uint64_t fh)
-{
-	return (FirnHandle *)(uintptr_t)fh;
-}
+/* By its id; NULL: there is none (it could not be opened again, or its end comes twice). */
+FirnHandle *firn_handles_find(FirnHandles *handles, uint64_t id);
+/* The one a request opened that is asked again; NULL: it did not get that far. */
+FirnHandle *firn_handles_of_request(FirnHandles *handles, uint64_t request);
 
 #endif

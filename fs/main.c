@@ -3,7 +3,12 @@
 #include "fs/driver.h"
 #include "fs/finish.h"
 #include "fs/mountpoint.h"
+#include "fs/resend.h"
+#include "fs/restore.h"
 #include "fs/start.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -127,56 +132,142 @@ notify_kernel(GPtrArray *invalidations, void *data)
 	firn_notify_push(data, invalidations);
 }
 
-/* Mount, answer until unmounted or told to end, unmount. */
+/* What libfuse, and the program it may call, say about a mount that fails; "" otherwise. */
+static char *
+mount_quietly(FirnDriver *driver, int *out_failed)
+{
+	int said = memfd_create("said", MFD_CLOEXEC);
+	int saved = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 0);
+	char text[400] = "";
+	ssize_t n = 0;
+
+	if (said >= 0 && saved >= 0)
+		dup2(said, STDERR_FILENO);
+	*out_failed = fuse_session_mount(driver->fuse, driver->options->mountpoint);
+	if (saved >= 0)
+		dup2(saved, STDERR_FILENO);
+	if (said >= 0)
+		n = pread(said, text, sizeof text - 1, 0);
+	text[MAX(n, 0)] = '\0';
+	if (said >= 0)
+		close(said);
+	if (saved >= 0)
+		close(saved);
+	return g_strdup(g_strdelimit(g_strstrip(text), "\n", ' '));
+}
+
 static bool
-run_mounted(FirnDriver *driver, FirnDaemon *daemon, GError **error)
+mount_here(FirnDriver *driver, GError **error)
 {
 	const char *mountpoint = driver->options->mountpoint;
-	int result;
+	int failed;
+	g_autofree char *said = mount_quietly(driver, &failed);
 
-	if (fuse_session_mount(driver->fuse, mountpoint)) {
+	if (failed)
 		g_set_error(error, FIRN_ERROR, FIRN_ERROR_STORE,
-			    "cannot mount on %s (see above; 'firn doctor' tells what is missing)",
-			    mountpoint);
-		return false;
-	}
-	if (!firn_notify_start(driver->notify, driver->fuse, error)) {
-		fuse_session_unmount(driver->fuse);
-		return false;
-	}
-	if (!firn_channel_install(driver, error)) {
-		stop_notify(driver);
-		fuse_session_unmount(driver->fuse);
-		return false;
-	}
-	firn_view_set_notify(driver->view, notify_kernel, driver->notify);
-	firn_daemon_ready(daemon);
-	if (!driver->options->foreground) {
-		g_autofree char *log =
-			driver->session->directory
-				? g_build_filename(driver->session->directory, "log", NULL)
-				: NULL;
+			    "cannot mount on %s: %s ('firn doctor' tells what is missing)",
+			    mountpoint, *said ? said : "libfuse does not say why");
+	return !failed;
+}
 
-		firn_daemon_detach(log);
-		firn_daemon_log("%s is mounted on %s (process %ld)", firn_repo_url(driver->repo),
-				mountpoint, (long)getpid());
+/* Be connected to the kernel: by mounting, or as the driver was that died. */
+static bool
+connect_kernel(FirnDriver *driver, const FirnKept *kept, GError **error)
+{
+	FirnSuccession *succession = &driver->succession;
+	int fd = succession->fuse_fd;
+
+	if (!kept && !mount_here(driver, error))
+		return false;
+	driver->fuse_fd = kept ? fd : fuse_session_fd(driver->fuse);
+	if (!firn_channel_install(driver, driver->fuse_fd, error))
+		return false;
+	return !kept || firn_resend_replay_init(driver, kept, error);
+}
+
+/* Let those know who wait for it. */
+static bool
+say_ready(FirnDriver *driver, FirnDaemon *daemon, GError **error)
+{
+	const char *directory = driver->session->directory;
+	g_autofree char *log = directory ? g_build_filename(directory, "log", NULL) : NULL;
+
+	if (!firn_succession_hand_over(&driver->succession, driver->fuse_fd,
+				       driver->session->lock_fd, log)) {
+		g_set_error(error, FIRN_ERROR, FIRN_ERROR_STORE, "the supervisor is gone");
+		return false;
 	}
-	result = serve(driver->fuse);
+	firn_daemon_ready(daemon);
+	if (driver->options->foreground)
+		return true;
+	firn_daemon_detach(log);
+	firn_daemon_log("%s is mounted on %s (process %ld)", firn_repo_url(driver->repo),
+			driver->options->mountpoint, (long)firn_driver_pid(driver));
+	return true;
+}
+
+/* The one before died: tell whoever looks, and have the kernel repeat what it was asked. */
+static bool
+go_on(FirnDriver *driver, GError **error)
+{
+	firn_view_note(driver->view, NULL,
+		       "the driver died of signal %d (%s); another one goes on (restart %u)",
+		       driver->succession.signal, g_strsignal(driver->succession.signal),
+		       driver->succession.n_restarts);
+	firn_daemon_log("process %ld goes on", (long)getpid());
+	return firn_resend_ask(driver->fuse_fd, error);
+}
+
+static void
+end_mount(FirnDriver *driver, bool successor)
+{
+	firn_succession_end(&driver->succession);
+	if (successor)
+		firn_mountpoint_unmount(driver->options->mountpoint, driver->fuse_fd);
+	else
+		fuse_session_unmount(driver->fuse);
+}
+
+/* Answer until unmounted or told to end, unmount. */
+static bool
+run_mounted(FirnDriver *driver, FirnDaemon *daemon, const FirnKept *kept, GError **error)
+{
+	int result = -1;
+	bool ok;
+
+	if (!connect_kernel(driver, kept, error))
+		return false;
+	ok = firn_notify_start(driver->notify, driver->fuse, driver->view, error);
+	if (ok) {
+		firn_view_set_notify(driver->view, notify_kernel, driver->notify);
+		if (kept)
+			firn_restore_handles(driver, kept);
+		ok = kept ? go_on(driver, error) : say_ready(driver, daemon, error);
+	}
+	if (ok)
+		result = serve(driver->fuse);
 	stop_notify(driver);
-	fuse_session_unmount(driver->fuse);
+	end_mount(driver, kept != NULL);
 	/* Positive: the signal that ended it. */
-	if (result < 0)
+	if (ok && result < 0)
 		firn_error_set_errno(error, -result, "the connection to the kernel failed");
-	return result >= 0;
+	return ok && result >= 0;
 }
 
 static bool
 mount_and_serve(FirnDriver *driver, FirnDaemon *daemon, struct fuse_args *args, GError **error)
 {
+	bool successor = driver->succession.fuse_fd >= 0;
+	g_autoptr(FirnKept) kept = NULL;
 	bool ok;
 
-	if (!firn_start_open(driver, error))
+	if (successor) {
+		kept = firn_keep_read(driver->succession.keep, error);
+		if (!kept || !firn_restore_open(driver, kept, error))
+			return false;
+	} else if (!firn_start_open(driver, error)) {
 		return false;
+	}
 	if (!driver->options->foreground && chdir("/")) {
 		firn_error_set_errno(error, errno, "cannot leave the working directory");
 		return false;
@@ -188,15 +279,23 @@ mount_and_serve(FirnDriver *driver, FirnDaemon *daemon, struct fuse_args *args, 
 	if (!ok)
 		g_set_error_literal(error, FIRN_ERROR, FIRN_ERROR_STORE,
 				    "signal handlers cannot be set");
-	ok = ok && run_mounted(driver, daemon, error);
+	ok = ok && run_mounted(driver, daemon, kept, error);
 	fuse_remove_signal_handlers(driver->fuse);
 	return ok;
+}
+
+static bool
+wants_supervisor(const FirnOptions *options)
+{
+	/* libfuse's helper unmounts as soon as who mounted is gone. */
+	return !options->foreground && !options->auto_unmount &&
+	       g_strcmp0(options->restart, "off") != 0;
 }
 
 static int
 run(FirnOptions *options, struct fuse_args *args)
 {
-	FirnDriver driver = { .options = options };
+	FirnDriver driver = { .options = options, .succession = FIRN_SUCCESSION_NONE };
 	FirnDaemon daemon = { .fd = -1 };
 	g_autoptr(GError) error = NULL;
 	bool detached;
@@ -211,9 +310,15 @@ run(FirnOptions *options, struct fuse_args *args)
 		fprintf(stderr, "firnfs: detached a mount at %s whose driver was gone\n",
 			options->mountpoint);
 	firn_daemon_set_limits();
+	if (wants_supervisor(options) &&
+	    !firn_succession_start(&driver.succession, &daemon.fd, &error)) {
+		fprintf(stderr, "firnfs: %s\n", error->message);
+		firn_daemon_failed(&daemon, EXIT_FAILURE);
+		return EXIT_FAILURE;
+	}
 	pthread_mutex_init(&driver.lock, NULL);
 	driver.notify = firn_notify_new();
-	driver.handles = firn_handles_new();
+	driver.handles = firn_handles_new(driver.succession.keep, driver.succession.n_restarts);
 	if (!options->no_passthrough)
 		driver.passthrough = firn_passthrough_new(&driver);
 	if (!mount_and_serve(&driver, &daemon, args, &error)) {
@@ -228,6 +333,7 @@ run(FirnOptions *options, struct fuse_args *args)
 	firn_notify_free(driver.notify);
 	firn_handles_free(driver.handles);
 	firn_passthrough_free(driver.passthrough);
+	firn_succession_free(&driver.succession);
 	pthread_mutex_destroy(&driver.lock);
 	g_free(driver.name);
 	g_free(driver.branch);

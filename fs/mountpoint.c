@@ -2,10 +2,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <unistd.h>
 
 #define FILE_SYSTEM_TYPE "fuse.firn"
@@ -115,13 +117,15 @@ check_device(GError **error)
 bool
 firn_mountpoint_prepare(const char *mountpoint, bool *out_detached, GError **error)
 {
+	struct statfs fs;
 	struct stat st;
 	unsigned minor;
 
 	*out_detached = false;
 	if (!check_device(error))
 		return false;
-	if (stat(mountpoint, &st) && errno == ENOTCONN) {
+	/* Attributes can be remembered; this asks the driver. */
+	if (statfs(mountpoint, &fs) && (errno == ENOTCONN || errno == ECONNABORTED)) {
 		if (!detach(mountpoint, error))
 			return false;
 		*out_detached = true;
@@ -147,6 +151,23 @@ firn_mountpoint_prepare(const char *mountpoint, bool *out_detached, GError **err
 		return false;
 	}
 	return true;
+}
+
+void
+firn_mountpoint_unmount(const char *mountpoint, int fuse_fd)
+{
+	struct pollfd connection = { .fd = fuse_fd };
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	/* Somebody else has unmounted it: what is at the mount point now is not ours. */
+	bool gone = poll(&connection, 1, 0) == 1 && (connection.revents & POLLERR) != 0;
+
+	/* Unmounting waits for the last descriptor.  libfuse will close this one again. */
+	if (null >= 0) {
+		dup3(null, fuse_fd, O_CLOEXEC);
+		close(null);
+	}
+	if (!gone && !detach(mountpoint, NULL))
+		fprintf(stderr, "firnfs: %s cannot be unmounted\n", mountpoint);
 }
 
 void

@@ -11,6 +11,9 @@
 bool firn_mountpoint_prepare(const char *mountpoint, bool *out_detached, GError **error)
 	FIRN_MUST_USE;
 
+/* Unmount what another process has mounted; `fuse_fd` is ours, and closed by this. */
+void firn_mountpoint_unmount(const char *mountpoint, int fuse_fd);
+
 /* Break the connection of our mount at `mountpoint`: who waits for the driver gets an error. */
 void firn_mountpoint_abort(const char *mountpoint);
 

@@ -9,6 +9,7 @@
 
 struct FirnNotify {
 	struct fuse_session *fuse;
+	FirnView *view;
 	pthread_t thread;
 
 	pthread_mutex_t lock; /* protects all below */
@@ -60,6 +61,7 @@ run(void *data)
 		}
 		pthread_mutex_unlock(&notify->lock);
 		tell(notify->fuse, what);
+		firn_view_told(notify->view, what);
 		firn_invalidation_free(what);
 		pthread_mutex_lock(&notify->lock);
 		notify->n_told++;
@@ -72,11 +74,12 @@ run(void *data)
 }
 
 bool
-firn_notify_start(FirnNotify *notify, struct fuse_session *fuse, GError **error)
+firn_notify_start(FirnNotify *notify, struct fuse_session *fuse, FirnView *view, GError **error)
 {
 	int errnum;
 
 	notify->fuse = fuse;
+	notify->view = view;
 	notify->running = true;
 	errnum = pthread_create(&notify->thread, NULL, run, notify);
 	if (errnum) {

@@ -1,4 +1,6 @@
 #include "fs/reply.h"
+#include "fs/resend.h"
+#include "fs/restore.h"
 
 /* Requests about open directories. */
 
@@ -45,18 +47,21 @@ static void
 opendir_(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	FirnDriver *driver = firn_driver_of(req);
-	FirnHandle what = { .ino = ino };
-	FirnHandle *handle;
-	int errnum;
+	FirnHandle what = { .ino = ino, .request = firn_resend_id() };
+	FirnHandle *handle = firn_opened_before(driver);
+	int errnum = 0;
 
-	if (firn_control_owns(ino))
+	if (handle)
+		what = *handle;
+	else if (firn_control_owns(ino))
 		errnum = firn_control_opendir(driver, ino, &what.listing);
 	else
 		errnum = firn_view_opendir(driver->view, ino, &what.dir);
 	if (errnum)
 		return (void)fuse_reply_err(req, errnum);
-	handle = firn_handles_add(driver->handles, &what);
-	fi->fh = (uintptr_t)handle;
+	if (!handle)
+		handle = firn_handles_add(driver->handles, &what);
+	fi->fh = handle->id;
 	if (fuse_reply_open(req, fi))
 		firn_handle_end(driver, handle);
 }
@@ -74,20 +79,40 @@ fill_control(const FirnControlDir *dir, uint64_t offset, Listing *listing)
 	}
 }
 
+/* So that a successor goes on in the same list. */
+static void
+keep_names(FirnDriver *driver, FirnHandle *handle)
+{
+	FirnKeep *keep = driver->succession.keep;
+	g_autoptr(GBytes) names = keep ? firn_view_dir_kept(handle->dir) : NULL;
+	gsize len;
+	const void *data;
+
+	if (!names)
+		return;
+	data = g_bytes_get_data(names, &len);
+	firn_keep_put_now(keep, FIRN_KEPT_NAMES, handle->id, data, len);
+}
+
 static void
 read_directory(fuse_req_t req, size_t size, off_t offset, struct fuse_file_info *fi, bool plus)
 {
-	FirnHandle *handle = firn_handle_from(fi->fh);
+	FirnDriver *driver = firn_driver_of(req);
+	FirnHandle *handle = firn_handle_of(req, fi);
 	Listing listing = { .req = req, .buffer = g_try_malloc(size), .size = size, .plus = plus };
 	int errnum = 0;
 
-	if (!listing.buffer)
+	if (!handle)
+		errnum = EIO;
+	else if (!listing.buffer)
 		errnum = ENOMEM;
 	else if (handle->listing)
 		fill_control(handle->listing, (uint64_t)offset, &listing);
 	else
-		errnum = firn_view_readdir(firn_driver_of(req)->view, handle->dir, (uint64_t)offset,
-					   plus, add_entry, &listing);
+		errnum = firn_view_readdir(driver->view, handle->dir, (uint64_t)offset, plus,
+					   add_entry, &listing);
+	if (!errnum && offset == 0 && handle->dir)
+		keep_names(driver, handle);
 	/* Entries that were taken were looked up: they must reach the kernel. */
 	if (errnum && !listing.used)
 		fuse_reply_err(req, errnum);
@@ -113,8 +138,11 @@ readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fu
 static void
 releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
+	FirnHandle *handle = firn_handle_of(req, fi);
+
 	(void)ino;
-	firn_handle_end(firn_driver_of(req), firn_handle_from(fi->fh));
+	if (handle)
+		firn_handle_end(firn_driver_of(req), handle);
 	fuse_reply_err(req, 0);
 }
 

@@ -1,5 +1,6 @@
 #include "fs/channel.h"
 #include "fs/reply.h"
+#include "fs/resend.h"
 
 #include <fcntl.h>
 
@@ -24,15 +25,20 @@ static void
 open_control(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	FirnDriver *driver = firn_driver_of(req);
-	FirnHandle what = { .ino = ino };
-	FirnHandle *handle;
-	int errnum =
-		firn_control_open(driver, ino, fi->flags, fuse_req_ctx(req)->uid, &what.control);
+	FirnHandle what = { .ino = ino, .request = firn_resend_id() };
+	FirnHandle *handle = firn_opened_before(driver);
+	int errnum = 0;
 
+	if (!handle)
+		errnum = firn_control_open(driver, ino, fi->flags, fuse_req_ctx(req)->uid,
+					   &what.control);
 	if (errnum)
 		return (void)fuse_reply_err(req, errnum);
-	handle = firn_handles_add(driver->handles, &what);
-	fi->fh = (uintptr_t)handle;
+	if (!handle) {
+		handle = firn_handles_add(driver->handles, &what);
+		firn_control_keep(driver, handle->id, handle->control);
+	}
+	fi->fh = handle->id;
 	fi->direct_io = 1;
 	fi->noflush = 1;
 	if (fuse_reply_open(req, fi))
@@ -92,22 +98,27 @@ static void
 open_(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	FirnDriver *driver = firn_driver_of(req);
-	FirnHandle what = { .ino = ino };
+	FirnHandle what = { .ino = ino, .request = firn_resend_id() };
 	FirnHandle *handle;
 	int32_t backing = 0;
-	int errnum;
+	int errnum = 0;
 
 	if (firn_control_owns(ino))
 		return open_control(req, ino, fi);
-	errnum = open_file(driver, fi->flags, fuse_req_ctx(req)->pid, &what, &backing);
+	handle = firn_opened_before(driver);
+	if (!handle)
+		errnum = open_file(driver, fi->flags, fuse_req_ctx(req)->pid, &what, &backing);
+	else if (handle->counted)
+		backing = firn_passthrough_backing(driver->passthrough, ino);
 	if (errnum)
 		return (void)fuse_reply_err(req, errnum);
 	what.direct = firn_handles_is_direct(driver->handles, ino);
-	handle = firn_handles_add(driver->handles, &what);
-	fi->fh = (uintptr_t)handle;
-	fi->direct_io = what.direct;
+	if (!handle)
+		handle = firn_handles_add(driver->handles, &what);
+	fi->fh = handle->id;
+	fi->direct_io = handle->direct;
 	/* Pages of an inode change through the kernel only, or with a notification. */
-	fi->keep_cache = !what.direct;
+	fi->keep_cache = !handle->direct;
 	fi->noflush = is_read_only(fi->flags);
 	if (backing > 0 ? firn_channel_reply_open(req, fi, backing) : fuse_reply_open(req, fi))
 		firn_handle_end(driver, handle);
@@ -118,14 +129,18 @@ create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct 
 {
 	FirnDriver *driver = firn_driver_of(req);
 	struct fuse_entry_param entry;
-	FirnHandle what = { 0 };
-	FirnHandle *handle;
+	FirnHandle what = { .request = firn_resend_id() };
+	FirnHandle *handle = firn_opened_before(driver);
+	/* It can be there already, because we made it. */
+	int flags = firn_resend_is_again() ? fi->flags & ~O_EXCL : fi->flags;
 	struct stat attr;
 	int32_t backing;
 	int errnum = firn_name_refused(parent, name);
 
-	if (!errnum)
-		errnum = firn_view_create(driver->view, parent, name, fi->flags, mode,
+	if (handle)
+		errnum = firn_view_getattr(driver->view, handle->ino, handle->file, &attr);
+	else if (!errnum)
+		errnum = firn_view_create(driver->view, parent, name, flags, mode,
 					  fuse_req_ctx(req)->pid, &attr, &what.file);
 	if (errnum)
 		return (void)fuse_reply_err(req, errnum);
@@ -139,10 +154,11 @@ create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct 
 	}
 	/* No pages of it can be cached yet, and such a descriptor cannot be mapped. */
 	what.direct = driver->direct_writes && is_write_only(fi->flags);
-	handle = firn_handles_add(driver->handles, &what);
-	fi->fh = (uintptr_t)handle;
-	fi->direct_io = what.direct;
-	fi->keep_cache = !what.direct;
+	if (!handle)
+		handle = firn_handles_add(driver->handles, &what);
+	fi->fh = handle->id;
+	fi->direct_io = handle->direct;
+	fi->keep_cache = !handle->direct;
 	entry = firn_entry(&attr, FIRN_FOREVER);
 	if (fuse_reply_create(req, &entry, fi)) {
 		firn_handle_end(driver, handle);
@@ -163,12 +179,14 @@ read_control(fuse_req_t req, FirnControlFile *file, size_t size, off_t offset)
 static void
 read_(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *fi)
 {
-	FirnHandle *handle = firn_handle_from(fi->fh);
+	FirnHandle *handle = firn_handle_of(req, fi);
 	g_autofree char *buffer = NULL;
 	size_t len = 0;
 	int errnum;
 
 	(void)ino;
+	if (!handle)
+		return (void)fuse_reply_err(req, EIO);
 	if (handle->control)
 		return read_control(req, handle->control, size, offset);
 	buffer = g_try_malloc(size);
@@ -185,12 +203,15 @@ static void
 write_(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off_t offset,
        struct fuse_file_info *fi)
 {
-	FirnHandle *handle = firn_handle_from(fi->fh);
+	FirnHandle *handle = firn_handle_of(req, fi);
 	int errnum;
 
 	(void)ino;
+	if (!handle)
+		return (void)fuse_reply_err(req, EIO);
 	if (handle->control)
-		errnum = firn_control_write(handle->control, data, size);
+		errnum = firn_control_write(firn_driver_of(req), handle->id, handle->control,
+					    firn_resend_id(), data, size);
 	else
 		errnum = firn_view_write(firn_driver_of(req)->view, handle->file, data, size,
 					 (uint64_t)offset);
@@ -203,11 +224,11 @@ static void
 flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	FirnDriver *driver = firn_driver_of(req);
-	FirnHandle *handle = firn_handle_from(fi->fh);
-	int errnum = 0;
+	FirnHandle *handle = firn_handle_of(req, fi);
+	int errnum = handle ? 0 : EIO;
 
 	(void)ino;
-	if (handle->file) {
+	if (handle && handle->file) {
 		errnum = firn_view_flush(driver->view, handle->file);
 		firn_handles_closed_once(driver->handles, handle);
 	}
@@ -217,19 +238,24 @@ flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 static void
 fsync_(fuse_req_t req, fuse_ino_t ino, int data_only, struct fuse_file_info *fi)
 {
-	FirnHandle *handle = firn_handle_from(fi->fh);
+	FirnHandle *handle = firn_handle_of(req, fi);
+	int errnum = handle ? 0 : EIO;
 
 	(void)ino;
 	(void)data_only;
-	fuse_reply_err(req,
-		       handle->file ? firn_view_fsync(firn_driver_of(req)->view, handle->file) : 0);
+	if (handle && handle->file)
+		errnum = firn_view_fsync(firn_driver_of(req)->view, handle->file);
+	fuse_reply_err(req, errnum);
 }
 
 static void
 release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
+	FirnHandle *handle = firn_handle_of(req, fi);
+
 	(void)ino;
-	firn_handle_end(firn_driver_of(req), firn_handle_from(fi->fh));
+	if (handle)
+		firn_handle_end(firn_driver_of(req), handle);
 	fuse_reply_err(req, 0);
 }
 

@@ -1,4 +1,5 @@
 #include "fs/reply.h"
+#include "fs/resend.h"
 
 #include <sys/statvfs.h>
 
@@ -48,11 +49,42 @@ forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forgets)
 	fuse_reply_none(req);
 }
 
+/*
+ * A request that comes again after the driver died may have been done.  The
+ * kernel holds the directory locked until it is answered, so nobody else can
+ * have changed what it finds there.
+ */
+static int
+made_before(FirnDriver *driver, int errnum, fuse_ino_t parent, const char *name,
+	    struct stat *out_attr)
+{
+	if (errnum != EEXIST || !firn_resend_is_again())
+		return errnum;
+	return firn_view_lookup(driver->view, parent, name, out_attr);
+}
+
+static int
+gone_before(int errnum)
+{
+	return errnum == ENOENT && firn_resend_is_again() ? 0 : errnum;
+}
+
+static bool
+is_there(FirnDriver *driver, fuse_ino_t parent, const char *name)
+{
+	struct stat attr;
+
+	if (firn_view_lookup(driver->view, parent, name, &attr))
+		return false;
+	firn_view_forget(driver->view, attr.st_ino, 1);
+	return true;
+}
+
 static void
 getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	FirnDriver *driver = firn_driver_of(req);
-	FirnHandle *handle = fi ? firn_handle_from(fi->fh) : NULL;
+	FirnHandle *handle = fi ? firn_handle_of(req, fi) : NULL;
 	bool control = firn_control_owns(ino);
 	struct stat attr;
 	int errnum;
@@ -95,7 +127,7 @@ static void
 setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set, struct fuse_file_info *fi)
 {
 	FirnDriver *driver = firn_driver_of(req);
-	FirnHandle *handle = fi ? firn_handle_from(fi->fh) : NULL;
+	FirnHandle *handle = fi ? firn_handle_of(req, fi) : NULL;
 	struct stat values = *attr;
 	unsigned what = wanted_changes(to_set, &values);
 	struct stat result;
@@ -134,6 +166,7 @@ mkdir_(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
 
 	if (!errnum)
 		errnum = firn_view_mkdir(firn_driver_of(req)->view, parent, name, mode, &attr);
+	errnum = made_before(firn_driver_of(req), errnum, parent, name, &attr);
 	firn_reply_entry(req, errnum, &attr, FIRN_FOREVER);
 }
 
@@ -153,6 +186,7 @@ mknod_(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t d
 					  mode, fuse_req_ctx(req)->pid, &attr, &file);
 	if (file)
 		firn_view_release(driver->view, file);
+	errnum = made_before(driver, errnum, parent, name, &attr);
 	firn_reply_entry(req, errnum, &attr, FIRN_FOREVER);
 }
 
@@ -172,7 +206,7 @@ unlink_(fuse_req_t req, fuse_ino_t parent, const char *name)
 
 	if (!errnum)
 		errnum = firn_view_unlink(firn_driver_of(req)->view, parent, name);
-	fuse_reply_err(req, errnum);
+	fuse_reply_err(req, gone_before(errnum));
 }
 
 static void
@@ -182,20 +216,23 @@ rmdir_(fuse_req_t req, fuse_ino_t parent, const char *name)
 
 	if (!errnum)
 		errnum = firn_view_rmdir(firn_driver_of(req)->view, parent, name);
-	fuse_reply_err(req, errnum);
+	fuse_reply_err(req, gone_before(errnum));
 }
 
 static void
 rename_(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t new_parent,
 	const char *new_name, unsigned flags)
 {
+	FirnDriver *driver = firn_driver_of(req);
 	int errnum = firn_name_refused(parent, name);
 
 	if (!errnum)
 		errnum = firn_name_refused(new_parent, new_name);
+	if (!errnum && firn_resend_is_again() && !is_there(driver, parent, name) &&
+	    is_there(driver, new_parent, new_name))
+		return (void)fuse_reply_err(req, 0);
 	if (!errnum)
-		errnum = firn_view_rename(firn_driver_of(req)->view, parent, name, new_parent,
-					  new_name, flags);
+		errnum = firn_view_rename(driver->view, parent, name, new_parent, new_name, flags);
 	fuse_reply_err(req, errnum);
 }
 
@@ -210,6 +247,7 @@ link_(fuse_req_t req, fuse_ino_t ino, fuse_ino_t new_parent, const char *new_nam
 	if (!errnum)
 		errnum =
 			firn_view_link(firn_driver_of(req)->view, ino, new_parent, new_name, &attr);
+	errnum = made_before(firn_driver_of(req), errnum, new_parent, new_name, &attr);
 	firn_reply_entry(req, errnum, &attr, FIRN_FOREVER);
 }
 

@@ -30,6 +30,8 @@ const char firn_options_usage[] =
 	"  -o state_dir=DIR    where sessions keep their state\n"
 	"  -o virtual=PREFIX   allow reading virtual chunks below this URL (repeatable)\n"
 	"  -o cache_size=N     bytes for decoded manifests, K, M or G after it\n"
+	"  -o restart=off      end the mount if the driver dies; on: another one goes on\n"
+	"  -o auto_unmount     unmount when the driver ends or dies (restart=off)\n"
 	"  -o noxattr          no extended attributes, and no requests for them\n"
 	"  -o passthrough=off  no reading of chunk files by the kernel itself (auto)\n"
 	"  -o allow_other      let other users in (with default_permissions)\n"
@@ -40,6 +42,7 @@ enum {
 	KEY_IGNORE,
 	KEY_ALLOW_OTHER,
 	KEY_PERMISSIONS,
+	KEY_AUTO_UNMOUNT,
 };
 
 #define STRING(template, member)                           \
@@ -61,6 +64,7 @@ static const struct fuse_opt option_table[] = {
 	STRING("fork=%s", fork),
 	STRING("resume=%s", resume),
 	STRING("cache_size=%s", cache_size),
+	STRING("restart=%s", restart),
 	FLAG("ro", read_only),
 	FLAG("read_only", read_only),
 	FLAG("noxattr", no_xattr),
@@ -76,6 +80,7 @@ static const struct fuse_opt option_table[] = {
 	FLAG("--version", version),
 	FUSE_OPT_KEY("virtual=", KEY_VIRTUAL),
 	FUSE_OPT_KEY("allow_other", KEY_ALLOW_OTHER),
+	FUSE_OPT_KEY("auto_unmount", KEY_AUTO_UNMOUNT),
 	FUSE_OPT_KEY("default_permissions", KEY_PERMISSIONS),
 	/* What fstab says to others than the file system. */
 	FUSE_OPT_KEY("defaults", KEY_IGNORE),
@@ -113,6 +118,9 @@ take_option(void *data, const char *arg, int key, struct fuse_args *out_args)
 		return 0;
 	case KEY_ALLOW_OTHER:
 		parse->options.allow_other = 1;
+		return 1;
+	case KEY_AUTO_UNMOUNT:
+		parse->options.auto_unmount = 1;
 		return 1;
 	case KEY_PERMISSIONS:
 		parse->options.default_permissions = 1;
@@ -234,6 +242,8 @@ check_arguments(FirnOptions *options, GPtrArray *arguments, GError **error)
 		return usage_error(error,
 				   "'%s' is no time: write 2026-01-31 or 2026-01-31T12:00:00Z",
 				   options->as_of);
+	if (options->restart && strcmp(options->restart, "on") && strcmp(options->restart, "off"))
+		return usage_error(error, "restart=%s: it can be on or off", options->restart);
 	return check_sources(options, error) && check_name(options->name, error);
 }
 
@@ -274,6 +284,7 @@ firn_options_free(FirnOptions *options)
 	free(options->fork);
 	free(options->resume);
 	free(options->cache_size);
+	free(options->restart);
 	g_free(options->repository);
 	g_free(options->mountpoint);
 	g_ptr_array_unref(options->virtual_prefixes);

@@ -18,6 +18,7 @@ typedef struct {
 	char *state_dir; /* absolute */
 	char *fork;      /* token file */
 	char *resume;    /* session id, or its beginning */
+	char *restart;   /* "on", "off"; NULL: on */
 	char *cache_size;
 	size_t cache_bytes;          /* 0: default */
 	GPtrArray *virtual_prefixes; /* char * */
@@ -30,6 +31,7 @@ typedef struct {
 	int version;
 	int allow_other;
 	int default_permissions;
+	int auto_unmount;
 } FirnOptions;
 
 /*

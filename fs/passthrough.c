@@ -1,6 +1,7 @@
 #include "fs/passthrough.h"
 
 #include "fs/channel.h"
+#include "fs/restore.h"
 
 #include <errno.h>
 
@@ -58,6 +59,38 @@ add(FirnPassthrough *pass, uint64_t ino, int32_t backing)
 	return inode;
 }
 
+/* The kernel refuses an open by another number, so a successor must know this one. */
+static void
+keep_backing(const FirnPassthrough *pass, const Inode *inode)
+{
+	FirnKeep *keep = pass->driver->succession.keep;
+	uint64_t number = (uint64_t)inode->backing;
+
+	if (keep != NULL && inode->backing > 0)
+		firn_keep_put_now(keep, FIRN_KEPT_BACKING, inode->ino, &number, sizeof number);
+}
+
+void
+firn_passthrough_restore(FirnPassthrough *pass, uint64_t ino, GBytes *backing)
+{
+	FirnKeepReader reader = firn_keep_reader(backing);
+	FIRN_LOCK_SCOPE(&pass->lock);
+	Inode *inode = g_hash_table_lookup(pass->inodes, &ino);
+
+	if (inode == NULL)
+		inode = add(pass, ino, (int32_t)firn_keep_take(&reader));
+	inode->n_open++;
+}
+
+int32_t
+firn_passthrough_backing(FirnPassthrough *pass, uint64_t ino)
+{
+	FIRN_LOCK_SCOPE(&pass->lock);
+	const Inode *inode = g_hash_table_lookup(pass->inodes, &ino);
+
+	return inode != NULL ? inode->backing : 0;
+}
+
 FirnWay
 firn_passthrough_enter(FirnPassthrough *pass, uint64_t ino, int fd, int32_t *out_backing)
 {
@@ -72,8 +105,10 @@ firn_passthrough_enter(FirnPassthrough *pass, uint64_t ino, int fd, int32_t *out
 			pass->enabled = false;
 		backing = MAX(backing, 0);
 	}
-	if (inode == NULL)
+	if (inode == NULL) {
 		inode = add(pass, ino, backing);
+		keep_backing(pass, inode);
+	}
 	if (inode->backing > 0 && fd < 0) {
 		/* Who changes what others read meanwhile may do so again: keep out of the way. */
 		pass->enabled = false;
@@ -94,6 +129,8 @@ firn_passthrough_leave(FirnPassthrough *pass, uint64_t ino)
 	g_assert(inode != NULL && inode->n_open > 0);
 	if (--inode->n_open > 0)
 		return;
+	if (inode->backing > 0 && pass->driver->succession.keep != NULL)
+		firn_keep_drop_now(pass->driver->succession.keep, FIRN_KEPT_BACKING, ino);
 	if (inode->backing > 0)
 		firn_channel_remove_backing(pass->driver, inode->backing);
 	g_hash_table_remove(pass->inodes, &ino);

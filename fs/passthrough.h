@@ -37,6 +37,13 @@ void firn_passthrough_enable(FirnPassthrough *pass);
  */
 FirnWay firn_passthrough_enter(FirnPassthrough *pass, uint64_t ino, int fd, int32_t *out_backing);
 void firn_passthrough_leave(FirnPassthrough *pass, uint64_t ino);
+/*
+ * In a successor: an open file that was counted, and what the keep has of its
+ * inode (NULL: it was read with requests).
+ */
+void firn_passthrough_restore(FirnPassthrough *pass, uint64_t ino, GBytes *backing);
+/* The number open files of the inode are read by; 0: with requests. */
+int32_t firn_passthrough_backing(FirnPassthrough *pass, uint64_t ino);
 /* Whether the kernel reads open files of the inode by itself. */
 bool firn_passthrough_is_read(FirnPassthrough *pass, uint64_t ino);
 /* Files opened this way so far. */

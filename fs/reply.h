@@ -21,6 +21,13 @@ firn_driver_of(fuse_req_t req)
 	return fuse_req_userdata(req);
 }
 
+/* NULL: it ended already, or could not be opened again after the driver died. */
+static inline FirnHandle *
+firn_handle_of(fuse_req_t req, const struct fuse_file_info *fi)
+{
+	return firn_handles_find(firn_driver_of(req)->handles, fi->fh);
+}
+
 /* The kernel lets longer names through than any file system beside us takes. */
 static inline bool
 firn_name_too_long(const char *name)

@@ -2,6 +2,7 @@
 
 #include "core/base/clock.h"
 #include "core/repo/refs.h"
+#include "fs/restore.h"
 
 #include <string.h>
 #include <unistd.h>
@@ -172,7 +173,7 @@ record_start(FirnDriver *driver, GError **error)
 	info->mountpoint = g_strdup(driver->options->mountpoint);
 	g_free(info->mode);
 	info->mode = g_strdup("rw");
-	info->pid = getpid();
+	info->pid = firn_driver_pid(driver);
 	return firn_state_write_info(info, error);
 }
 
@@ -190,7 +191,8 @@ firn_start_open(FirnDriver *driver, GError **error)
 	const FirnOptions *options = driver->options;
 	bool read_only = options->read_only || options->tag || options->snapshot || options->as_of;
 	g_autofree char *named_after = NULL;
-	FirnViewOptions view_options = { .virtual_prefixes = options->virtual_prefixes };
+	FirnViewOptions view_options = { .virtual_prefixes = options->virtual_prefixes,
+					 .keep = driver->succession.keep };
 
 	driver->uid = view_options.uid = getuid();
 	driver->gid = view_options.gid = getgid();
@@ -201,5 +203,6 @@ firn_start_open(FirnDriver *driver, GError **error)
 	driver->name = hierarchy_name(driver, named_after ? named_after : driver->branch);
 	view_options.name = driver->name;
 	driver->view = firn_view_new(driver->session, &view_options);
+	firn_restore_keep_driver(driver);
 	return true;
 }

@@ -119,6 +119,13 @@ def alive(pid):
         return False
 
 
+def children(pid):
+    try:
+        return [int(x) for x in pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+
+
 class Mount:
     """A mount made with `firn mount ARGS PATH`, or one that is there already."""
 
@@ -155,9 +162,13 @@ class Mount:
         self._ended()
 
     def kill(self):
-        """The driver dies as by power cut for it: SIGKILL."""
+        """The driver dies as by power cut for it: SIGKILL, with its supervisor."""
+        workers = children(self.pid)
         os.kill(self.pid, signal.SIGKILL)
         self._reap()
+        end = time.monotonic() + 30 * PATIENCE
+        while any(alive(pid) for pid in workers) and time.monotonic() < end:
+            time.sleep(0.002)
         subprocess.run(["fusermount3", "-u", "-z", self.path], stderr=subprocess.DEVNULL, check=False)
         self.gone = True
         LIVE.discard(self)

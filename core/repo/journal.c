@@ -19,7 +19,8 @@
 struct FirnJournal {
 	int fd;
 	char *path;
-	uint64_t end; /* bytes of whole records; what is behind it is rubbish of a failed append */
+	uint64_t end;  /* bytes of whole records; what is behind it is rubbish of a failed append */
+	uint64_t file; /* inode number */
 	uint64_t last_seq;
 	uint64_t seed;
 	GHashTable *nodes; /* FirnId8 * (owned) -> NODE_* */
@@ -213,8 +214,10 @@ static FirnJournal *
 journal_new(int fd, const char *path, const FirnId12 *session, uint64_t end)
 {
 	FirnJournal *journal = g_new0(FirnJournal, 1);
+	struct stat st;
 
 	journal->fd = fd;
+	journal->file = fstat(fd, &st) == 0 ? st.st_ino : 0;
 	journal->path = g_strdup(path);
 	journal->end = end;
 	journal->seed = firn_journal_record_seed(session);
@@ -239,6 +242,18 @@ uint64_t
 firn_journal_last_seq(const FirnJournal *journal)
 {
 	return journal->last_seq;
+}
+
+uint64_t
+firn_journal_end(const FirnJournal *journal)
+{
+	return journal->end;
+}
+
+uint64_t
+firn_journal_file(const FirnJournal *journal)
+{
+	return journal->file;
 }
 
 static unsigned

@@ -95,6 +95,9 @@ FirnJournal *firn_journal_resume(const char *path, bool stopped, FirnSection **o
 void firn_journal_close(FirnJournal *journal); /* NULL is a no-op */
 
 uint64_t firn_journal_last_seq(const FirnJournal *journal);
+/* Bytes of whole records, and the inode number of the file they are in. */
+uint64_t firn_journal_end(const FirnJournal *journal);
+uint64_t firn_journal_file(const FirnJournal *journal);
 
 /*
  * Append one record; true means it is in the kernel's hands (a killed process

@@ -8,7 +8,11 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
+
+/* What a move to another base replaced, until nobody would go back to it. */
+#define PREVIOUS ".previous"
 
 static char *
 journal_path(const char *directory, const char *suffix)
@@ -72,9 +76,11 @@ inherit(FirnSession *session, GError **error)
 	return true;
 }
 
+/* The driver's process and the mount point are the driver's to say. */
 static bool
 write_info(FirnSession *session, GError **error)
 {
+	g_autoptr(FirnSessionInfo) old = firn_state_read_info(session->directory, NULL);
 	FirnSessionInfo info = {
 		.id = session->id,
 		.directory = session->directory,
@@ -83,7 +89,8 @@ write_info(FirnSession *session, GError **error)
 		.base = session->header->base,
 		.fork_of = session->header->fork,
 		.mode = (char *)(uintptr_t) "rw",
-		.pid = getpid(),
+		.mountpoint = old != NULL ? old->mountpoint : NULL,
+		.pid = old != NULL && old->pid != 0 ? old->pid : getpid(),
 		.started_us = session->header->created_us,
 	};
 
@@ -267,47 +274,116 @@ prune(FirnChanges *changes)
 	}
 }
 
+/* Everything but the lock, from the journal.  `out_section`: caller owns. */
+static bool
+load(FirnSession *session, bool stopped, FirnSection **out_section, GError **error)
+{
+	g_autofree char *path = journal_path(session->directory, "");
+	FirnSection *section;
+
+	session->journal = firn_journal_resume(path, stopped, out_section, &session->torn, error);
+	if (session->journal == NULL)
+		return false;
+	section = *out_section;
+	session->header = firn_journal_header_copy(section->header);
+	session->durable_seq = section->durable_seq;
+	if (session->header->identity != firn_repo_identity(session->repo)) {
+		g_set_error(error, FIRN_ERROR, FIRN_ERROR_CONFLICT,
+			    "session %s belongs to another repository (%s) than %s",
+			    session->directory, session->header->repository,
+			    firn_repo_url(session->repo));
+		return false;
+	}
+	if (!load_base(session, error) || !read_parents(session, error) || !inherit(session, error))
+		return false;
+	if (!firn_changes_apply(session->changes, section->changes, false)) {
+		g_set_error(error, FIRN_ERROR, FIRN_ERROR_FORMAT,
+			    "the journal %s does not fit what it was forked from", path);
+		return false;
+	}
+	return true;
+}
+
 FirnSession *
 firn_session_resume(FirnRepo *repo, const FirnSessionInfo *info, GError **error)
 {
 	FirnSession *session = session_new(repo);
 	g_autoptr(FirnSection) section = NULL;
-	g_autofree char *path = journal_path(info->directory, "");
 
 	session->id = info->id;
 	session->directory = g_strdup(info->directory);
 	session->lock_fd = firn_state_lock(info->directory, error);
-	if (session->lock_fd < 0)
-		goto fail;
-	session->journal =
-		firn_journal_resume(path, info->stopped, &section, &session->torn, error);
-	if (session->journal == NULL)
-		goto fail;
-	session->header = firn_journal_header_copy(section->header);
-	session->durable_seq = section->durable_seq;
-	if (session->header->identity != firn_repo_identity(repo)) {
-		g_set_error(error, FIRN_ERROR, FIRN_ERROR_CONFLICT,
-			    "session %s belongs to another repository (%s) than %s",
-			    info->directory, session->header->repository, firn_repo_url(repo));
-		goto fail;
-	}
-	if (!load_base(session, error) || !read_parents(session, error) || !inherit(session, error))
-		goto fail;
-	if (!firn_changes_apply(session->changes, section->changes, false)) {
-		g_set_error(error, FIRN_ERROR, FIRN_ERROR_FORMAT,
-			    "the journal %s does not fit what it was forked from", path);
-		goto fail;
-	}
 	/* What an intent's commit took in and was deleted since, the next commit has to delete. */
-	if (!finish_intent(session, section, error))
-		goto fail;
-	prune(session->changes);
-	if (!write_info(session, error))
-		goto fail;
-	return session;
-fail:
+	if (session->lock_fd >= 0 && load(session, info->stopped, &section, error) &&
+	    finish_intent(session, section, error)) {
+		prune(session->changes);
+		if (write_info(session, error))
+			return session;
+	}
 	firn_session_free(session);
 	return NULL;
+}
+
+/* The journal the driver knew last, cut to what it told anybody of. */
+static bool
+roll_back(const char *directory, uint64_t file, uint64_t end, GError **error)
+{
+	g_autofree char *path = journal_path(directory, "");
+	g_autofree char *previous = journal_path(directory, PREVIOUS);
+	g_autofree char *parent = g_strconcat(directory, "/parent", NULL);
+	g_autofree char *previous_parent = g_strconcat(parent, PREVIOUS, NULL);
+	struct stat st;
+
+	if (stat(path, &st) == 0 && st.st_ino != file && stat(previous, &st) == 0 &&
+	    st.st_ino == file) {
+		/* It was about to move to another base, and will do so again. */
+		if (rename(previous, path) != 0) {
+			firn_error_set_errno(error, errno, "cannot take up %s", previous);
+			return false;
+		}
+		(void)rename(previous_parent, parent);
+	}
+	if (stat(path, &st) != 0 || st.st_ino != file || (uint64_t)st.st_size < end) {
+		g_set_error(error, FIRN_ERROR, FIRN_ERROR_FORMAT,
+			    "the journal %s is not as its driver left it", path);
+		return false;
+	}
+	if ((uint64_t)st.st_size > end && truncate(path, (off_t)end) != 0) {
+		firn_error_set_errno(error, errno, "cannot cut the journal %s", path);
+		return false;
+	}
+	return true;
+}
+
+FirnSession *
+firn_session_take_over(FirnRepo *repo, const FirnId12 *id, const char *directory, int lock_fd,
+		       uint64_t file, uint64_t end, bool committing, GError **error)
+{
+	FirnSession *session = session_new(repo);
+	g_autoptr(FirnSection) section = NULL;
+
+	session->id = *id;
+	session->directory = g_strdup(directory);
+	session->lock_fd = lock_fd;
+	if (roll_back(directory, file, end, error) && load(session, false, &section, error)) {
+		if (!committing)
+			prune(session->changes);
+		return session;
+	}
+	/* The lock goes on being the caller's. */
+	session->lock_fd = -1;
+	firn_session_free(session);
+	return NULL;
+}
+
+void
+firn_session_forget_previous(FirnSession *session)
+{
+	g_autofree char *journal = journal_path(session->directory, PREVIOUS);
+	g_autofree char *parent = g_strconcat(session->directory, "/parent", PREVIOUS, NULL);
+
+	(void)unlink(journal);
+	(void)unlink(parent);
 }
 
 FirnSession *
@@ -480,8 +556,12 @@ publish_journal(FirnSession *session, GError **error)
 {
 	g_autofree char *from = journal_path(session->directory, ".next");
 	g_autofree char *to = journal_path(session->directory, "");
+	g_autofree char *previous = journal_path(session->directory, PREVIOUS);
 	int fd;
 
+	/* Who takes over from a driver that dies right now goes on with the old one. */
+	(void)unlink(previous);
+	(void)(link(to, previous) == 0);
 	if (rename(from, to) != 0) {
 		firn_error_set_errno(error, errno, "cannot replace %s", to);
 		return false;
@@ -500,6 +580,7 @@ firn_session_move(FirnSession *session, FirnSnapshot *snapshot, uint64_t seq, Fi
 {
 	g_autofree char *next = journal_path(session->directory, ".next");
 	g_autofree char *parent = g_strconcat(session->directory, "/parent", NULL);
+	g_autofree char *previous = g_strconcat(parent, PREVIOUS, NULL);
 	g_autoptr(FirnJournalHeader) header = firn_journal_header_copy(session->header);
 	Carry carry = { .session = session, .seq = seq };
 
@@ -516,7 +597,7 @@ firn_session_move(FirnSession *session, FirnSnapshot *snapshot, uint64_t seq, Fi
 		(void)unlink(next);
 		return false;
 	}
-	(void)unlink(parent);
+	(void)rename(parent, previous);
 	firn_journal_close(session->journal);
 	session->journal = carry.journal;
 	session->durable_seq = carry.durable_seq;

@@ -25,7 +25,8 @@ typedef struct {
 	char *directory;      /* state directory; NULL if read-only */
 	int lock_fd;          /* -1 if read-only */
 	uint64_t torn;        /* bytes of a torn journal tail dropped on resume */
-	uint64_t durable_seq; /* objects named by records up to here are durable, and the journal says so */
+	uint64_t
+		durable_seq; /* objects named by records up to here are durable, and the journal says so */
 } FirnSession;
 
 /*
@@ -44,6 +45,18 @@ FirnSession *firn_session_start_fork(FirnRepo *repo, const FirnForkToken *token,
  */
 FirnSession *firn_session_resume(FirnRepo *repo, const FirnSessionInfo *info, GError **error)
 	FIRN_MUST_USE;
+/*
+ * Go on for a driver that died, whose journal was the file with inode number
+ * `file` and had `end` bytes when it last answered anybody: what is behind is
+ * dropped, a move to another base that was under way undone.  `lock_fd`: the
+ * state directory's lock, held; taken on success.  `committing`: a commit had begun.
+ */
+FirnSession *firn_session_take_over(FirnRepo *repo, const FirnId12 *id, const char *directory,
+				    int lock_fd, uint64_t file, uint64_t end, bool committing,
+				    GError **error) FIRN_MUST_USE;
+/* A move (or a reset) is known to whoever might take over: it will not be undone. */
+void firn_session_forget_previous(FirnSession *session);
+
 /* A read-only "session": a base, no changes. */
 FirnSession *firn_session_read_only(FirnRepo *repo, FirnSnapshot *base);
 void firn_session_free(FirnSession *session); /* the state directory stays; NULL is a no-op */

@@ -192,15 +192,10 @@ static const FirnStoreWriterOps writer_ops = {
 };
 
 static FirnStoreWriter *
-fault_writer_open(FirnStore *store, const char *key, GError **error)
+writer_new(FaultStore *fault, const char *key, FirnStoreWriter *inner)
 {
-	FaultStore *fault = fault_of(store);
-	FirnStoreWriter *inner;
 	FaultWriter *writer;
 
-	if (!pass(fault, "create", key, error))
-		return NULL;
-	inner = firn_store_writer_open(fault->inner, key, error);
 	if (inner == NULL)
 		return NULL;
 	writer = g_new0(FaultWriter, 1);
@@ -209,6 +204,26 @@ fault_writer_open(FirnStore *store, const char *key, GError **error)
 	writer->inner = inner;
 	writer->key = g_strdup(key);
 	return &writer->base;
+}
+
+static FirnStoreWriter *
+fault_writer_open(FirnStore *store, const char *key, GError **error)
+{
+	FaultStore *fault = fault_of(store);
+
+	if (!pass(fault, "create", key, error))
+		return NULL;
+	return writer_new(fault, key, firn_store_writer_open(fault->inner, key, error));
+}
+
+static FirnStoreWriter *
+fault_writer_reopen(FirnStore *store, const char *key, GError **error)
+{
+	FaultStore *fault = fault_of(store);
+
+	if (!pass(fault, "reopen", key, error))
+		return NULL;
+	return writer_new(fault, key, firn_store_writer_reopen(fault->inner, key, error));
 }
 
 static void
@@ -234,6 +249,7 @@ static const FirnStoreOps fault_ops = {
 	.sync = fault_sync,
 	.open_fd = fault_open_fd,
 	.writer_open = fault_writer_open,
+	.writer_reopen = fault_writer_reopen,
 	.free = fault_free,
 };
 

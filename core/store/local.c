@@ -522,6 +522,7 @@ static const FirnStoreOps local_ops = {
 	.sync = local_sync,
 	.open_fd = local_open_fd,
 	.writer_open = firn_local_writer_open,
+	.writer_reopen = firn_local_writer_reopen,
 	.free = local_free,
 };
 

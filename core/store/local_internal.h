@@ -48,6 +48,7 @@ bool firn_local_put(FirnStore *store, const char *key, GBytes *data, FirnPutMode
 bool firn_local_copy(FirnStore *store, const char *from, const char *to,
 		     const FirnVersion *expected, GError **error);
 FirnStoreWriter *firn_local_writer_open(FirnStore *store, const char *key, GError **error);
+FirnStoreWriter *firn_local_writer_reopen(FirnStore *store, const char *key, GError **error);
 
 /* Hold the repository's lock; -1 with `error`, else a descriptor for firn_local_unlock(). */
 int firn_local_lock(FirnLocal *local, GError **error);

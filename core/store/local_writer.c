@@ -106,19 +106,35 @@ static const FirnStoreWriterOps writer_ops = {
 	.abort = writer_abort,
 };
 
-FirnStoreWriter *
-firn_local_writer_open(FirnStore *store, const char *key, GError **error)
+static FirnStoreWriter *
+writer_new(FirnLocal *local, const char *key, int fd)
 {
-	FirnLocal *local = firn_local_of(store);
-	int fd = firn_local_create(local, key, O_RDWR | O_EXCL, error);
-	LocalWriter *writer;
-
-	if (fd < 0)
-		return NULL;
-	writer = g_new0(LocalWriter, 1);
+	LocalWriter *writer = g_new0(LocalWriter, 1);
 	writer->base.ops = &writer_ops;
 	writer->local = local;
 	writer->key = g_strdup(key);
 	writer->fd = fd;
 	return &writer->base;
+}
+
+FirnStoreWriter *
+firn_local_writer_open(FirnStore *store, const char *key, GError **error)
+{
+	FirnLocal *local = firn_local_of(store);
+	int fd = firn_local_create(local, key, O_RDWR | O_EXCL, error);
+
+	return fd < 0 ? NULL : writer_new(local, key, fd);
+}
+
+FirnStoreWriter *
+firn_local_writer_reopen(FirnStore *store, const char *key, GError **error)
+{
+	FirnLocal *local = firn_local_of(store);
+	int fd = firn_local_openat(local->root, key, O_RDWR, 0);
+
+	if (fd < 0) {
+		firn_local_fail(local, error, errno, "open", key);
+		return NULL;
+	}
+	return writer_new(local, key, fd);
 }

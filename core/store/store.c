@@ -216,6 +216,12 @@ firn_store_writer_open(FirnStore *store, const char *key, GError **error)
 	return check_key(store, key, error) ? store->ops->writer_open(store, key, error) : NULL;
 }
 
+FirnStoreWriter *
+firn_store_writer_reopen(FirnStore *store, const char *key, GError **error)
+{
+	return check_key(store, key, error) ? store->ops->writer_reopen(store, key, error) : NULL;
+}
+
 bool
 firn_store_writer_write(FirnStoreWriter *writer, uint64_t offset, const void *data, size_t len,
 			GError **error)

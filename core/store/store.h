@@ -46,6 +46,7 @@ typedef struct {
 	bool (*sync)(FirnStore *, const char *const *keys, size_t n_keys, GError **);
 	int (*open_fd)(FirnStore *, const char *key, GError **);
 	FirnStoreWriter *(*writer_open)(FirnStore *, const char *key, GError **);
+	FirnStoreWriter *(*writer_reopen)(FirnStore *, const char *key, GError **);
 	void (*free)(FirnStore *);
 } FirnStoreOps;
 
@@ -141,6 +142,9 @@ struct FirnStoreWriter {
 
 /* Caller owns: end it with finish or abort. */
 FirnStoreWriter *firn_store_writer_open(FirnStore *store, const char *key, GError **error)
+	FIRN_MUST_USE;
+/* Go on where a process that died had stopped, with all it had written.  NOT_FOUND: nothing. */
+FirnStoreWriter *firn_store_writer_reopen(FirnStore *store, const char *key, GError **error)
 	FIRN_MUST_USE;
 bool firn_store_writer_write(FirnStoreWriter *writer, uint64_t offset, const void *data, size_t len,
 			     GError **error) FIRN_MUST_USE;

@@ -94,7 +94,7 @@ firn_chunk_find_base(FirnView *view, FirnDir *array, const uint32_t *coords, uin
 		return 0;
 	base = firn_snapshot_ref(array->tree->base);
 	firn_inode_ref(&array->inode);
-	pthread_mutex_unlock(&view->lock);
+	firn_view_unlock(view);
 	failed = base_lookup(view, base, index, coords, depth, want_content, out);
 	pthread_mutex_lock(&view->lock);
 	if (failed == 0 && array->n_changes != n_changes) {
@@ -152,7 +152,7 @@ firn_chunk_any_below(FirnView *view, FirnDir *array, const uint32_t *prefix, uin
 		FirnRef ref;
 		int more;
 
-		pthread_mutex_unlock(&view->lock);
+		firn_view_unlock(view);
 		more = firn_ref_iter_next(iter, &coords, &ref, NULL, &error);
 		pthread_mutex_lock(&view->lock);
 		if (more < 0) {
@@ -197,6 +197,7 @@ chunk_leaf_new(FirnView *view, FirnDir *array, const uint32_t *coords, uint64_t 
 	leaf->array = array;
 	firn_inode_ref(&array->inode);
 	leaf->coords = g_memdup2(coords, MAX(rank, 1) * sizeof *coords);
+	leaf->rank = rank;
 	return leaf;
 }
 
@@ -216,6 +217,7 @@ firn_chunk_leaf(FirnView *view, FirnDir *array, const uint32_t *coords, FirnChun
 		leaf->inode.mtime_ns = change->mtime_ns;
 	else
 		change->mtime_ns = leaf->inode.mtime_ns;
+	firn_keep_change(view, change);
 	/* Nothing links it but the overlay: it lives while somebody knows it. */
 	leaf->inode.refs = 0;
 	return leaf;
@@ -279,7 +281,7 @@ firn_chunk_peek_base(FirnView *view, uint64_t ino, FirnContent **out_content)
 	if (depth < slot->rank)
 		return EISDIR;
 	base = firn_snapshot_ref(slot->snapshot);
-	pthread_mutex_unlock(&view->lock);
+	firn_view_unlock(view);
 	failed = base_lookup(view, base, slot->node_index, coords, depth, true, &found);
 	pthread_mutex_lock(&view->lock);
 	firn_snapshot_unref(base);
@@ -342,8 +344,10 @@ firn_view_renumber(FirnView *view, uint64_t ino)
 
 	pthread_mutex_lock(&view->lock);
 	slot = firn_slot_decode(view, ino, coords, &depth);
-	if (slot != NULL && slot->dir->file_slot == slot)
+	if (slot != NULL && slot->dir->file_slot == slot) {
 		slot->dir->file_slot = NULL;
+		firn_keep_mark(&slot->dir->inode);
+	}
 	change = slot != NULL ? change_in_place(view, ino, &array, coords) : NULL;
 	inode = slot != NULL ? firn_inode_find(view, ino) : NULL;
 	if (change != NULL)
@@ -355,7 +359,9 @@ firn_view_renumber(FirnView *view, uint64_t ino)
 			change->ino = inode->ino;
 		firn_inode_unref(view, inode);
 	}
-	pthread_mutex_unlock(&view->lock);
+	if (change != NULL)
+		firn_keep_change(view, change);
+	firn_view_unlock(view);
 }
 
 void
@@ -371,8 +377,10 @@ firn_chunk_mark_dead(FirnView *view, FirnDir *array, const uint32_t *coords, con
 		ino = firn_slot_ino(array->file_slot, coords, array->file_slot->rank);
 	if (ino != 0)
 		inode = firn_inode_find(view, ino);
-	if (inode != NULL && inode != but && !inode->directory)
+	if (inode != NULL && inode != but && !inode->directory) {
 		inode->dead = true;
+		firn_keep_mark(inode);
+	}
 }
 
 bool
@@ -401,9 +409,11 @@ firn_chunk_release_retired(FirnView *view, FirnLeaf *leaf)
 {
 	for (guint i = 0; leaf->retired != NULL && i < leaf->retired->len; i++)
 		discard_object(view, &g_array_index(leaf->retired, FirnId12, i));
-	if (leaf->retired != NULL)
-		g_array_unref(leaf->retired);
+	if (leaf->retired == NULL)
+		return;
+	g_array_unref(leaf->retired);
 	leaf->retired = NULL;
+	firn_keep_mark(&leaf->inode);
 }
 
 void
@@ -457,6 +467,7 @@ retire(FirnView *view, const FirnChunkChange *old)
 	if (leaf->retired == NULL)
 		leaf->retired = g_array_new(FALSE, FALSE, sizeof(FirnId12));
 	g_array_append_vals(leaf->retired, &old->u.id, 1);
+	firn_keep_mark(&leaf->inode);
 }
 
 GArray *
@@ -538,9 +549,13 @@ firn_chunk_record(FirnView *view, FirnDir *array, const uint32_t *coords, FirnCo
 		firn_changes_put_chunk(session->changes, &array->id, path, rank, coords, &ref, seq);
 	change->ino = ino;
 	change->mtime_ns = mtime_ns;
+	firn_keep_change_gone(view, old.seq);
+	firn_keep_change(view, change);
 	node = firn_changes_find(session->changes, &array->id);
 	/* A commit under way may have the chunk: that it was deleted since is news to the next one. */
-	if (content == NULL && node->created_seq > 0 && !view->committing)
+	if (content == NULL && node->created_seq > 0 && !view->committing) {
+		firn_keep_change_gone(view, seq);
 		firn_changes_forget_chunk(session->changes, node, coords);
+	}
 	return 0;
 }

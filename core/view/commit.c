@@ -58,6 +58,7 @@ wait_for_writers(FirnView *view, unsigned wait_ms, GError **error)
 			return true;
 		if (waited == ETIMEDOUT)
 			break;
+		firn_view_checkpoint(view);
 		waited = pthread_cond_timedwait(&view->changed, &view->lock, &until);
 	}
 	g_ptr_array_add(writers, NULL);
@@ -125,7 +126,7 @@ firn_view_commit_begin(FirnView *view, unsigned wait_ms, GBytes **out_image, uin
 		*out_seq = view->commit_seq;
 		*out_image = firn_session_image(view->session);
 	}
-	pthread_mutex_unlock(&view->lock);
+	firn_view_unlock(view);
 	return ok;
 }
 
@@ -139,7 +140,7 @@ firn_view_commit_intent(FirnView *view, const FirnId12 *snapshot, GError **error
 		g_set_error(error, FIRN_ERROR, FIRN_ERROR_INVALID, "no commit was begun");
 	else
 		ok = firn_journal_intent(view->session->journal, view->commit_seq, snapshot, error);
-	pthread_mutex_unlock(&view->lock);
+	firn_view_unlock(view);
 	return ok;
 }
 
@@ -262,6 +263,7 @@ rebind_doc(Move *move, FirnDir *dir, const FirnSnapshotNode *node)
 
 		dir->doc = NULL;
 		doc->inode.dead = true;
+		firn_keep_mark(&doc->inode);
 		firn_inode_unref(move->view, &doc->inode);
 	}
 	firn_view_invalidate(move->view, dir->inode.ino, "zarr.json");
@@ -281,6 +283,7 @@ rebind(Move *move, FirnDir *dir)
 	size_t index;
 
 	dir->in_base = false;
+	firn_keep_mark(&dir->inode);
 	if (!firn_snapshot_find_path(move->to, path, strlen(path), &index)) {
 		if (dir->has_node && dir->inode.parent != NULL) {
 			firn_view_invalidate(view, dir->inode.parent->inode.ino, dir->inode.name);
@@ -434,6 +437,7 @@ move_to(FirnView *view, FirnSnapshot *to, FirnTxlog *log, GError **error)
 		rebind_tree(&move, view->tree->root);
 		announce_new_nodes(&move);
 		drop_pending(view);
+		firn_keep_all_changes(view);
 	}
 	firn_changes_free(move.own);
 	firn_snapshot_unref(move.from);
@@ -455,13 +459,16 @@ firn_view_commit_end(FirnView *view, const FirnId12 *snapshot, GPtrArray **out_i
 			return false;
 		pthread_mutex_lock(&view->lock);
 		from = firn_snapshot_ref(view->tree->base);
-		pthread_mutex_unlock(&view->lock);
+		firn_view_unlock(view);
 		log = log_between(view, from, to);
 		/* Chunks of the next commit are carried over as durable as they are. */
 		(void)firn_view_fsync_all(view);
 	}
 	pthread_mutex_lock(&view->lock);
-	if (!view->committing) {
+	if (!view->committing && to != NULL &&
+	    firn_id12_compare(firn_snapshot_id(view->tree->base), snapshot) == 0) {
+		/* Asked again because nobody had heard the answer: it is done. */
+	} else if (!view->committing) {
 		g_set_error(error, FIRN_ERROR, FIRN_ERROR_INVALID, "no commit was begun");
 		ok = false;
 	} else if (to != NULL) {
@@ -469,7 +476,9 @@ firn_view_commit_end(FirnView *view, const FirnId12 *snapshot, GPtrArray **out_i
 	}
 	view->committing = false;
 	pthread_cond_broadcast(&view->changed);
-	pthread_mutex_unlock(&view->lock);
+	firn_view_unlock(view);
+	if (ok && to != NULL)
+		firn_session_forget_previous(view->session);
 	*out_invalidations = firn_view_take_stale(view);
 	firn_view_sweep(view);
 	return ok;
@@ -482,11 +491,13 @@ kill_tree(FirnDir *dir)
 	gpointer value;
 
 	dir->inode.dead = true;
+	firn_keep_mark(&dir->inode);
 	g_hash_table_iter_init(&iter, dir->children);
 	while (g_hash_table_iter_next(&iter, NULL, &value)) {
 		FirnInode *child = value;
 
 		child->dead = true;
+		firn_keep_mark(child);
 		if (child->directory)
 			kill_tree((FirnDir *)child);
 	}
@@ -516,10 +527,14 @@ firn_view_discard(FirnView *view, GPtrArray **out_invalidations, GError **error)
 			firn_inode_unref(view, &old->root->inode);
 		}
 		old->root = NULL;
+		firn_keep_tree(view, old, FIRN_KEPT_TREE_OLD);
+		firn_keep_all_changes(view);
 		g_ptr_array_add(view->old_trees, old);
 		firn_view_invalidate(view, FIRN_INO_TOP, view->name);
 	}
-	pthread_mutex_unlock(&view->lock);
+	firn_view_unlock(view);
+	if (ok)
+		firn_session_forget_previous(view->session);
 	*out_invalidations = firn_view_take_stale(view);
 	firn_view_sweep(view);
 	return ok;
@@ -544,7 +559,7 @@ firn_view_fork(FirnView *view, GError **error)
 		token = firn_fork_token_new(view->repo, session->header, seq, session->changes,
 					    session->parents, error);
 	}
-	pthread_mutex_unlock(&view->lock);
+	firn_view_unlock(view);
 	return token;
 }
 
@@ -561,7 +576,7 @@ firn_view_image(FirnView *view)
 		view->exported_seq = firn_journal_last_seq(view->session->journal);
 	}
 	image = firn_session_image(view->session);
-	pthread_mutex_unlock(&view->lock);
+	firn_view_unlock(view);
 	(void)firn_view_fsync_all(view);
 	return image;
 }

@@ -15,6 +15,8 @@ struct FirnSpool {
 	GByteArray *memory; /* NULL once there is a writer */
 	FirnStoreWriter *writer;
 	FirnId12 id; /* of the object `writer` makes */
+	FirnKeep *keep;
+	uint64_t slot; /* of the keep: a copy of `memory`; with `keep` only */
 };
 
 static char *
@@ -296,6 +298,9 @@ firn_leaf_drop_spool(FirnLeaf *leaf)
 		return;
 	leaf->spool = NULL;
 	leaf->dirty = false;
+	firn_keep_spool(leaf);
+	if (spool->keep != NULL && leaf->inode.view->keep != NULL)
+		firn_keep_slot_release(spool->keep, spool->slot);
 	if (spool->memory != NULL)
 		g_byte_array_unref(spool->memory);
 	firn_store_writer_abort(spool->writer);
@@ -326,6 +331,14 @@ spool_to_store(FirnView *view, FirnSpool *spool)
 	return 0;
 }
 
+static void
+copy_to_slot(const FirnSpool *spool, guint from, guint end)
+{
+	if (spool->keep != NULL && end > from)
+		firn_keep_slot_write(spool->keep, spool->slot, spool->memory->data + from,
+				     end - from, from);
+}
+
 static int
 spool_write(FirnView *view, FirnSpool *spool, const void *data, size_t size, uint64_t offset)
 {
@@ -350,6 +363,7 @@ spool_write(FirnView *view, FirnSpool *spool, const void *data, size_t size, uin
 				memset(spool->memory->data + old, 0, (size_t)(offset - old));
 		}
 		memcpy(spool->memory->data + offset, data, size);
+		copy_to_slot(spool, (guint)MIN(offset, old), (guint)end);
 	}
 	spool->size = MAX(spool->size, end);
 	return 0;
@@ -373,8 +387,10 @@ spool_truncate(FirnView *view, FirnSpool *spool, uint64_t size)
 		guint old = spool->memory->len;
 
 		g_byte_array_set_size(spool->memory, (guint)size);
-		if (size > old)
+		if (size > old) {
 			memset(spool->memory->data + old, 0, (size_t)(size - old));
+			copy_to_slot(spool, old, (guint)size);
+		}
 	}
 	spool->size = size;
 	return 0;
@@ -393,6 +409,9 @@ spool_begin(FirnView *view, FirnLeaf *leaf, uint64_t keep)
 		return 0;
 	spool = g_new0(FirnSpool, 1);
 	spool->memory = g_byte_array_new();
+	spool->keep = view->keep;
+	if (spool->keep != NULL)
+		spool->slot = firn_keep_slot_take(spool->keep);
 	if (leaf->content != NULL)
 		keep = MIN(keep, leaf->content->length);
 	else
@@ -422,6 +441,8 @@ firn_leaf_read(FirnView *view, FirnLeaf *leaf, FirnFile *file, void *buffer, siz
 	GError *error = NULL;
 
 	*out_size = 0;
+	if (leaf->lost)
+		return EIO;
 	if (spool == NULL)
 		return firn_content_read(leaf->content, file, buffer, size, offset, out_size);
 	if (offset >= spool->size)
@@ -443,17 +464,21 @@ leaf_modified(FirnLeaf *leaf)
 	leaf->dirty = true;
 	leaf->size = leaf->spool->size;
 	firn_inode_touch(&leaf->inode);
+	firn_keep_spool(leaf);
 }
 
 /* A writer whose document was refused in between goes on with what it had. */
 static void
 take_up_refused(FirnLeaf *leaf)
 {
+	FirnContent *refused;
+
 	if (leaf->refused == NULL)
 		return;
 	firn_leaf_drop_spool(leaf);
-	firn_leaf_set_content(leaf, leaf->refused);
+	refused = leaf->refused;
 	leaf->refused = NULL;
+	firn_leaf_set_content(leaf, refused);
 }
 
 int
@@ -464,6 +489,8 @@ firn_leaf_write(FirnView *view, FirnLeaf *leaf, const void *data, size_t size, u
 	if (offset > (uint64_t)INT64_MAX - size)
 		return EFBIG;
 	take_up_refused(leaf);
+	if (leaf->lost)
+		return EIO;
 	failed = spool_begin(view, leaf, UINT64_MAX);
 	if (failed == 0)
 		failed = spool_write(view, leaf->spool, data, size, offset);
@@ -482,6 +509,9 @@ firn_leaf_truncate(FirnView *view, FirnLeaf *leaf, uint64_t size)
 	if (size > INT64_MAX)
 		return EFBIG;
 	take_up_refused(leaf);
+	if (leaf->lost && size > 0)
+		return EIO;
+	leaf->lost = false;
 	if (leaf->spool == NULL && size == (leaf->content != NULL ? leaf->content->length : 0))
 		return 0;
 	failed = spool_begin(view, leaf, size);
@@ -518,10 +548,14 @@ put_object(FirnView *view, GByteArray *memory, FirnId12 *out_id)
 void
 firn_leaf_set_content(FirnLeaf *leaf, FirnContent *content)
 {
-	if (leaf->content != NULL && !leaf->content->published)
-		leaf->content->disposable = true;
-	firn_content_unref(leaf->content);
+	FirnContent *old = leaf->content;
+
+	if (old != NULL && !old->published)
+		old->disposable = true;
 	leaf->content = content;
+	/* Before the old one's object can go. */
+	firn_keep_content(leaf);
+	firn_content_unref(old);
 }
 
 /* A document, or few enough bytes, stays in memory; everything else is an object. */
@@ -556,10 +590,10 @@ firn_leaf_complete(FirnView *view, FirnLeaf *leaf)
 		content = content_new(view, FIRN_CONTENT_NATIVE, spool->size);
 		content->id = id;
 	}
-	firn_leaf_set_content(leaf, content);
-	firn_leaf_drop_spool(leaf);
 	leaf->dirty = false;
 	leaf->unpublished = true;
+	firn_leaf_set_content(leaf, content);
+	firn_leaf_drop_spool(leaf);
 	return 0;
 }
 
@@ -585,6 +619,101 @@ firn_content_settle(FirnView *view, FirnContent **content)
 	return 0;
 }
 
+/* ---- what a successor takes up ---- */
+
+enum {
+	NO_SPOOL,
+	IN_MEMORY,
+	IN_OBJECT,
+};
+
+void
+firn_spool_keep(const FirnSpool *spool, GByteArray *out)
+{
+	if (spool == NULL || (spool->memory == NULL && spool->writer == NULL)) {
+		firn_keep_add(out, NO_SPOOL);
+		return;
+	}
+	firn_keep_add(out, spool->writer != NULL ? IN_OBJECT : IN_MEMORY);
+	firn_keep_add(out, spool->size);
+	firn_keep_add(out, spool->slot);
+	firn_keep_add_bytes(out, &spool->id, sizeof spool->id);
+}
+
+bool
+firn_spool_restore(FirnView *view, FirnKeepReader *reader, FirnSpool **out_spool)
+{
+	uint64_t where = firn_keep_take(reader);
+	FirnSpool *spool;
+	bool ok;
+
+	*out_spool = NULL;
+	if (where == NO_SPOOL)
+		return true;
+	spool = g_new0(FirnSpool, 1);
+	spool->size = firn_keep_take(reader);
+	spool->keep = view->keep;
+	spool->slot = firn_keep_take(reader);
+	firn_keep_take_fixed(reader, &spool->id, sizeof spool->id);
+	if (where == IN_OBJECT) {
+		g_autofree char *key = chunk_key(&spool->id);
+		GError *error = NULL;
+
+		spool->writer = firn_store_writer_reopen(firn_repo_store(view->repo), key, &error);
+		ok = spool->writer != NULL;
+		if (!ok)
+			(void)firn_view_fail(view, key, error);
+	} else {
+		spool->memory = g_byte_array_new();
+		ok = spool->size <= SPOOL_MEMORY_MAX;
+		g_byte_array_set_size(spool->memory, ok ? (guint)spool->size : 0);
+		ok = ok && firn_keep_slot_read(view->keep, spool->slot, spool->memory->data,
+					       spool->memory->len);
+	}
+	firn_keep_slot_claim(view->keep, spool->slot);
+	if (ok && !reader->bad) {
+		*out_spool = spool;
+		return true;
+	}
+	if (spool->memory != NULL)
+		g_byte_array_unref(spool->memory);
+	firn_store_writer_abort(spool->writer);
+	g_free(spool);
+	return false;
+}
+
+FirnContent *
+firn_content_restore(FirnView *view, FirnKeepReader *reader)
+{
+	uint64_t kind = firn_keep_take(reader);
+	FirnContent *content;
+	FirnSpan bytes;
+
+	if (kind == FIRN_KEPT_NO_CONTENT || kind > FIRN_CONTENT_VIRTUAL)
+		return NULL;
+	content = content_new(view, (FirnContentKind)kind, firn_keep_take(reader));
+	content->published = firn_keep_take(reader) != 0;
+	if (kind == FIRN_CONTENT_BYTES) {
+		bytes = firn_keep_take_bytes(reader);
+		content->bytes = g_bytes_new(bytes.data, bytes.len);
+		content->length = bytes.len;
+	} else if (kind == FIRN_CONTENT_NATIVE) {
+		firn_keep_take_fixed(reader, &content->id, sizeof content->id);
+		content->offset = firn_keep_take(reader);
+	} else {
+		bool has_etag;
+
+		content->location = firn_keep_take_text(reader);
+		content->offset = firn_keep_take(reader);
+		has_etag = firn_keep_take(reader) != 0;
+		content->etag = firn_keep_take_text(reader);
+		if (!has_etag)
+			g_clear_pointer(&content->etag, g_free);
+		content->last_modified = (uint32_t)firn_keep_take(reader);
+	}
+	return content;
+}
+
 void
 firn_view_remove_objects(FirnView *view, const GArray *ids)
 {
@@ -602,14 +731,24 @@ void
 firn_view_sweep(FirnView *view)
 {
 	g_autoptr(GArray) garbage = NULL;
+	bool any;
 
 	pthread_mutex_lock(&view->side_lock);
 	/* While records are not durable, those they replace may be needed again: see flush.c. */
-	if (view->garbage->len > 0 && !view->dirty) {
+	any = view->garbage->len > 0 && !view->dirty;
+	pthread_mutex_unlock(&view->side_lock);
+	if (!any)
+		return;
+	/* What made it garbage must be kept first, or a successor would look for it. */
+	pthread_mutex_lock(&view->lock);
+	firn_view_checkpoint(view);
+	pthread_mutex_lock(&view->side_lock);
+	if (!view->dirty) {
 		garbage = view->garbage;
 		view->garbage = g_array_new(FALSE, FALSE, sizeof(FirnId12));
 	}
 	pthread_mutex_unlock(&view->side_lock);
+	firn_view_unlock(view);
 	if (garbage != NULL)
 		firn_view_remove_objects(view, garbage);
 }

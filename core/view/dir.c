@@ -40,7 +40,7 @@ firn_view_opendir(FirnView *view, uint64_t ino, FirnDirStream **out_dir)
 	pthread_mutex_lock(&view->lock);
 	if (ino != FIRN_INO_TOP)
 		failed = firn_place_find(view, ino, &place);
-	pthread_mutex_unlock(&view->lock);
+	firn_view_unlock(view);
 	if (failed != 0)
 		return failed;
 	dir = g_new0(FirnDirStream, 1);
@@ -73,7 +73,7 @@ firn_view_closedir(FirnView *view, FirnDirStream *dir)
 {
 	pthread_mutex_lock(&view->lock);
 	stream_reset(view, dir);
-	pthread_mutex_unlock(&view->lock);
+	firn_view_unlock(view);
 	pthread_mutex_destroy(&dir->lock);
 	g_free(dir);
 }
@@ -173,6 +173,40 @@ stream_begin(FirnView *view, FirnDirStream *dir)
 	return 0;
 }
 
+GBytes *
+firn_view_dir_kept(FirnDirStream *dir)
+{
+	GByteArray *out;
+	FIRN_LOCK_SCOPE(&dir->lock);
+
+	if (dir->names == NULL)
+		return NULL;
+	out = g_byte_array_new();
+	firn_keep_add(out, dir->names->len);
+	for (guint i = 0; i < dir->names->len; i++)
+		firn_keep_add_text(out, dir->names->pdata[i]);
+	return g_byte_array_free_to_bytes(out);
+}
+
+void
+firn_view_dir_restore(FirnView *view, FirnDirStream *dir, GBytes *kept)
+{
+	FirnKeepReader reader = firn_keep_reader(kept);
+	uint64_t n = firn_keep_take(&reader);
+	g_autoptr(GPtrArray) names = g_ptr_array_new_with_free_func(g_free);
+
+	for (uint64_t i = 0; i < n && !reader.bad; i++)
+		g_ptr_array_add(names, firn_keep_take_text(&reader));
+	pthread_mutex_lock(&dir->lock);
+	pthread_mutex_lock(&view->lock);
+	if (!reader.bad && stream_begin(view, dir) == 0) {
+		g_ptr_array_unref(dir->names);
+		dir->names = g_steal_pointer(&names);
+	}
+	firn_view_unlock(view);
+	pthread_mutex_unlock(&dir->lock);
+}
+
 /* ---- the second part ---- */
 
 /* The smallest index >= from among changed chunks that live below.  View lock held. */
@@ -260,7 +294,7 @@ next_base(FirnView *view, FirnDirStream *dir, uint64_t from)
 		FirnRef ref;
 		int more;
 
-		pthread_mutex_unlock(&view->lock);
+		firn_view_unlock(view);
 		more = firn_ref_iter_next(dir->iter, &coords, &ref, NULL, &error);
 		pthread_mutex_lock(&view->lock);
 		if (more < 0)
@@ -342,7 +376,7 @@ emit(Sink *sink, uint64_t parent, const char *name, uint64_t next)
 	struct stat attr;
 	bool taken;
 
-	pthread_mutex_unlock(&sink->view->lock);
+	firn_view_unlock(sink->view);
 	if (firn_view_lookup(sink->view, parent, name, &attr) != 0) {
 		/* Gone since it was listed. */
 		pthread_mutex_lock(&sink->view->lock);
@@ -425,7 +459,7 @@ firn_view_readdir(FirnView *view, FirnDirStream *dir, uint64_t offset, bool plus
 		more = emit(&sink, dir->ino, dir->names->pdata[offset - DOT_ENTRIES], offset + 1);
 	if (more && failed == 0)
 		failed = list_chunks(view, dir, offset, &sink);
-	pthread_mutex_unlock(&view->lock);
+	firn_view_unlock(view);
 	pthread_mutex_unlock(&dir->lock);
 	return failed;
 }

@@ -58,6 +58,7 @@ truncate_leaf(FirnView *view, FirnLeaf *leaf, uint64_t size)
 	failed = firn_leaf_truncate(view, leaf, size);
 	if (failed == 0 && size == 0)
 		leaf->touched = false;
+	firn_keep_spool(leaf);
 	pthread_mutex_unlock(&leaf->lock);
 	return failed;
 }
@@ -78,6 +79,23 @@ make_leaf(FirnView *view, const FirnPlace *place, const char *name, const FirnRo
 	return leaf;
 }
 
+int
+firn_view_open_leaf(FirnView *view, FirnLeaf *leaf, int flags, pid_t pid, FirnFile **out_file)
+{
+	FirnContent *content = NULL;
+
+	pthread_mutex_lock(&view->lock);
+	*out_file = file_new(view, leaf, leaf->inode.ino, flags, pid);
+	firn_view_unlock(view);
+	pthread_mutex_lock(&leaf->lock);
+	if (leaf->content != NULL)
+		content = firn_content_ref(leaf->content);
+	pthread_mutex_unlock(&leaf->lock);
+	open_descriptor(view, *out_file, content);
+	firn_content_unref(content);
+	return 0;
+}
+
 static int
 open_leaf(FirnView *view, uint64_t ino, int flags, pid_t pid, FirnFile **out_file)
 {
@@ -89,10 +107,12 @@ open_leaf(FirnView *view, uint64_t ino, int flags, pid_t pid, FirnFile **out_fil
 	if (failed != 0)
 		return failed;
 	file = file_new(view, leaf, ino, flags, pid);
-	pthread_mutex_unlock(&view->lock);
+	firn_view_unlock(view);
 	pthread_mutex_lock(&leaf->lock);
-	if (file->writable && leaf->spool == NULL)
+	if (file->writable && leaf->spool == NULL && leaf->touched != (leaf->content != NULL)) {
 		leaf->touched = leaf->content != NULL;
+		firn_keep_spool(leaf);
+	}
 	content = leaf->content != NULL ? firn_content_ref(leaf->content) : NULL;
 	pthread_mutex_unlock(&leaf->lock);
 	if (file->writable && (flags & O_TRUNC) != 0)
@@ -148,7 +168,7 @@ firn_view_create(FirnView *view, uint64_t parent, const char *name, int flags, m
 		firn_inode_looked_up(&leaf->inode);
 		firn_attr_of_inode(view, &leaf->inode, out_attr);
 	}
-	pthread_mutex_unlock(&view->lock);
+	firn_view_unlock(view);
 	return failed;
 }
 
@@ -163,10 +183,30 @@ open_base(FirnView *view, uint64_t ino, int flags, pid_t pid, FirnFile **out_fil
 		return failed;
 	*out_file = file_new(view, NULL, ino, flags, pid);
 	(*out_file)->content = content;
-	pthread_mutex_unlock(&view->lock);
+	firn_view_unlock(view);
 	open_descriptor(view, *out_file, content);
 	pthread_mutex_lock(&view->lock);
 	return 0;
+}
+
+int
+firn_view_open_base(FirnView *view, uint64_t ino, FirnFile **out_file)
+{
+	int failed;
+
+	pthread_mutex_lock(&view->lock);
+	failed = open_base(view, ino, O_RDONLY, 0, out_file);
+	firn_view_unlock(view);
+	return failed;
+}
+
+void
+firn_view_file_kept(const FirnFile *file, FirnFileKept *out)
+{
+	out->base = file->leaf == NULL;
+	out->writable = file->writable;
+	out->key = file->leaf != NULL ? file->leaf->key : 0;
+	out->pid = file->leaf != NULL ? file->leaf->writer : 0;
 }
 
 int
@@ -187,7 +227,7 @@ firn_view_open(FirnView *view, uint64_t ino, int flags, pid_t pid, FirnFile **ou
 		failed = open_base(view, ino, flags, pid, &file);
 	else
 		failed = open_leaf(view, ino, flags, pid, &file);
-	pthread_mutex_unlock(&view->lock);
+	firn_view_unlock(view);
 	if (failed != 0 && file != NULL)
 		firn_view_release(view, file);
 	else if (failed == 0)
@@ -217,7 +257,7 @@ path_of(FirnView *view, uint64_t ino)
 		chunk = firn_name_format_chunk(coords, depth);
 		path = g_strconcat(strcmp(array, "/") == 0 ? "" : array, "/", chunk, NULL);
 	}
-	pthread_mutex_unlock(&view->lock);
+	firn_view_unlock(view);
 	return path;
 }
 
@@ -314,12 +354,15 @@ firn_view_release(FirnView *view, FirnFile *file)
 	if (leaf != NULL && file->writable) {
 		pthread_mutex_lock(&view->lock);
 		last_writer = leaf->n_writers == 1;
-		pthread_mutex_unlock(&view->lock);
+		firn_view_unlock(view);
 		(void)publish(view, leaf, last_writer);
 		if (last_writer) {
 			pthread_mutex_lock(&leaf->lock);
-			firn_content_unref(leaf->refused);
-			leaf->refused = NULL;
+			if (leaf->refused != NULL) {
+				firn_content_unref(leaf->refused);
+				leaf->refused = NULL;
+				firn_keep_content(leaf);
+			}
 			pthread_mutex_unlock(&leaf->lock);
 		}
 	}
@@ -344,7 +387,7 @@ firn_view_release(FirnView *view, FirnFile *file)
 		firn_inode_unref(view, &leaf->inode);
 	}
 	pthread_cond_broadcast(&view->changed);
-	pthread_mutex_unlock(&view->lock);
+	firn_view_unlock(view);
 	pthread_mutex_destroy(&file->lock);
 	g_free(file);
 	firn_view_sweep(view);
@@ -414,7 +457,7 @@ firn_view_getattr(FirnView *view, uint64_t ino, FirnFile *file, struct stat *out
 		firn_attr_of_inode(view, &file->leaf->inode, out_attr);
 	else
 		failed = attr_of(view, ino, out_attr);
-	pthread_mutex_unlock(&view->lock);
+	firn_view_unlock(view);
 	return failed;
 }
 
@@ -441,7 +484,7 @@ firn_view_setattr(FirnView *view, uint64_t ino, FirnFile *file, unsigned what,
 
 	pthread_mutex_lock(&view->lock);
 	failed = view->read_only || firn_inode_is_snapshot(view, ino) ? EROFS : 0;
-	pthread_mutex_unlock(&view->lock);
+	firn_view_unlock(view);
 	if (failed == 0 && (what & FIRN_SET_SIZE) != 0) {
 		if (file != NULL && file->leaf != NULL && file->writable)
 			failed = truncate_leaf(view, file->leaf, (uint64_t)values->st_size);
@@ -459,6 +502,8 @@ firn_view_setattr(FirnView *view, uint64_t ino, FirnFile *file, unsigned what,
 			(int64_t)values->st_mtim.tv_sec * 1000000000 + values->st_mtim.tv_nsec;
 	if (inode != NULL && (what & FIRN_SET_MODE) != 0)
 		inode->mode = values->st_mode & 07777;
-	pthread_mutex_unlock(&view->lock);
+	if (inode != NULL)
+		firn_keep_mtime(inode);
+	firn_view_unlock(view);
 	return firn_view_getattr(view, ino, file, out_attr);
 }

@@ -23,12 +23,14 @@ firn_inode_next(FirnView *view)
 void
 firn_inode_init(FirnView *view, FirnInode *inode, uint64_t ino, bool directory)
 {
+	inode->view = view;
 	inode->ino = ino != 0 ? ino : firn_inode_next(view);
 	inode->directory = directory;
 	inode->refs = 1;
 	inode->mode = directory ? 0755 : 0644;
 	inode->mtime_ns = firn_clock_now_ns();
 	g_hash_table_insert(view->inodes, &inode->ino, inode);
+	firn_keep_mark(inode);
 }
 
 FirnInode *
@@ -77,6 +79,7 @@ firn_inode_unref(FirnView *view, FirnInode *inode)
 		return;
 	/* Children hold their parent: a directory that ends has none left. */
 	g_hash_table_remove(view->inodes, &inode->ino);
+	firn_keep_gone(inode);
 	if (inode->directory)
 		doc = ((FirnDir *)inode)->doc;
 	else
@@ -96,6 +99,7 @@ firn_inode_dispose_all(FirnView *view)
 	GHashTableIter iter;
 	gpointer value;
 
+	view->keep = NULL;
 	g_hash_table_iter_init(&iter, view->inodes);
 	while (g_hash_table_iter_next(&iter, NULL, &value)) {
 		g_hash_table_iter_steal(&iter);
@@ -112,16 +116,30 @@ firn_inode_find(FirnView *view, uint64_t ino)
 void
 firn_inode_looked_up(FirnInode *inode)
 {
-	if (inode->n_lookup++ == 0)
-		inode->refs++;
+	if (inode->n_lookup++ > 0)
+		return;
+	inode->refs++;
+	firn_keep_mark(inode);
+}
+
+void
+firn_inode_unlook(FirnView *view, FirnInode *inode)
+{
+	if (inode->n_lookup == 0 || --inode->n_lookup > 0)
+		return;
+	firn_keep_mark(inode);
+	firn_inode_unref(view, inode);
 }
 
 void
 firn_inode_renumber(FirnView *view, FirnInode *inode)
 {
+	if (view->keep != NULL)
+		firn_keep_drop(view->batch, FIRN_KEPT_INODE, inode->ino);
 	g_hash_table_steal(view->inodes, &inode->ino);
 	inode->ino = firn_inode_next(view);
 	g_hash_table_insert(view->inodes, &inode->ino, inode);
+	firn_keep_mark(inode);
 	if (inode->n_lookup > 0) {
 		inode->n_lookup = 0;
 		firn_inode_unref(view, inode);
@@ -135,9 +153,13 @@ forget(FirnView *view, FirnInode *inode, uint64_t n)
 
 	if (inode->n_lookup == 0)
 		return;
+	if (inode->restored && inode->n_lookup > 1)
+		/* Which ones are gone cannot be told: it stays. */
+		n = inode->n_lookup - 1;
 	inode->n_lookup -= MIN(n, inode->n_lookup);
 	if (inode->n_lookup > 0)
 		return;
+	firn_keep_mark(inode);
 	/* A base chunk that got an entry only to have a number, or whose change
 	 * the overlay keeps anyway, need not stay. */
 	if (leaf != NULL && leaf->transient && leaf->n_open == 0 && !inode->dead)
@@ -154,7 +176,7 @@ firn_view_forget(FirnView *view, uint64_t ino, uint64_t n)
 	inode = firn_inode_find(view, ino);
 	if (inode != NULL)
 		forget(view, inode, n);
-	pthread_mutex_unlock(&view->lock);
+	firn_view_unlock(view);
 	firn_view_sweep(view);
 }
 
@@ -171,6 +193,8 @@ firn_inode_link(FirnDir *parent, const char *name, FirnInode *inode)
 	g_hash_table_insert(parent->children, inode->name, inode);
 	firn_inode_ref(inode);
 	firn_inode_touch(&parent->inode);
+	firn_keep_mark(inode);
+	firn_keep_mark(&parent->inode);
 }
 
 void
@@ -181,9 +205,11 @@ firn_inode_unlink(FirnView *view, FirnInode *inode)
 	if (inode->dead)
 		return;
 	inode->dead = true;
+	firn_keep_mark(inode);
 	if (parent == NULL)
 		return;
 	firn_inode_touch(&parent->inode);
+	firn_keep_mark(&parent->inode);
 	if (g_hash_table_lookup(parent->children, inode->name) == inode) {
 		g_hash_table_remove(parent->children, inode->name);
 		firn_inode_unref(view, inode);
@@ -219,6 +245,8 @@ firn_leaf_new(FirnView *view, FirnDir *parent, const char *name, FirnLeafKind ki
 	firn_inode_init(view, &leaf->inode, ino, false);
 	pthread_mutex_init(&leaf->lock, NULL);
 	leaf->kind = kind;
+	leaf->key = (leaf->inode.ino & FIRN_INO_COMPUTED) != 0 ? firn_inode_next(view)
+							       : leaf->inode.ino;
 	leaf->inode.name = g_strdup(name);
 	if (parent != NULL) {
 		firn_inode_ref(&parent->inode);
@@ -254,21 +282,18 @@ firn_inode_path(const FirnInode *inode)
 	return g_strconcat(strcmp(parent, "/") == 0 ? "" : parent, "/", inode->name, NULL);
 }
 
-static FirnSlot *
-slot_new(FirnView *view, FirnDir *array)
+FirnSlot *
+firn_slot_add(FirnView *view, FirnSnapshot *snapshot, size_t node_index, FirnDir *dir)
 {
-	FirnSlot *slot;
+	FirnSlot *slot = g_new0(FirnSlot, 1);
 	FirnSnapshotNode node;
 
-	if (!array->in_base || view->slots->len >= SLOT_MAX)
-		return NULL;
-	firn_snapshot_node(array->tree->base, array->base_index, &node);
-	slot = g_new0(FirnSlot, 1);
+	firn_snapshot_node(snapshot, node_index, &node);
 	slot->number = view->slots->len + 1;
-	slot->snapshot = firn_snapshot_ref(array->tree->base);
-	slot->node_index = array->base_index;
-	slot->dir = array;
-	firn_inode_ref(&array->inode);
+	slot->snapshot = firn_snapshot_ref(snapshot);
+	slot->node_index = node_index;
+	slot->dir = dir;
+	firn_inode_ref(&dir->inode);
 	slot->rank = node.rank;
 	slot->n_chunks = g_new0(uint32_t, MAX(node.rank, 1));
 	for (uint32_t axis = 0; axis < node.rank; axis++) {
@@ -278,15 +303,27 @@ slot_new(FirnView *view, FirnDir *array)
 					 &slot->n_chunks[axis]);
 	}
 	g_ptr_array_add(view->slots, slot);
+	firn_keep_slot(view, slot);
+	firn_keep_mark(&dir->inode);
 	return slot;
+}
+
+static FirnSlot *
+slot_new(FirnView *view, FirnDir *array)
+{
+	if (!array->in_base || view->slots->len >= SLOT_MAX)
+		return NULL;
+	return firn_slot_add(view, array->tree->base, array->base_index, array);
 }
 
 FirnSlot *
 firn_slot_of_dirs(FirnView *view, FirnDir *array)
 {
-	if (array->dir_slot == NULL)
+	if (array->dir_slot == NULL) {
 		array->dir_slot =
 			array->file_slot != NULL ? array->file_slot : slot_new(view, array);
+		firn_keep_mark(&array->inode);
+	}
 	return array->dir_slot;
 }
 

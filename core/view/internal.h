@@ -2,6 +2,7 @@
 #define FIRN_CORE_VIEW_INTERNAL_H
 
 #include "core/base/error.h"
+#include "core/base/keep.h"
 #include "core/view/view.h"
 
 /*
@@ -22,11 +23,14 @@ typedef struct FirnSpool FirnSpool;
 
 /* A table entry: counted by its place in the tree, the kernel, open handles, children. */
 struct FirnInode {
+	FirnView *view;
 	uint64_t ino;
 	uint64_t n_lookup; /* held by the kernel; > 0 counts as one reference */
 	int refs;          /* view lock */
 	bool directory;
 	bool dead;       /* no longer in the tree */
+	bool marked;     /* in the view's `marked` */
+	bool restored;   /* `n_lookup` is one for all of before the driver died */
 	FirnDir *parent; /* referenced; NULL for roots */
 	char *name;
 	mode_t mode; /* permission bits */
@@ -64,9 +68,13 @@ struct FirnLeaf {
 	FirnLeafKind kind; /* view lock */
 	FirnDir *array;    /* CHUNK: referenced */
 	uint32_t *coords;  /* CHUNK */
-	bool is_lock;      /* "*.__lock": goes with its last handle */
-	bool transient;    /* a base chunk with no number of its own: in `children` while known */
-	uint32_t n_open;   /* view lock */
+	uint32_t rank;     /* CHUNK: number of `coords` */
+	uint64_t key; /* what the keep finds its content by: its first number, or one of its own */
+	bool kept;    /* its content was put into the keep once */
+	bool lost;    /* what was written is gone: EIO until it is truncated */
+	bool is_lock; /* "*.__lock": goes with its last handle */
+	bool transient;  /* a base chunk with no number of its own: in `children` while known */
+	uint32_t n_open; /* view lock */
 	GArray *retired; /* view lock; FirnId12: replaced objects a reader may still open; NULL: none */
 	FirnId12 *moved;       /* view lock; object of the record a rename took back; NULL: none */
 	uint32_t n_writers;    /* view lock */
@@ -85,6 +93,7 @@ struct FirnLeaf {
 
 /* The session's hierarchy, or that of one snapshot. */
 struct FirnTree {
+	uint64_t number;
 	bool session;
 	FirnSnapshot *base;
 	FirnDir *root; /* NULL while removed */
@@ -166,6 +175,14 @@ struct FirnView {
 	uint64_t commit_seq;
 	uint32_t n_open_files;
 	FirnViewStats stats;
+	FirnKeep *keep;        /* borrowed, constant; NULL: nobody would go on for us */
+	GPtrArray *marked;     /* FirnInode *: changed since the last checkpoint */
+	GByteArray *batch;     /* other records of the checkpoint to come */
+	GByteArray *record;    /* scratch space */
+	GByteArray *kept_view; /* what the keep has of the view itself */
+	uint64_t next_tree;
+	GPtrArray *held; /* FirnInode *: all that were restored, until firn_view_restored() */
+	GHashTable *held_leaves; /* &key -> FirnLeaf *: those of them */
 
 	pthread_mutex_t side_lock; /* protects all below; innermost */
 	GQueue errors;             /* char * */
@@ -174,6 +191,8 @@ struct FirnView {
 	GPtrArray *stale;          /* FirnInvalidation *: not yet handed to the listener */
 	FirnViewNotifyFn notify;
 	void *notify_data;
+	uint64_t n_notes; /* ever */
+	uint64_t n_stale; /* ever */
 };
 
 /* ---- inode.c: the table and computed numbers ---- */
@@ -190,6 +209,8 @@ FirnInode *firn_inode_find(FirnView *view, uint64_t ino); /* NULL: none; borrowe
 void firn_inode_looked_up(FirnInode *inode);
 /* A number of its own, which the kernel does not know yet. */
 void firn_inode_renumber(FirnView *view, FirnInode *inode);
+/* A look-up that was ours. */
+void firn_inode_unlook(FirnView *view, FirnInode *inode);
 void firn_inode_link(FirnDir *parent, const char *name, FirnInode *inode);
 void firn_inode_unlink(FirnView *view, FirnInode *inode); /* from its parent; marks it dead */
 void firn_inode_touch(FirnInode *inode);
@@ -205,10 +226,73 @@ char *firn_inode_path(const FirnInode *inode);
 /* The slots of an array in a base, made on first use; NULL if it has none. */
 FirnSlot *firn_slot_of_dirs(FirnView *view, FirnDir *array);
 FirnSlot *firn_slot_of_files(FirnView *view, FirnDir *array);
+/* The next slot, of a node of `snapshot`. */
+FirnSlot *firn_slot_add(FirnView *view, FirnSnapshot *snapshot, size_t node_index, FirnDir *dir);
 /* 0 if the coordinates have no number in the slot. */
 uint64_t firn_slot_ino(const FirnSlot *slot, const uint32_t *coords, uint32_t depth);
 /* The slot of a computed number and the coordinates in it; NULL: not one. */
 FirnSlot *firn_slot_decode(FirnView *view, uint64_t ino, uint32_t *coords, uint32_t *out_depth);
+
+/* ---- keep.c: what a successor needs ---- */
+
+/* Kinds of records, and what they are found by. */
+enum {
+	FIRN_KEPT_VIEW = 1, /* 0 */
+	FIRN_KEPT_TREE,     /* its number */
+	FIRN_KEPT_SLOT,     /* its number */
+	FIRN_KEPT_INODE,    /* inode number */
+	FIRN_KEPT_CONTENT,  /* key of a leaf */
+	FIRN_KEPT_SPOOL,    /* key of a leaf */
+	FIRN_KEPT_MTIME,    /* key of a leaf */
+	FIRN_KEPT_CHANGE,   /* sequence number of the record of a changed chunk */
+	FIRN_KEPT_ERROR,    /* count, modulo how many are kept */
+	FIRN_KEPT_STALE,    /* count */
+};
+
+typedef enum {
+	FIRN_KEPT_TREE_CURRENT,
+	FIRN_KEPT_TREE_OLD,
+	FIRN_KEPT_TREE_SNAPSHOT,
+} FirnKeptTree;
+
+/* In place of a FirnContentKind. */
+#define FIRN_KEPT_NO_CONTENT 100u
+
+/* What holds of an inode. */
+#define FIRN_KEPT_IS_DIR       1u
+#define FIRN_KEPT_IS_DEAD      2u
+#define FIRN_KEPT_IS_KNOWN     4u
+#define FIRN_KEPT_IS_LINKED    8u
+#define FIRN_KEPT_HAS_NODE     16u
+#define FIRN_KEPT_DOC_MISSING  32u
+#define FIRN_KEPT_IN_BASE      64u
+#define FIRN_KEPT_IS_LOCK      128u
+#define FIRN_KEPT_IS_TRANSIENT 256u
+#define FIRN_KEPT_IS_DOC       512u
+
+/* All of these do nothing without a keep.  View lock held, but for the next two. */
+/* The content of a leaf changed.  Leaf lock held. */
+void firn_keep_content(FirnLeaf *leaf);
+/* Only what is being written to it did. */
+void firn_keep_spool(FirnLeaf *leaf);
+/* The content changed, and the view's lock is held as well: at the next checkpoint. */
+void firn_keep_content_locked(FirnLeaf *leaf);
+/* Something of an inode but its content changed. */
+void firn_keep_mark(FirnInode *inode);
+/* It is about to be freed. */
+void firn_keep_gone(FirnInode *inode);
+/* Its time was set. */
+void firn_keep_mtime(FirnInode *inode);
+void firn_keep_change(FirnView *view, const FirnChunkChange *change);
+void firn_keep_change_gone(FirnView *view, uint64_t seq);
+/* The overlay is another one. */
+void firn_keep_all_changes(FirnView *view);
+void firn_keep_slot(FirnView *view, const FirnSlot *slot);
+void firn_keep_tree(FirnView *view, const FirnTree *tree, FirnKeptTree role);
+/* Commit all that changed. */
+void firn_view_checkpoint(FirnView *view);
+/* How the view's lock is let go. */
+void firn_view_unlock(FirnView *view);
 
 /* ---- tree.c: where things are ---- */
 
@@ -335,6 +419,12 @@ int firn_leaf_complete(FirnView *view, FirnLeaf *leaf);
 /* Replace `content` (takes the reference). */
 void firn_leaf_set_content(FirnLeaf *leaf, FirnContent *content);
 void firn_leaf_drop_spool(FirnLeaf *leaf);
+/* What the keep has of a spool (NULL: none). */
+void firn_spool_keep(const FirnSpool *spool, GByteArray *out);
+/* What that says, taken up again (NULL: there was none).  False: it is gone. */
+bool firn_spool_restore(FirnView *view, FirnKeepReader *reader, FirnSpool **out_spool);
+/* What the keep has of a content; NULL: none.  Caller owns. */
+FirnContent *firn_content_restore(FirnView *view, FirnKeepReader *reader);
 /* Remove objects nobody needs any more, if that is durable.  No lock held. */
 void firn_view_sweep(FirnView *view);
 void firn_view_remove_objects(FirnView *view, const GArray *ids);
@@ -349,6 +439,8 @@ void firn_view_forget_unsynced(FirnView *view);
 void firn_view_recorded(FirnView *view);
 void firn_view_flusher_init(FirnView *view);
 void firn_view_flusher_end(FirnView *view);
+/* What a driver that died had not made durable yet. */
+void firn_view_find_unsynced(FirnView *view);
 
 /* ---- node.c: documents ---- */
 
@@ -408,6 +500,12 @@ bool firn_leaf_is_listed(const FirnInode *inode);
 /* Drop the scratch files of a directory that is removed. */
 void firn_dir_drop_scratch(FirnView *view, FirnDir *dir);
 
+/* ---- file.c ---- */
+
+/* Open a leaf that is there / a chunk as the base has it.  No lock held. */
+int firn_view_open_leaf(FirnView *view, FirnLeaf *leaf, int flags, pid_t pid, FirnFile **out_file);
+int firn_view_open_base(FirnView *view, uint64_t ino, FirnFile **out_file);
+
 /* ---- attr.c ---- */
 
 void firn_attr_of_inode(FirnView *view, FirnInode *inode, struct stat *out);
@@ -420,6 +518,8 @@ void firn_attr_of_base(FirnView *view, FirnTree *tree, uint64_t ino, bool direct
 void firn_view_invalidate(FirnView *view, uint64_t ino, const char *name);
 /* What is queued (caller owns). */
 GPtrArray *firn_view_take_stale(FirnView *view);
+/* A view without a tree. */
+FirnView *firn_view_alloc(FirnSession *session, const FirnViewOptions *options);
 /* Build the session's tree from its base and overlay. */
 void firn_view_build(FirnView *view);
 /* Hand what was queued to the listener.  No lock held. */

@@ -62,6 +62,7 @@ firn_place_set_removed(const FirnPlace *child, bool removed)
 {
 	FirnDir *array = child->array;
 
+	firn_keep_mark(&array->inode);
 	if (array->removed == NULL) {
 		if (!removed)
 			return;
@@ -99,6 +100,7 @@ transient_leaf(FirnView *view, const FirnPlace *child, const char *name, FirnCon
 	leaf->array = child->array;
 	firn_inode_ref(&child->array->inode);
 	leaf->coords = g_memdup2(child->prefix, MAX(child->depth, 1) * sizeof(uint32_t));
+	leaf->rank = child->depth;
 	leaf->content = firn_content_ref(content);
 	leaf->size = content->length;
 	leaf->transient = true;
@@ -223,7 +225,7 @@ firn_view_lookup(FirnView *view, uint64_t parent, const char *name, struct stat 
 	pthread_mutex_lock(&view->lock);
 	view->stats.lookups++;
 	failed = lookup_locked(view, parent, name, out_attr);
-	pthread_mutex_unlock(&view->lock);
+	firn_view_unlock(view);
 	return failed;
 }
 
@@ -240,8 +242,8 @@ check_free(FirnView *view, uint64_t parent, const char *name)
 	if (failed != 0)
 		return failed;
 	inode = firn_inode_find(view, attr.st_ino);
-	if (inode != NULL && --inode->n_lookup == 0)
-		firn_inode_unref(view, inode);
+	if (inode != NULL)
+		firn_inode_unlook(view, inode);
 	return EEXIST;
 }
 
@@ -284,6 +286,7 @@ mkdir_locked(FirnView *view, uint64_t parent, const char *name, mode_t mode, str
 		dir = firn_dir_new(view, view->tree, firn_place_materialise(view, &place), name, 0);
 	}
 	dir->inode.mode = mode & 07777;
+	firn_keep_mark(&dir->inode);
 	found_inode(view, &dir->inode, out_attr);
 	return 0;
 }
@@ -296,7 +299,7 @@ firn_view_mkdir(FirnView *view, uint64_t parent, const char *name, mode_t mode,
 
 	pthread_mutex_lock(&view->lock);
 	failed = mkdir_locked(view, parent, name, mode, out_attr);
-	pthread_mutex_unlock(&view->lock);
+	firn_view_unlock(view);
 	return failed;
 }
 
@@ -354,8 +357,10 @@ unlink_locked(FirnView *view, uint64_t parent, const char *name)
 	if (!file)
 		return EISDIR;
 	failed = unlink_base_chunk(view, &child);
-	if (failed == 0 && place.dir != NULL)
+	if (failed == 0 && place.dir != NULL) {
 		firn_inode_touch(&place.dir->inode);
+		firn_keep_mark(&place.dir->inode);
+	}
 	return failed;
 }
 
@@ -366,7 +371,7 @@ firn_view_unlink(FirnView *view, uint64_t parent, const char *name)
 
 	pthread_mutex_lock(&view->lock);
 	failed = unlink_locked(view, parent, name);
-	pthread_mutex_unlock(&view->lock);
+	firn_view_unlock(view);
 	firn_view_sweep(view);
 	return failed;
 }
@@ -441,8 +446,8 @@ rmdir_chunks(FirnView *view, const FirnPlace *child, FirnInode *inode)
 		if (failed != 0)
 			return failed;
 		inode = firn_inode_find(view, attr.st_ino);
-		if (inode != NULL && --inode->n_lookup == 0)
-			firn_inode_unref(view, inode);
+		if (inode != NULL)
+			firn_inode_unlook(view, inode);
 		inode = firn_inode_find(view, attr.st_ino);
 	}
 	below = firn_chunk_any_below(view, child->array, child->prefix, child->depth);
@@ -475,6 +480,7 @@ rmdir_root(FirnView *view, const char *name)
 		return failed;
 	firn_dir_drop_scratch(view, root);
 	root->inode.dead = true;
+	firn_keep_mark(&root->inode);
 	view->tree->root = NULL;
 	firn_inode_unref(view, &root->inode);
 	return 0;
@@ -520,7 +526,7 @@ firn_view_rmdir(FirnView *view, uint64_t parent, const char *name)
 
 	pthread_mutex_lock(&view->lock);
 	failed = rmdir_locked(view, parent, name);
-	pthread_mutex_unlock(&view->lock);
+	firn_view_unlock(view);
 	firn_view_sweep(view);
 	return failed;
 }

@@ -8,8 +8,10 @@
 void
 firn_node_wait(FirnView *view)
 {
-	while (view->committing)
+	while (view->committing) {
+		firn_view_checkpoint(view);
 		pthread_cond_wait(&view->changed, &view->lock);
+	}
 }
 
 int
@@ -131,6 +133,7 @@ record_delete(FirnView *view, FirnDir *dir)
 	dir->in_base = false;
 	dir->dir_slot = NULL;
 	dir->file_slot = NULL;
+	firn_keep_mark(&dir->inode);
 	return 0;
 }
 
@@ -284,9 +287,12 @@ firn_node_doc_gone(FirnView *view, FirnDir *dir)
 
 	dir->doc_missing = true;
 	dir->doc = NULL;
-	if (doc != NULL)
+	if (doc != NULL) {
+		firn_keep_mark(&doc->inode);
 		firn_inode_unref(view, &doc->inode);
+	}
 	firn_inode_touch(&dir->inode);
+	firn_keep_mark(&dir->inode);
 }
 
 int

@@ -35,6 +35,7 @@ leaf_set_role(FirnView *view, FirnLeaf *leaf, const FirnRole *role)
 {
 	FirnDir *old = leaf->array;
 
+	firn_keep_mark(&leaf->inode);
 	leaf->kind = role->kind;
 	leaf->transient = false;
 	leaf->array = NULL;
@@ -44,6 +45,7 @@ leaf_set_role(FirnView *view, FirnLeaf *leaf, const FirnRole *role)
 		leaf->array = role->array;
 		firn_inode_ref(&role->array->inode);
 		leaf->coords = g_memdup2(role->coords, MAX(role->rank, 1) * sizeof(uint32_t));
+		leaf->rank = role->rank;
 	}
 	if (old != NULL)
 		firn_inode_unref(view, &old->inode);
@@ -81,6 +83,7 @@ settle_at(FirnView *view, FirnLeaf *leaf, FirnDir *dir, const char *name, bool l
 	FirnDir *old = leaf->inode.parent;
 
 	firn_inode_ref(&leaf->inode);
+	firn_keep_mark(&leaf->inode);
 	if (old != NULL && g_hash_table_lookup(old->children, leaf->inode.name) == leaf) {
 		g_hash_table_remove(old->children, leaf->inode.name);
 		firn_inode_unref(view, &leaf->inode);
@@ -96,6 +99,7 @@ settle_at(FirnView *view, FirnLeaf *leaf, FirnDir *dir, const char *name, bool l
 		g_free(leaf->inode.name);
 		leaf->inode.name = copy;
 		firn_inode_touch(&dir->inode);
+		firn_keep_mark(&dir->inode);
 	}
 	if (old != NULL)
 		firn_inode_unref(view, &old->inode);
@@ -115,8 +119,10 @@ attach_doc(FirnView *view, FirnLeaf *leaf, FirnDir *dir, FirnMeta *meta)
 		return 0;
 	dir->doc = leaf;
 	firn_inode_ref(&leaf->inode);
+	firn_keep_mark(&leaf->inode);
 	if (old != NULL) {
 		old->inode.dead = true;
+		firn_keep_mark(&old->inode);
 		firn_inode_unref(view, &old->inode);
 	}
 	return 0;
@@ -189,6 +195,7 @@ firn_leaf_attach(FirnView *view, FirnLeaf *leaf, const FirnPlace *place, const c
 		g_clear_pointer(&leaf->moved, g_free);
 	else if (actual.kind != FIRN_LEAF_SCRATCH && failed == 0)
 		firn_chunk_drop_moved(view, leaf);
+	firn_keep_content_locked(leaf);
 	return failed;
 }
 
@@ -206,6 +213,7 @@ firn_leaf_detach(FirnView *view, FirnLeaf *leaf, bool dead)
 			firn_inode_ref(&leaf->inode);
 			firn_node_doc_gone(view, parent);
 			leaf->inode.dead = dead;
+			firn_keep_mark(&leaf->inode);
 			firn_inode_unref(view, &leaf->inode);
 			return 0;
 		}
@@ -226,8 +234,11 @@ firn_leaf_detach(FirnView *view, FirnLeaf *leaf, bool dead)
 	}
 	if (failed != 0)
 		return failed;
-	if (parent != NULL)
+	firn_keep_mark(&leaf->inode);
+	if (parent != NULL) {
 		firn_inode_touch(&parent->inode);
+		firn_keep_mark(&parent->inode);
+	}
 	if (parent != NULL && g_hash_table_lookup(parent->children, leaf->inode.name) == leaf) {
 		g_hash_table_remove(parent->children, leaf->inode.name);
 		firn_inode_unref(view, &leaf->inode);
@@ -296,7 +307,7 @@ revert_doc(FirnView *view, FirnLeaf *leaf, bool last)
 		firn_view_invalidate(view, dir->inode.ino, leaf->inode.name);
 		firn_inode_unlink(view, &leaf->inode);
 	}
-	pthread_mutex_unlock(&view->lock);
+	firn_view_unlock(view);
 	if (content == NULL)
 		return;
 	firn_leaf_drop_spool(leaf);
@@ -307,6 +318,7 @@ revert_doc(FirnView *view, FirnLeaf *leaf, bool last)
 	firn_leaf_set_content(leaf, content);
 	leaf->size = content->length;
 	leaf->unpublished = false;
+	firn_keep_content(leaf);
 	firn_view_invalidate(view, leaf->inode.ino, NULL);
 }
 
@@ -323,7 +335,7 @@ publish_doc(FirnView *view, FirnLeaf *leaf, bool last)
 	pthread_mutex_lock(&view->lock);
 	path = firn_inode_path(&leaf->inode);
 	foreign = foreign && leaf->inode.parent != NULL && !leaf->inode.parent->has_node;
-	pthread_mutex_unlock(&view->lock);
+	firn_view_unlock(view);
 	if (foreign) {
 		role.kind = FIRN_LEAF_PENDING;
 		failed = firn_content_settle(view, &leaf->content);
@@ -335,7 +347,7 @@ publish_doc(FirnView *view, FirnLeaf *leaf, bool last)
 		place.dir = leaf->inode.parent;
 		if (!leaf->inode.dead && place.dir != NULL)
 			failed = firn_leaf_attach(view, leaf, &place, "zarr.json", &role, meta);
-		pthread_mutex_unlock(&view->lock);
+		firn_view_unlock(view);
 	}
 	if (failed != 0)
 		revert_doc(view, leaf, last);
@@ -353,8 +365,10 @@ publish_chunk(FirnView *view, FirnLeaf *leaf)
 	if (failed != 0)
 		return failed;
 	pthread_mutex_lock(&view->lock);
-	if (firn_chunk_displaced(view, leaf))
+	if (firn_chunk_displaced(view, leaf)) {
 		leaf->inode.dead = true;
+		firn_keep_mark(&leaf->inode);
+	}
 	if (!leaf->inode.dead && leaf->inode.parent != NULL) {
 		name = g_strdup(leaf->inode.name);
 		failed = firn_place_find(view, leaf->inode.parent->inode.ino, &place);
@@ -363,7 +377,7 @@ publish_chunk(FirnView *view, FirnLeaf *leaf)
 		if (failed == 0)
 			failed = firn_leaf_attach(view, leaf, &place, name, &role, NULL);
 	}
-	pthread_mutex_unlock(&view->lock);
+	firn_view_unlock(view);
 	return failed;
 }
 
@@ -375,6 +389,8 @@ firn_leaf_publish(FirnView *view, FirnLeaf *leaf, bool last)
 	bool doc;
 	int failed = 0;
 
+	if (leaf->lost)
+		return EIO;
 	/* A duplicate of the descriptor closed before anything was written says nothing. */
 	if (!last && (!leaf->touched && leaf->size == 0))
 		return 0;
@@ -383,7 +399,7 @@ firn_leaf_publish(FirnView *view, FirnLeaf *leaf, bool last)
 	dead = leaf->inode.dead;
 	doc = kind == FIRN_LEAF_DOC ||
 	      (kind == FIRN_LEAF_PENDING && strcmp(leaf->inode.name, "zarr.json") == 0);
-	pthread_mutex_unlock(&view->lock);
+	firn_view_unlock(view);
 	if (kind == FIRN_LEAF_SCRATCH && !last)
 		return 0;
 	failed = firn_leaf_complete(view, leaf);

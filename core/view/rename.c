@@ -20,7 +20,7 @@ find_source(FirnView *view, uint64_t parent, const char *name, FirnInode **out_i
 		return failed;
 	inode = firn_tree_child(view, &place, name);
 	if (inode == NULL) {
-		pthread_mutex_unlock(&view->lock);
+		firn_view_unlock(view);
 		failed = firn_view_lookup(view, parent, name, &attr);
 		pthread_mutex_lock(&view->lock);
 		if (failed != 0)
@@ -32,8 +32,7 @@ find_source(FirnView *view, uint64_t parent, const char *name, FirnInode **out_i
 			return failed;
 		inode = &leaf->inode;
 		firn_inode_ref(inode);
-		if (inode->n_lookup > 0 && --inode->n_lookup == 0)
-			firn_inode_unref(view, inode);
+		firn_inode_unlook(view, inode);
 		*out_inode = inode;
 		return 0;
 	}
@@ -108,7 +107,7 @@ prepare(FirnView *view, FirnLeaf *leaf, uint64_t parent, const char *name, FirnM
 		path = firn_place_path(&place, name);
 		node = place.dir != NULL && place.dir->has_node;
 	}
-	pthread_mutex_unlock(&view->lock);
+	firn_view_unlock(view);
 	if (failed != 0)
 		return failed;
 	if (role.kind == FIRN_LEAF_DOC && (node || !firn_node_is_foreign(leaf->content)))
@@ -144,7 +143,7 @@ rename_leaf(FirnView *view, FirnLeaf *leaf, uint64_t new_parent, const char *new
 		}
 		if (failed == 0)
 			failed = firn_leaf_attach(view, leaf, &place, new_name, &role, meta);
-		pthread_mutex_unlock(&view->lock);
+		firn_view_unlock(view);
 	}
 	pthread_mutex_unlock(&leaf->lock);
 	return failed;
@@ -265,7 +264,7 @@ firn_view_rename(FirnView *view, uint64_t parent, const char *name, uint64_t new
 		return exists(view, parent, name) ? 0 : ENOENT;
 	pthread_mutex_lock(&view->lock);
 	failed = find_source(view, parent, name, &inode);
-	pthread_mutex_unlock(&view->lock);
+	firn_view_unlock(view);
 	if (failed != 0)
 		return failed;
 	if (inode->directory) {
@@ -281,13 +280,13 @@ firn_view_rename(FirnView *view, uint64_t parent, const char *name, uint64_t new
 		pthread_mutex_lock(&view->lock);
 		if (failed == 0)
 			failed = rename_dir(view, (FirnDir *)inode, new_parent, new_name);
-		pthread_mutex_unlock(&view->lock);
+		firn_view_unlock(view);
 	} else {
 		failed = rename_leaf(view, (FirnLeaf *)inode, new_parent, new_name);
 	}
 	pthread_mutex_lock(&view->lock);
 	firn_inode_unref(view, inode);
-	pthread_mutex_unlock(&view->lock);
+	firn_view_unlock(view);
 	firn_view_sweep(view);
 	firn_view_notify(view);
 	return failed;
@@ -324,11 +323,13 @@ link_leaf(FirnView *view, FirnLeaf *source, uint64_t new_parent, const char *new
 		if (failed == 0)
 			failed = firn_leaf_attach(view, copy, &place, new_name, &role, meta);
 		if (failed == 0) {
+			/* Their content is one object. */
+			firn_keep_content_locked(source);
 			firn_inode_looked_up(&copy->inode);
 			firn_attr_of_inode(view, &copy->inode, out_attr);
 		}
 		firn_inode_unref(view, &copy->inode);
-		pthread_mutex_unlock(&view->lock);
+		firn_view_unlock(view);
 	}
 	pthread_mutex_unlock(&source->lock);
 	return failed;
@@ -353,13 +354,13 @@ firn_view_link(FirnView *view, uint64_t ino, uint64_t new_parent, const char *ne
 		failed = EPERM;
 	if (failed == 0)
 		firn_inode_ref(&source->inode);
-	pthread_mutex_unlock(&view->lock);
+	firn_view_unlock(view);
 	if (failed != 0)
 		return failed;
 	failed = link_leaf(view, source, new_parent, new_name, out_attr);
 	pthread_mutex_lock(&view->lock);
 	firn_inode_unref(view, &source->inode);
-	pthread_mutex_unlock(&view->lock);
+	firn_view_unlock(view);
 	firn_view_sweep(view);
 	firn_view_notify(view);
 	return failed;

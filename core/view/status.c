@@ -75,7 +75,7 @@ firn_view_status(FirnView *view)
 		else if (leaf->kind == FIRN_LEAF_SCRATCH)
 			g_ptr_array_add(status->scratch, g_steal_pointer(&path));
 	}
-	pthread_mutex_unlock(&view->lock);
+	firn_view_unlock(view);
 	g_ptr_array_sort(status->nodes, compare_text);
 	g_ptr_array_sort(status->pending, compare_text);
 	g_ptr_array_sort(status->scratch, compare_text);

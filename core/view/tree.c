@@ -21,6 +21,7 @@ firn_dir_set_node(FirnDir *dir, const FirnId8 *id, FirnMeta *meta)
 	dir->id = *id;
 	dir->has_node = true;
 	dir->doc_missing = false;
+	firn_keep_mark(&dir->inode);
 }
 
 /* What look-ups need to know comes from the snapshot itself, which is what drives them. */
@@ -102,6 +103,7 @@ firn_tree_bind(FirnView *view, FirnDir *dir)
 	firn_meta_unref(meta);
 	dir->in_base = true;
 	dir->base_index = index;
+	firn_keep_mark(&dir->inode);
 	dir->inode.mtime_ns = (int64_t)(firn_snapshot_flushed_at(tree->base) * 1000);
 }
 
@@ -446,6 +448,7 @@ firn_tree_forget_outside(FirnView *view, FirnDir *array)
 		    firn_meta_contains(array->meta, leaf->coords, array->meta->rank))
 			continue;
 		leaf->inode.dead = true;
+		firn_keep_mark(&leaf->inode);
 		if (leaf->inode.parent != NULL)
 			firn_view_invalidate(view, leaf->inode.parent->inode.ino, leaf->inode.name);
 	}

@@ -48,6 +48,7 @@ firn_view_build(FirnView *view)
 	FirnTree *tree = g_new0(FirnTree, 1);
 
 	tree->session = true;
+	tree->number = view->next_tree++;
 	tree->base = firn_snapshot_ref(view->session->base);
 	view->tree = tree;
 	tree->root = firn_dir_new(view, tree, NULL, NULL, 0);
@@ -68,9 +69,8 @@ find_unsynced_chunks(FirnView *view, FirnChunkMap *chunks)
 			firn_view_unsynced(view, &change->u.id);
 }
 
-/* What a driver that died had not made durable yet. */
-static void
-find_unsynced(FirnView *view)
+void
+firn_view_find_unsynced(FirnView *view)
 {
 	const FirnSession *session = view->session;
 	GHashTableIter iter;
@@ -93,7 +93,7 @@ find_unsynced(FirnView *view)
 }
 
 FirnView *
-firn_view_new(FirnSession *session, const FirnViewOptions *options)
+firn_view_alloc(FirnSession *session, const FirnViewOptions *options)
 {
 	FirnView *view = g_new0(FirnView, 1);
 
@@ -123,9 +123,24 @@ firn_view_new(FirnSession *session, const FirnViewOptions *options)
 	view->garbage = g_array_new(FALSE, FALSE, sizeof(FirnId12));
 	view->unsynced = g_array_new(FALSE, FALSE, sizeof(FirnId12));
 	view->stale = g_ptr_array_new();
+	view->keep = options->keep;
+	view->marked = g_ptr_array_new();
+	view->batch = g_byte_array_new();
+	view->record = g_byte_array_new();
+	view->kept_view = g_byte_array_new();
+	return view;
+}
+
+FirnView *
+firn_view_new(FirnSession *session, const FirnViewOptions *options)
+{
+	FirnView *view = firn_view_alloc(session, options);
+
 	firn_view_build(view);
 	if (session->journal != NULL)
-		find_unsynced(view);
+		firn_view_find_unsynced(view);
+	pthread_mutex_lock(&view->lock);
+	firn_view_unlock(view);
 	if (session->torn > 0)
 		firn_view_note(view, "journal",
 			       "%" G_GUINT64_FORMAT " bytes of a torn tail were dropped",
@@ -161,7 +176,8 @@ firn_view_free(FirnView *view)
 		g_free(slot);
 	}
 	g_ptr_array_unref(view->slots);
-	tree_free(view->tree);
+	if (view->tree != NULL)
+		tree_free(view->tree);
 	for (guint i = 0; i < view->old_trees->len; i++)
 		tree_free(view->old_trees->pdata[i]);
 	g_ptr_array_unref(view->old_trees);
@@ -178,6 +194,14 @@ firn_view_free(FirnView *view)
 	g_ptr_array_set_free_func(view->stale, (GDestroyNotify)firn_invalidation_free);
 	g_ptr_array_unref(view->stale);
 	g_ptr_array_unref(view->virtual_prefixes);
+	g_ptr_array_unref(view->marked);
+	if (view->held != NULL)
+		g_ptr_array_unref(view->held);
+	if (view->held_leaves != NULL)
+		g_hash_table_unref(view->held_leaves);
+	g_byte_array_unref(view->batch);
+	g_byte_array_unref(view->record);
+	g_byte_array_unref(view->kept_view);
 	g_free(view->name);
 	firn_session_free(view->session);
 	pthread_mutex_destroy(&view->lock);
@@ -207,14 +231,16 @@ firn_view_snapshot_root(FirnView *view, const FirnId12 *snapshot, struct stat *o
 	if (tree == NULL) {
 		tree = g_new0(FirnTree, 1);
 		tree->base = firn_snapshot_ref(base);
+		tree->number = view->next_tree++;
 		tree->root = firn_dir_new(view, tree, NULL, NULL, 0);
 		firn_tree_bind(view, tree->root);
 		tree->root->inode.mtime_ns = (int64_t)(firn_snapshot_flushed_at(base) * 1000);
 		g_hash_table_insert(view->snapshots, g_memdup2(snapshot, sizeof *snapshot), tree);
+		firn_keep_tree(view, tree, FIRN_KEPT_TREE_SNAPSHOT);
 	}
 	firn_inode_looked_up(&tree->root->inode);
 	firn_attr_of_inode(view, &tree->root->inode, out_attr);
-	pthread_mutex_unlock(&view->lock);
+	firn_view_unlock(view);
 	return 0;
 }
 
@@ -226,14 +252,18 @@ firn_view_note(FirnView *view, const char *path, const char *format, ...)
 	g_autofree char *now = firn_clock_format_us(firn_clock_now_us());
 	g_autofree char *text = NULL;
 	va_list args;
+	char *line;
 
 	va_start(args, format);
 	text = g_strdup_vprintf(format, args);
 	va_end(args);
+	line = g_strdup_printf("%s %s%s%s\n", now, path != NULL ? path : "",
+			       path != NULL ? ": " : "", text);
 	pthread_mutex_lock(&view->side_lock);
-	g_queue_push_tail(&view->errors,
-			  g_strdup_printf("%s %s%s%s\n", now, path != NULL ? path : "",
-					  path != NULL ? ": " : "", text));
+	if (view->keep != NULL)
+		firn_keep_put_now(view->keep, FIRN_KEPT_ERROR, view->n_notes++ % ERRORS_KEPT, line,
+				  strlen(line));
+	g_queue_push_tail(&view->errors, line);
 	if (g_queue_get_length(&view->errors) > ERRORS_KEPT)
 		g_free(g_queue_pop_head(&view->errors));
 	pthread_mutex_unlock(&view->side_lock);
@@ -280,6 +310,30 @@ firn_view_set_notify(FirnView *view, FirnViewNotifyFn fn, void *data)
 	pthread_mutex_unlock(&view->side_lock);
 }
 
+/* It may be told twice, but not never. */
+static void
+keep_stale(FirnView *view, const FirnInvalidation *invalidation)
+{
+	g_autoptr(GByteArray) out = NULL;
+
+	if (view->keep == NULL)
+		return;
+	out = g_byte_array_new();
+	firn_keep_add(out, invalidation->ino);
+	firn_keep_add(out, invalidation->name != NULL);
+	firn_keep_add_text(out, invalidation->name);
+	firn_keep_put_now(view->keep, FIRN_KEPT_STALE, invalidation->number, out->data, out->len);
+}
+
+void
+firn_view_told(FirnView *view, const FirnInvalidation *invalidation)
+{
+	FirnKeep *keep = view->keep;
+
+	if (keep != NULL)
+		firn_keep_drop_now(keep, FIRN_KEPT_STALE, invalidation->number);
+}
+
 void
 firn_view_invalidate(FirnView *view, uint64_t ino, const char *name)
 {
@@ -288,6 +342,8 @@ firn_view_invalidate(FirnView *view, uint64_t ino, const char *name)
 	invalidation->ino = ino;
 	invalidation->name = g_strdup(name);
 	pthread_mutex_lock(&view->side_lock);
+	invalidation->number = view->n_stale++;
+	keep_stale(view, invalidation);
 	g_ptr_array_add(view->stale, invalidation);
 	pthread_mutex_unlock(&view->side_lock);
 }
@@ -329,5 +385,5 @@ firn_view_get_stats(FirnView *view, FirnViewStats *out_stats)
 	out_stats->inodes = g_hash_table_size(view->inodes);
 	out_stats->open_files = view->n_open_files;
 	out_stats->changed_chunks = view->session->changes->n_chunks;
-	pthread_mutex_unlock(&view->lock);
+	firn_view_unlock(view);
 }

@@ -1,6 +1,7 @@
 #ifndef FIRN_CORE_VIEW_VIEW_H
 #define FIRN_CORE_VIEW_VIEW_H
 
+#include "core/base/keep.h"
 #include "core/repo/session.h"
 
 #include <sys/stat.h>
@@ -31,11 +32,44 @@ typedef struct {
 	gid_t gid;
 	GPtrArray
 		*virtual_prefixes; /* char *: URL prefixes reading is authorised for; may be NULL */
+	FirnKeep *keep;            /* borrowed: what a successor needs goes there; NULL: nowhere */
 } FirnViewOptions;
 
 /* Takes ownership of `session` (read-only if it has no journal); the repo is borrowed. */
 FirnView *firn_view_new(FirnSession *session, const FirnViewOptions *options);
 void firn_view_free(FirnView *view); /* no file may be open; frees the session too */
+
+/*
+ * What a driver that died left of its view, with the keep it had in its
+ * options: made again as it was when anybody was last answered, with the same
+ * inode numbers, names, open files' bytes.  Then the files that were open are
+ * opened again, then firn_view_restored(): what nobody needs any more goes.
+ * Takes `session` on success only, taken over as firn_view_kept() says.
+ */
+typedef struct {
+	FirnId12 base;
+	uint64_t journal_file; /* its inode; 0: read-only */
+	uint64_t journal_end;  /* bytes of it that count */
+	bool committing;
+	uint64_t commit_seq, next_ino, next_tree, root; /* private */
+} FirnViewKept;
+bool firn_view_kept(const FirnKept *kept, FirnViewKept *out, GError **error) FIRN_MUST_USE;
+FirnView *firn_view_restore(FirnSession *session, const FirnViewOptions *options,
+			    const FirnKept *kept, GError **error) FIRN_MUST_USE;
+void firn_view_restored(FirnView *view);
+/* Records of this kind and above are not the view's. */
+#define FIRN_VIEW_KINDS 16u
+
+/* What must be known of an open file to open it again. */
+typedef struct {
+	bool base; /* a chunk as the base has it, whatever became of its inode since */
+	bool writable;
+	pid_t pid;
+	uint64_t key; /* private */
+} FirnFileKept;
+void firn_view_file_kept(const FirnFile *file, FirnFileKept *out);
+/* Before firn_view_restored(). */
+int firn_view_reopen(FirnView *view, uint64_t ino, const FirnFileKept *kept, FirnFile **out_file);
 
 /* The session, for its constant parts (repo, directory, ids in the header). */
 const FirnSession *firn_view_session(const FirnView *view);
@@ -118,6 +152,9 @@ typedef bool (*FirnDirFn)(const char *name, const struct stat *attr, uint64_t ne
 int firn_view_readdir(FirnView *view, FirnDirStream *dir, uint64_t offset, bool plus, FirnDirFn fn,
 		      void *data);
 void firn_view_closedir(FirnView *view, FirnDirStream *dir);
+/* What a listing that was begun needs to go on where it was (caller owns); NULL: nothing. */
+GBytes *firn_view_dir_kept(FirnDirStream *dir);
+void firn_view_dir_restore(FirnView *view, FirnDirStream *dir, GBytes *kept);
 
 /* ---- extended attributes: user.firn.node, user.firn.ref, user.firn.state ---- */
 
@@ -130,10 +167,13 @@ int firn_view_listxattr(FirnView *view, uint64_t ino, GByteArray **out_names);
 
 /* Something the kernel must forget: an entry (name set), or an inode's attributes and pages. */
 typedef struct {
-	uint64_t ino; /* parent directory, or the inode */
-	char *name;   /* NULL: the inode */
+	uint64_t ino;    /* parent directory, or the inode */
+	char *name;      /* NULL: the inode */
+	uint64_t number; /* of the view's */
 } FirnInvalidation;
 void firn_invalidation_free(FirnInvalidation *invalidation);
+/* The kernel was told. */
+void firn_view_told(FirnView *view, const FirnInvalidation *invalidation);
 
 /*
  * Who is told, outside all locks and from any thread, what the kernel must

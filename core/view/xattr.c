@@ -191,7 +191,7 @@ firn_view_getxattr(FirnView *view, uint64_t ino, const char *name, char **out_va
 	} else {
 		failed = value_of_base(view, ino, name, out_value);
 	}
-	pthread_mutex_unlock(&view->lock);
+	firn_view_unlock(view);
 	if (failed == 0 && *out_value == NULL)
 		failed = ENODATA;
 	return failed;
