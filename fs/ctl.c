@@ -1,5 +1,6 @@
 #include "fs/ctl.h"
 
+#include "core/repo/request.h"
 #include "fs/content.h"
 #include "fs/driver.h"
 #include "fs/restore.h"
@@ -8,9 +9,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#define REQUEST_LIMIT 65536u
-#define TELL_MS       10000u
-#define SETTLE_MS     200u
+#define TELL_MS   10000u
+#define SETTLE_MS 200u
 
 struct FirnCtl {
 	FirnDriver *driver;
@@ -65,16 +65,6 @@ need_writable(FirnCtl *ctl, GError **error)
 		return true;
 	return refuse(error, FIRN_ERROR_READ_ONLY,
 		      "this mount is read-only: it has no session to change");
-}
-
-/* A member's value if it has the type, else NULL / false. */
-static JsonNode *
-member_of_type(JsonObject *request, const char *name, GType type)
-{
-	JsonNode *node = json_object_get_member(request, name);
-
-	return node && JSON_NODE_HOLDS_VALUE(node) && json_node_get_value_type(node) == type ? node
-											     : NULL;
 }
 
 /* ---- requests that only tell ---- */
@@ -211,14 +201,12 @@ do_commit_begin(FirnCtl *ctl, JsonObject *request, JsonObject *reply, GError **e
 {
 	g_autoptr(GBytes) image = NULL;
 	g_autoptr(FirnViewStatus) status = NULL;
-	JsonNode *wait = member_of_type(request, "wait_ms", G_TYPE_INT64);
-	gint64 wait_ms = wait ? json_node_get_int(wait) : 0;
+	int64_t wait_ms = firn_request_number(request, "wait_ms", 0, G_MAXINT, 0);
 	uint64_t seq = 0;
 
 	if (!need_writable(ctl, error) || !claim_commit(ctl, error))
 		return false;
-	if (!firn_view_commit_begin(ctl->driver->view, (unsigned)CLAMP(wait_ms, 0, G_MAXINT),
-				    &image, &seq, error)) {
+	if (!firn_view_commit_begin(ctl->driver->view, (unsigned)wait_ms, &image, &seq, error)) {
 		yield_commit(ctl);
 		return false;
 	}
@@ -234,25 +222,6 @@ do_commit_begin(FirnCtl *ctl, JsonObject *request, JsonObject *reply, GError **e
 	return true;
 }
 
-/* The member "snapshot"; false with `error` unset if there is none. */
-static bool
-get_snapshot(JsonObject *request, FirnId12 *out_id, GError **error)
-{
-	JsonNode *node = member_of_type(request, "snapshot", G_TYPE_STRING);
-	const char *text;
-
-	if (!node) {
-		if (json_object_has_member(request, "snapshot") &&
-		    !json_object_get_null_member(request, "snapshot"))
-			refuse(error, FIRN_ERROR_INVALID, "\"snapshot\" is no snapshot id");
-		return false;
-	}
-	text = json_node_get_string(node);
-	if (firn_id12_parse(text, strlen(text), out_id))
-		return true;
-	return refuse(error, FIRN_ERROR_INVALID, "\"snapshot\" is no snapshot id");
-}
-
 static bool
 do_commit_intent(FirnCtl *ctl, JsonObject *request, JsonObject *reply, GError **error)
 {
@@ -262,7 +231,7 @@ do_commit_intent(FirnCtl *ctl, JsonObject *request, JsonObject *reply, GError **
 	(void)reply;
 	if (!begun_here(ctl, error))
 		return false;
-	if (!get_snapshot(request, &snapshot, &failure)) {
+	if (!firn_request_id(request, "snapshot", &snapshot, &failure)) {
 		if (failure)
 			g_propagate_error(error, g_steal_pointer(&failure));
 		else
@@ -302,7 +271,7 @@ do_commit_end(FirnCtl *ctl, JsonObject *request, JsonObject *reply, GError **err
 	(void)reply;
 	if (!begun_here(ctl, error))
 		return false;
-	committed = get_snapshot(request, &snapshot, &failure);
+	committed = firn_request_id(request, "snapshot", &snapshot, &failure);
 	if (failure) {
 		g_propagate_error(error, g_steal_pointer(&failure));
 		return false;
@@ -344,8 +313,7 @@ do_discard(FirnCtl *ctl, JsonObject *request, JsonObject *reply, GError **error)
 static bool
 do_shutdown(FirnCtl *ctl, JsonObject *request, JsonObject *reply, GError **error)
 {
-	JsonNode *node = member_of_type(request, "discard", G_TYPE_BOOLEAN);
-	bool discard = node && json_node_get_boolean(node);
+	bool discard = firn_request_flag(request, "discard");
 	FIRN_LOCK_SCOPE(&ctl->driver->lock);
 
 	(void)reply;
@@ -375,25 +343,16 @@ static const struct {
 static bool
 run_request(FirnCtl *ctl, const char *data, size_t size, JsonObject *reply, GError **error)
 {
-	g_autoptr(JsonParser) parser = json_parser_new();
-	g_autoptr(GError) failure = NULL;
-	JsonNode *root;
-	JsonNode *op;
+	const char *op = NULL;
+	g_autoptr(JsonObject) request =
+		firn_request_parse((FirnSpan){ (const uint8_t *)data, size }, &op, error);
 
-	if (!g_utf8_validate(data, (gssize)size, NULL) ||
-	    !json_parser_load_from_data(parser, data, (gssize)size, &failure))
-		return refuse(error, FIRN_ERROR_INVALID, "the request is not JSON");
-	root = json_parser_get_root(parser);
-	if (!root || !JSON_NODE_HOLDS_OBJECT(root))
-		return refuse(error, FIRN_ERROR_INVALID, "the request is no JSON object");
-	op = member_of_type(json_node_get_object(root), "op", G_TYPE_STRING);
-	if (!op)
-		return refuse(error, FIRN_ERROR_INVALID, "the request has no \"op\"");
+	if (!request)
+		return false;
 	for (size_t i = 0; i < G_N_ELEMENTS(ops); i++)
-		if (!strcmp(json_node_get_string(op), ops[i].name))
-			return ops[i].run(ctl, json_node_get_object(root), reply, error);
-	g_set_error(error, FIRN_ERROR, FIRN_ERROR_INVALID, "unknown \"op\": %s",
-		    json_node_get_string(op));
+		if (!strcmp(op, ops[i].name))
+			return ops[i].run(ctl, request, reply, error);
+	g_set_error(error, FIRN_ERROR, FIRN_ERROR_INVALID, "unknown \"op\": %s", op);
 	return false;
 }
 
@@ -409,10 +368,7 @@ firn_ctl_request(FirnCtl *ctl, uint64_t request, const char *data, size_t size)
 		return;
 	reply = json_object_new();
 	json_object_set_boolean_member(reply, "ok", TRUE);
-	if (size > REQUEST_LIMIT)
-		refuse(&error, FIRN_ERROR_INVALID, "the request is too long");
-	else
-		run_request(ctl, data, size, reply, &error);
+	run_request(ctl, data, size, reply, &error);
 	if (error) {
 		json_object_set_boolean_member(reply, "ok", FALSE);
 		json_object_set_string_member(reply, "error", error->message);
