@@ -85,6 +85,33 @@ is_known(const Builder *builder, const FirnId12 *id)
 	return firn_repo_info_find_snapshot(builder->info, id) != NULL;
 }
 
+static bool
+is_damage(const GError *error)
+{
+	return g_error_matches(error, FIRN_ERROR, FIRN_ERROR_FORMAT) ||
+	       g_error_matches(error, FIRN_ERROR, FIRN_ERROR_LIMIT) ||
+	       g_error_matches(error, FIRN_ERROR, FIRN_ERROR_NOT_FOUND);
+}
+
+/*
+ * A damaged snapshot ends the history it is in, and nothing else: other
+ * branches do not need it.  Its message says what is wrong.
+ */
+static bool
+add_damaged(Builder *builder, const FirnId12 *id, GError *damage, GError **error)
+{
+	if (!is_damage(damage)) {
+		g_propagate_error(error, damage);
+		return false;
+	}
+	if (firn_id12_equal(id, &firn_id_initial_snapshot))
+		builder->has_root = true;
+	else if (!firn_repo_info_add_snapshot(builder->info, id, NULL, 0, damage->message, NULL))
+		g_assert_not_reached();
+	g_error_free(damage);
+	return true;
+}
+
 /* Add `tip` and all its ancestors; one that is known ends the walk, so a cycle does, too. */
 static bool
 add_history(Builder *builder, const FirnId12 *tip, GError **error)
@@ -93,13 +120,14 @@ add_history(Builder *builder, const FirnId12 *tip, GError **error)
 	bool more = true;
 
 	while (more && !is_known(builder, &id)) {
+		GError *damage = NULL;
 		g_autoptr(FirnSnapshot) snapshot =
-			firn_repo_get_snapshot(builder->repo, &id, error);
+			firn_repo_get_snapshot(builder->repo, &id, &damage);
 		FirnId12 parent;
 
 		if (snapshot == NULL ||
-		    !add_snapshot(builder, snapshot, &id, &parent, &more, error))
-			return false;
+		    !add_snapshot(builder, snapshot, &id, &parent, &more, &damage))
+			return add_damaged(builder, &id, damage, error);
 		id = parent;
 	}
 	return true;

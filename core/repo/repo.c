@@ -303,7 +303,8 @@ root_time(const FirnRepoInfo *info)
 	for (guint i = 0; root == NULL && i < info->snapshots->len; i++) {
 		const FirnSnapshotInfo *snapshot = info->snapshots->pdata[i];
 
-		if (!snapshot->has_parent)
+		/* One that is damaged has no time. */
+		if (!snapshot->has_parent && snapshot->flushed_at != 0)
 			root = snapshot;
 	}
 	return root != NULL ? root->flushed_at : 0;

@@ -278,8 +278,12 @@ firn_content_read(FirnContent *content, FirnFile *file, void *buffer, size_t siz
 		break;
 	}
 	if (failed == 0 && got < size) {
+		g_autofree char *object = content->kind == FIRN_CONTENT_NATIVE
+						  ? chunk_key(&content->id)
+						  : firn_foreign_redact(content->location);
+
 		/* A short read would be taken for the end of the file. */
-		firn_view_note(content->view, content->location,
+		firn_view_note(content->view, object,
 			       "a chunk's object is shorter than its recorded length");
 		failed = EIO;
 	}
