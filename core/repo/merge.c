@@ -264,101 +264,6 @@ check_lineage(FirnMerging *m, GError **error)
 	return true;
 }
 
-/* ---- pending files ---- */
-
-static bool
-settle_pending(FirnMerging *m, unsigned y, const FirnPending *pending, GHashTable *owners,
-	       GError **error)
-{
-	gpointer value;
-	unsigned x;
-	const FirnPending *other;
-	FirnRef a, b;
-	int same;
-
-	if (!g_hash_table_lookup_extended(owners, pending->path, NULL, &value)) {
-		g_hash_table_insert(owners, pending->path, GUINT_TO_POINTER(y));
-		return true;
-	}
-	x = GPOINTER_TO_UINT(value);
-	other = g_hash_table_lookup(firn_merge_party(m, x)->section->changes->pending,
-				    pending->path);
-	if (firn_merge_before(m, y, pending->seq, x))
-		return true;
-	if (firn_merge_before(m, x, other->seq, y)) {
-		g_hash_table_insert(owners, pending->path, GUINT_TO_POINTER(y));
-		return true;
-	}
-	firn_chunk_change_get(&pending->content, &a);
-	firn_chunk_change_get(&other->content, &b);
-	same = firn_conflict_compare_refs(m->repo, &a, &b, error);
-	if (same == 0)
-		firn_conflicts_add(&m->conflicts,
-				   &(FirnClash){ .kind = FIRN_CONFLICT_CHUNK,
-						 .path = pending->path,
-						 .first = firn_merge_party(m, x)->name,
-						 .second = firn_merge_party(m, y)->name });
-	return same >= 0;
-}
-
-/* Files of its parents that one party took away. */
-static void
-settle_dropped(FirnMerging *m, unsigned y, GHashTable *owners)
-{
-	GHashTableIter iter;
-	gpointer key, value, owner;
-
-	g_hash_table_iter_init(&iter, firn_merge_party(m, y)->section->changes->dropped);
-	while (g_hash_table_iter_next(&iter, &key, &value)) {
-		const FirnPending *there, *dropped = value;
-		unsigned x;
-
-		if (!g_hash_table_lookup_extended(owners, key, NULL, &owner))
-			continue;
-		x = GPOINTER_TO_UINT(owner);
-		there = g_hash_table_lookup(firn_merge_party(m, x)->section->changes->pending, key);
-		if (firn_merge_before(m, x, there->seq, y))
-			g_hash_table_remove(owners, key);
-		else if (!firn_merge_before(m, y, dropped->seq, x))
-			firn_conflicts_add(&m->conflicts,
-					   &(FirnClash){ .kind = FIRN_CONFLICT_CHUNK_DELETED,
-							 .path = key,
-							 .first = firn_merge_party(m, x)->name,
-							 .second = firn_merge_party(m, y)->name });
-	}
-}
-
-/* Pending files have no place, so only files of the same name can collide. */
-static bool
-merge_pending(FirnMerging *m, GError **error)
-{
-	g_autoptr(GHashTable) owners = g_hash_table_new(g_str_hash, g_str_equal);
-	GHashTableIter iter;
-	gpointer key, value;
-
-	for (guint i = 0; i < m->parties->len; i++) {
-		g_hash_table_iter_init(&iter, firn_merge_party(m, i)->section->changes->pending);
-		while (g_hash_table_iter_next(&iter, NULL, &value))
-			if (!settle_pending(m, i, value, owners, error))
-				return false;
-	}
-	for (guint i = 0; i < m->parties->len; i++)
-		settle_dropped(m, i, owners);
-	if (m->out == NULL)
-		return true;
-	g_hash_table_iter_init(&iter, owners);
-	while (g_hash_table_iter_next(&iter, &key, &value)) {
-		const FirnMergeParty *party = firn_merge_party(m, GPOINTER_TO_UINT(value));
-		const FirnPending *pending =
-			g_hash_table_lookup(party->section->changes->pending, key);
-		FirnRef ref;
-
-		firn_chunk_change_get(&pending->content, &ref);
-		firn_changes_put_pending(m->out, key, &ref, pending->seq);
-	}
-	return true;
-}
-
 /* ---- the whole ---- */
 
 static bool
@@ -374,7 +279,7 @@ run(FirnMerging *m, GPtrArray *sources, GError **error)
 	m->base = firn_repo_get_snapshot(m->repo, &firn_merge_party(m, 0)->section->header->base,
 					 error);
 	return m->base != NULL && firn_merge_nodes(m, error) && firn_merge_chunks(m, error) &&
-	       merge_pending(m, error);
+	       firn_merge_pending(m, error);
 }
 
 static FirnJournalHeader *

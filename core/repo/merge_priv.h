@@ -10,6 +10,7 @@
  *   merge_nodes.c   what becomes of each node
  *   merge_chunks.c  what becomes of its chunks
  *   merge_grid.c    whether a chunk has a place in what its array became
+ *   merge_pending.c files without a place, and those that get one from another party
  *
  * A party is one section taking part.  Parties are sorted by session, so that
  * nothing depends on the order in which they were given.
@@ -146,5 +147,7 @@ bool firn_merge_source_next(const FirnMergeSettling *s, FirnMergeSource *source)
 bool firn_merge_nodes(FirnMerging *m, GError **error) FIRN_MUST_USE;
 /* Settle the chunks of all nodes. */
 bool firn_merge_chunks(FirnMerging *m, GError **error) FIRN_MUST_USE;
+/* Settle pending files; after the chunks, among which some of them are then. */
+bool firn_merge_pending(FirnMerging *m, GError **error) FIRN_MUST_USE;
 
 #endif

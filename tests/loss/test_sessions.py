@@ -167,6 +167,25 @@ def test_fork__pending_file_of_the_parent(p):
     assert_committed(p.repo, p.m.main)
 
 
+def test_fork__chunks_of_an_array_that_another_worker_makes(p):
+    """Without the document they are files without a place; with it, chunks, as in one mount."""
+    token = p.fork()
+    chunks = p.journal("chunks", {"n/c/0": b"zero", "n/c/3": b"T" * 3000, "a/c/5": b"outside",
+                                  "a/c/7/0": b"of another rank"}, token)
+    makes = p.journal("makes", {"n/zarr.json": DOC, "n/c/1": b"one"}, token)
+    p.firn.refuses("commit", p.m, chunks, makes, "-m", "m", saying=["/a/c/5", "/a/c/7/0"])
+    grows = p.journal("grows", {"a/zarr.json": array_json((12,), (2,))}, token)
+    p.firn.refuses("commit", p.m, chunks, makes, grows, "-m", "m", saying=["/a/c/7/0"])
+    merged = p.tmp / "merged.journal"
+    p.firn("merge", "-o", merged, chunks, makes, grows)
+    p.commit(p.m, merged, args=["--force"])
+    tree = store_tree(p.repo.store())
+    assert {k: v for k, v in tree.items() if k.startswith("n/c/")} == \
+        {"n/c/0": b"zero", "n/c/1": b"one", "n/c/3": b"T" * 3000}
+    assert tree["a/c/5"] == b"outside" and "a/c/7/0" not in tree
+    assert_committed(p.repo, p.m.main)
+
+
 def test_fork__pending_file_removed_by_the_worker(p):
     put(p.m.main, "n/c/0", b"by mistake")
     put(p.m.main, "a/c/0", b"parent's")
