@@ -30,6 +30,7 @@ def official(p):
 
 # ---- merging ----
 
+@pytest.mark.sanitize
 def test_d01_same_chunk_in_two_journals(p):
     """Last merged wins, without a word: two writes, and a write and a delete; of two forks, and of
     a fork and its parent after the fork."""
@@ -196,6 +197,7 @@ def test_d10_shrunk_over_what_the_branch_wrote(p):
     assert official(p)["a/c/3"] == b"PP"
 
 
+@pytest.mark.sanitize
 def test_d10_given_another_grid_over_what_the_branch_wrote(p):
     tip = p.committed_by_others({"a/c/1": b"PP"})
     apply(p.m.main, {f"a/c/{i}": None for i in range(4)} | {"a/zarr.json": array_json((8,), (4,))})

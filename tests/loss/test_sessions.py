@@ -21,6 +21,7 @@ def objects(p):
 
 # ---- discarding ----
 
+@pytest.mark.sanitize
 def test_discard__objects_nobody_else_knows_go(p):
     """What was exported, shared with a fork, or is in the base stays; all else leaves no trace."""
     put(p.m.main, "g/b/c/0", b"B" * 3000)
@@ -167,6 +168,7 @@ def test_fork__pending_file_of_the_parent(p):
     assert_committed(p.repo, p.m.main)
 
 
+@pytest.mark.sanitize
 def test_fork__chunks_of_an_array_that_another_worker_makes(p):
     """Without the document they are files without a place; with it, chunks, as in one mount."""
     token = p.fork()
@@ -186,6 +188,7 @@ def test_fork__chunks_of_an_array_that_another_worker_makes(p):
     assert_committed(p.repo, p.m.main)
 
 
+@pytest.mark.sanitize
 def test_fork__pending_file_removed_by_the_worker(p):
     put(p.m.main, "n/c/0", b"by mistake")
     put(p.m.main, "a/c/0", b"parent's")
@@ -201,6 +204,7 @@ def test_fork__pending_file_removed_by_the_worker(p):
 
 # ---- amending ----
 
+@pytest.mark.sanitize
 def test_amend__nodes_made_renamed_and_removed(p):
     """A commit's new nodes are renamed, moved and removed by others that take its place."""
     put(p.m.main, "n/zarr.json", group_json())
