@@ -107,6 +107,8 @@ open_leaf(FirnView *view, uint64_t ino, int flags, pid_t pid, FirnFile **out_fil
 	if (failed != 0)
 		return failed;
 	file = file_new(view, leaf, ino, flags, pid);
+	if (file->writable && firn_view_is_computed(ino))
+		__atomic_add_fetch(&view->n_edited, 1, __ATOMIC_RELEASE);
 	firn_view_unlock(view);
 	pthread_mutex_lock(&leaf->lock);
 	if (file->writable && leaf->spool == NULL && leaf->touched != (leaf->content != NULL)) {
@@ -261,11 +263,38 @@ path_of(FirnView *view, uint64_t ino)
 	return path;
 }
 
+/*
+ * The kernel keeps one set of pages an inode, whichever handle filled them.  So
+ * a handle of before a base chunk was opened for writing must read what is
+ * written, or its old bytes would be what all others read.
+ */
+static FirnLeaf *
+leaf_of(FirnView *view, FirnFile *file)
+{
+	FirnLeaf *leaf = __atomic_load_n(&file->leaf, __ATOMIC_ACQUIRE);
+	FirnInode *inode;
+
+	if (leaf != NULL || __atomic_load_n(&view->n_edited, __ATOMIC_ACQUIRE) == 0)
+		return leaf;
+	pthread_mutex_lock(&view->lock);
+	inode = firn_inode_find(view, file->ino);
+	if (file->leaf == NULL &&
+	    ((inode != NULL && !inode->directory) || firn_chunk_is_changed(view, file->ino)) &&
+	    firn_chunk_take_leaf(view, file->ino, &leaf) == 0) {
+		firn_inode_ref(&leaf->inode);
+		leaf->n_open++;
+		__atomic_store_n(&file->leaf, leaf, __ATOMIC_RELEASE);
+	}
+	leaf = file->leaf;
+	firn_view_unlock(view);
+	return leaf;
+}
+
 int
 firn_view_read(FirnView *view, FirnFile *file, void *buffer, size_t size, uint64_t offset,
 	       size_t *out_size)
 {
-	FirnLeaf *leaf = file->leaf;
+	FirnLeaf *leaf = leaf_of(view, file);
 	int failed;
 
 	if (leaf == NULL) {

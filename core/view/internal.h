@@ -133,7 +133,7 @@ struct FirnContent {
 
 /* An open file. */
 struct FirnFile {
-	FirnLeaf *leaf;       /* NULL: a base chunk with a computed number */
+	FirnLeaf *leaf; /* NULL: a base chunk with a computed number; set later if it is edited */
 	FirnContent *content; /* without leaf */
 	uint64_t ino;
 	bool writable;
@@ -174,6 +174,7 @@ struct FirnView {
 	bool committing;
 	uint64_t commit_seq;
 	uint32_t n_open_files;
+	uint64_t n_edited; /* atomic; base chunks that were opened for writing, ever */
 	FirnViewStats stats;
 	FirnKeep *keep;        /* borrowed, constant; NULL: nobody would go on for us */
 	GPtrArray *marked;     /* FirnInode *: changed since the last checkpoint */

@@ -83,6 +83,31 @@ def test_renamed_chunk__keeps_its_bytes(mount, size, names):
     assert at.read_bytes() == b"!" + data[1:]
 
 
+@pytest.mark.parametrize("chunk", range(3))
+@pytest.mark.parametrize("change", ["grow", "shrink", "overwrite"])
+def test_written_in_place_under_a_reader__both_read_it(base, chunk, change):
+    at = base / str(chunk)
+    want = bytearray(at.read_bytes())
+    drop_caches()
+    reader = os.open(at, os.O_RDONLY)       # has read nothing yet
+    with open(at, "r+b") as f:
+        if change == "grow":
+            f.seek(0, 2)
+            f.write(b"more" * 3000)
+            want += b"more" * 3000
+        elif change == "shrink":
+            f.truncate(5)
+            del want[5:]
+        else:
+            f.write(b"new")
+            want[:3] = b"new"
+    for _ in range(2):
+        assert b"".join(iter_reads(reader)) == want
+        assert at.stat().st_size == len(want) and at.read_bytes() == want
+        drop_caches()
+    os.close(reader)
+
+
 # ---- while a commit is under way ----
 
 class Commit:
