@@ -20,14 +20,14 @@ run_command(const char *const *argv)
 	ck_assert_int_eq(status, 0);
 }
 
-static void
+G_GNUC_UNUSED static void
 repo_setup(void)
 {
 	scratch = g_dir_make_tmp("firn-repo-XXXXXX", NULL);
 	ck_assert_ptr_nonnull(scratch);
 }
 
-static void
+G_GNUC_UNUSED static void
 repo_teardown(void)
 {
 	const char *const argv[] = { "rm", "-rf", scratch, NULL };
