@@ -103,6 +103,7 @@ firn_content_status(FirnDriver *driver, GError **error)
 		.pending = status->pending,
 		.scratch = status->scratch,
 		.writers = status->writers,
+		.restarts = driver->succession.n_restarts,
 	};
 
 	(void)error;
@@ -184,6 +185,8 @@ firn_content_stats(FirnDriver *driver, GError **error)
 		{ "firn_passthrough_opens_total", "counter",
 		  "Files opened that the kernel reads by itself",
 		  driver->passthrough ? firn_passthrough_count(driver->passthrough) : 0 },
+		{ "firn_restarts_total", "counter", "Times the driver died and was replaced",
+		  driver->succession.n_restarts },
 		{ "firn_changed_chunks", "gauge", "Chunks changed and not committed",
 		  stats.changed_chunks },
 	};

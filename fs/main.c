@@ -215,6 +215,7 @@ go_on(FirnDriver *driver, GError **error)
 		       driver->succession.signal, g_strsignal(driver->succession.signal),
 		       driver->succession.n_restarts);
 	firn_daemon_log("process %ld goes on", (long)getpid());
+	firn_restore_record(driver);
 	return firn_resend_ask(driver->fuse_fd, error);
 }
 

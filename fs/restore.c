@@ -104,6 +104,21 @@ firn_restore_open(FirnDriver *driver, const FirnKept *kept, GError **error)
 	return driver->view != NULL;
 }
 
+void
+firn_restore_record(FirnDriver *driver)
+{
+	g_autoptr(GError) error = NULL;
+	g_autoptr(FirnSessionInfo) info = NULL;
+
+	if (firn_driver_is_read_only(driver))
+		return;
+	info = firn_state_read_info(driver->session->directory, &error);
+	if (info)
+		info->restarts = driver->succession.n_restarts;
+	if (!info || !firn_state_write_info(info, &error))
+		firn_view_note(driver->view, NULL, "session.json: %s", error->message);
+}
+
 /* ---- handles ---- */
 
 static int

@@ -18,6 +18,8 @@ enum {
 void firn_restore_keep_driver(FirnDriver *driver);
 /* Repository, session and view, as the driver that died had them. */
 bool firn_restore_open(FirnDriver *driver, const FirnKept *kept, GError **error) FIRN_MUST_USE;
+/* Where `firn sessions` looks. */
+void firn_restore_record(FirnDriver *driver);
 /* What the kernel has open. */
 void firn_restore_handles(FirnDriver *driver, const FirnKept *kept);
 

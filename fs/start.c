@@ -174,6 +174,7 @@ record_start(FirnDriver *driver, GError **error)
 	g_free(info->mode);
 	info->mode = g_strdup("rw");
 	info->pid = firn_driver_pid(driver);
+	info->restarts = 0;
 	return firn_state_write_info(info, error);
 }
 

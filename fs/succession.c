@@ -302,7 +302,7 @@ fork_worker(Supervisor *supervisor)
 	g_free(supervisor->refused);
 	succession->channel = ends[1];
 	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
+	(void)pthread_sigmask(SIG_SETMASK, &none, NULL);
 	return 0;
 }
 
@@ -326,7 +326,7 @@ start_signals(Supervisor *supervisor, GError **error)
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);
 	sigaddset(&set, SIGHUP);
-	sigprocmask(SIG_BLOCK, &set, NULL);
+	(void)pthread_sigmask(SIG_BLOCK, &set, NULL);
 	supervisor->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (supervisor->signals < 0)
 		firn_error_set_errno(error, errno, "cannot watch the driver");

@@ -153,6 +153,10 @@ check_kernel(Doctor *doctor)
 	report(doctor, major > 4 || (major == 4 && minor >= 20) ? GOOD : WARN, "kernel", "%s",
 	       name.release);
 	check_passthrough(doctor, major > 6 || (major == 6 && minor >= 9));
+	report(doctor, GOOD, "restart", "%s",
+	       major > 6 || (major == 6 && minor >= 9)
+		       ? "a driver that dies is replaced: its mount goes on"
+		       : "no (Linux 6.9 has it): a mount ends with its driver");
 }
 
 static void

@@ -447,7 +447,7 @@ firn_keep_take_fixed(FirnKeepReader *reader, void *out, size_t len)
 {
 	FirnSpan span = firn_keep_take_bytes(reader);
 
-	if (span.len == len) {
+	if (span.len == len && span.data != NULL) {
 		memcpy(out, span.data, len);
 		return;
 	}

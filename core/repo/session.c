@@ -91,6 +91,7 @@ write_info(FirnSession *session, GError **error)
 		.mode = (char *)(uintptr_t) "rw",
 		.mountpoint = old != NULL ? old->mountpoint : NULL,
 		.pid = old != NULL && old->pid != 0 ? old->pid : getpid(),
+		.restarts = old != NULL ? old->restarts : 0,
 		.started_us = session->header->created_us,
 	};
 

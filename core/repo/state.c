@@ -195,6 +195,8 @@ info_to_json(const FirnSessionInfo *info, gsize *out_len)
 	add_text(builder, "fork_of", info->fork_of);
 	json_builder_set_member_name(builder, "pid");
 	json_builder_add_int_value(builder, info->pid);
+	json_builder_set_member_name(builder, "restarts");
+	json_builder_add_int_value(builder, info->restarts);
 	add_text(builder, "mountpoint", info->mountpoint);
 	add_text(builder, "started", started);
 	add_text(builder, "version", FIRN_VERSION);
@@ -258,6 +260,7 @@ fill_info(FirnSessionInfo *info, JsonObject *object)
 	const char *base = get_text(object, "base"), *started = get_text(object, "started");
 	const char *host = get_text(object, "host"), *boot = get_text(object, "boot");
 	JsonNode *pid = json_object_get_member(object, "pid");
+	JsonNode *restarts = json_object_get_member(object, "restarts");
 	g_autofree char *now = boot_id();
 
 	info->repository = g_strdup(get_text(object, "repository"));
@@ -274,6 +277,8 @@ fill_info(FirnSessionInfo *info, JsonObject *object)
 			strcmp(host, g_get_host_name()) == 0 && strcmp(boot, now) != 0;
 	if (info->live && pid != NULL && json_node_get_value_type(pid) == G_TYPE_INT64)
 		info->pid = json_node_get_int(pid);
+	if (info->live && restarts != NULL && json_node_get_value_type(restarts) == G_TYPE_INT64)
+		info->restarts = json_node_get_int(restarts);
 }
 
 FirnSessionInfo *

@@ -30,7 +30,8 @@ typedef struct {
 	char *mode;       /* "rw", or what the driver wrote; NULL: unknown */
 	int64_t pid;      /* of the driver, 0 if not live */
 	bool stopped; /* this machine stopped since the driver wrote: see firn_journal_decode_stopped() */
-	bool live; /* the lock is held */
+	int64_t restarts; /* how often that driver died and was replaced */
+	bool live;        /* the lock is held */
 	uint64_t started_us;
 	uint64_t journal_bytes;
 } FirnSessionInfo;

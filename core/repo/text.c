@@ -62,6 +62,9 @@ firn_text_status(const FirnTextStatus *status)
 	append_field(out, "base", base);
 	append_field(out, "session", status->session ? status->session : "none (read-only)");
 	append_field(out, "fork of", status->fork_of);
+	if (status->restarts)
+		g_string_append_printf(out, "driver died and was replaced: %u times\n",
+				       status->restarts);
 	if (!status->n_changed_chunks && is_empty(status->nodes) && is_empty(status->pending) &&
 	    is_empty(status->scratch) && is_empty(status->writers)) {
 		g_string_append(out, "nothing changed\n");

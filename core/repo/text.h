@@ -23,6 +23,7 @@ typedef struct {
 	const GPtrArray *pending; /* char * */
 	const GPtrArray *scratch; /* char * */
 	const GPtrArray *writers; /* char * */
+	unsigned restarts;        /* of the driver */
 } FirnTextStatus;
 
 char *firn_text_status(const FirnTextStatus *status);

@@ -410,15 +410,22 @@ void firn_content_to_ref(const FirnContent *content, FirnRef *out_ref);
 int firn_content_read(FirnContent *content, FirnFile *file, void *buffer, size_t size,
 		      uint64_t offset, size_t *out_size);
 
-/* The bytes of a leaf; leaf lock held for all of these. */
+FirnContent *firn_content_new(FirnView *view, FirnContentKind kind, uint64_t length);
+/* The key of a chunk object.  Caller owns. */
+char *firn_content_key(const FirnId12 *id);
+/* Store bytes as a new chunk object; 0, or an errno and a note. */
+int firn_content_put_object(FirnView *view, GByteArray *memory, FirnId12 *out_id);
+/* Replace `content` of a leaf, whose lock is held (takes the reference). */
+void firn_leaf_set_content(FirnLeaf *leaf, FirnContent *content);
+
+/* ---- spool.c: bytes being written; leaf lock held for all of these ---- */
+
 int firn_leaf_read(FirnView *view, FirnLeaf *leaf, FirnFile *file, void *buffer, size_t size,
 		   uint64_t offset, size_t *out_size);
 int firn_leaf_write(FirnView *view, FirnLeaf *leaf, const void *data, size_t size, uint64_t offset);
 int firn_leaf_truncate(FirnView *view, FirnLeaf *leaf, uint64_t size);
 /* Turn what was spooled into `content` (objects written; NULL if empty). */
 int firn_leaf_complete(FirnView *view, FirnLeaf *leaf);
-/* Replace `content` (takes the reference). */
-void firn_leaf_set_content(FirnLeaf *leaf, FirnContent *content);
 void firn_leaf_drop_spool(FirnLeaf *leaf);
 /* What the keep has of a spool (NULL: none). */
 void firn_spool_keep(const FirnSpool *spool, GByteArray *out);

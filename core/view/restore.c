@@ -547,6 +547,8 @@ restore_all(Restore *restore, const FirnViewKept *head, GError **error)
 	view->committing = head->committing;
 	view->commit_seq = head->commit_seq;
 	restore->root = head->root;
+	/* Whether a base chunk was ever edited in place is not known: look. */
+	view->n_edited = 1;
 	ok = restore_trees(restore, &head->base, error) && restore_inodes(restore, error) &&
 	     restore_roots(restore, error);
 	view->keep = keep;

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import zarr
 
-from conftest import PATIENCE, alive, children
+from conftest import BIN, PATIENCE, alive, children
 
 
 def worker_of(m):
@@ -92,6 +92,26 @@ def test_an_idle_driver_that_dies_is_replaced_and_says_so(firn, repo):
         assert "another one goes on" in (pathlib.Path(after["state_dir"]) / "log").read_text()
         kill_worker(m, signal.SIGSEGV)
         assert m.session()["restarts"] == 2 and "died of signal 11" in m.control("errors")
+        state = json.loads((pathlib.Path(after["state_dir"]) / "session.json").read_text())
+        assert state["restarts"] == 2
+        assert "replaced: 2 times" in m.control("status") and "firn_restarts_total 2" in m.control("stats")
+
+
+def test_the_state_keeps_its_mount_point_over_a_commit(firn, repo):
+    with repo.mount() as m:
+        (m.main / "zarr.json").write_text('{"zarr_format":3,"node_type":"group","attributes":{"b":2}}')
+        m.commit()
+        state = json.loads((pathlib.Path(m.session()["state_dir"]) / "session.json").read_text())
+        assert state["mountpoint"] == str(m.path) and state["pid"] == m.pid
+        assert state["base"] == m.session()["base"]
+
+
+def test_a_mount_that_fails_says_so_in_one_line(firn, repo, tmp_path):
+    (tmp_path / "at").mkdir()
+    p = subprocess.run([BIN / "firnfs", "-o", "context=nonsense", repo, tmp_path / "at"], env=firn.env,
+                       stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert p.returncode == 1 and len(p.stderr.splitlines()) == 1, p.stderr
+    assert f"cannot mount on {tmp_path / 'at'}" in p.stderr
 
 
 def test_open_files_go_on(firn, repo):
