@@ -129,7 +129,12 @@ soak: all programs fuse
 # Programs that a test or a benchmark runs.
 .PHONY: benchmarks bench-core programs
 benchmarks: $(call exe,$(BENCH))
-programs: $(call exe,$(INTEROP))
+programs: $(call exe,$(INTEROP)) $(BUILD)/tests/crash/calls.so
+# Stepped in front of the system calls of what is tested; works by itself, without the library.
+$(BUILD)/tests/crash/calls.so: tests/crash/calls.c $(BUILD)/.flags
+	$(call say,LD)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(FIRN_CPPFLAGS) $(CPPFLAGS) $(FIRN_CFLAGS) -fPIC -shared $(CFLAGS) -o $@ $< -ldl
 bench-core: benchmarks
 	$(Q)for b in $(filter %/bench-%,$(call exe,$(BENCH))); do $$b || exit 1; done
 $(call exe,$(BENCH) $(INTEROP)): $(BUILD)/%: $(BUILD)/%.o $(BUILD)/libfirn.a

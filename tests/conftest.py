@@ -104,6 +104,15 @@ class Firn:
         assert len(out.splitlines()) == 1 and len(out.strip()) == 20, out
         return out.strip()
 
+    @contextlib.contextmanager
+    def watching(self, env):
+        """More variables for what is started inside."""
+        before, self.env = self.env, self.env | env
+        try:
+            yield
+        finally:
+            self.env = before
+
     def check_reports(self):
         text = "".join(p.read_text(errors="replace") for p in sorted(self.reports.iterdir()))
         assert not text, f"a sanitizer reported:\n{text}"

@@ -1,5 +1,7 @@
 #include "tools/committing.h"
 
+#include "core/base/crash.h"
+
 #include "tools/progress.h"
 
 #include <stdatomic.h>
@@ -211,6 +213,7 @@ intent_all(const FirnId12 *snapshot, void *data, GError **error)
 	for (guint i = 0; i < work->origins->len; i++)
 		if (!firn_origin_intent(g_ptr_array_index(work->origins, i), snapshot, error))
 			return false;
+	firn_crash_point(FIRN_CRASH_INTENDED);
 	return true;
 }
 
@@ -294,6 +297,7 @@ commit_merged(FirnCli *cli, FirnRepo *repo, GPtrArray *origins, const FirnMerge 
 	if (!ok)
 		return firn_cli_fail(cli, error);
 	end_all(repo, origins, &result.snapshot);
+	firn_crash_point(FIRN_CRASH_SOURCES_ENDED);
 	print_result(cli, merge, &result);
 	return FIRN_EXIT_DONE;
 }
@@ -308,6 +312,7 @@ firn_committing_run(FirnCli *cli, FirnRepo *repo, GPtrArray *origins,
 
 	if (!firn_committing_check_distinct(origins, &error) || !begin_all(repo, origins, &error))
 		return firn_cli_fail(cli, error);
+	firn_crash_point(FIRN_CRASH_SOURCES_BEGUN);
 	sources = firn_committing_sources(origins);
 	merge = firn_merge_sources(repo, sources, request->favor, &error);
 	if (!merge)
@@ -318,5 +323,6 @@ firn_committing_run(FirnCli *cli, FirnRepo *repo, GPtrArray *origins,
 			    merge->conflicts->len);
 		return firn_committing_conflicts(cli, merge->conflicts, error);
 	}
+	firn_crash_point(FIRN_CRASH_SOURCES_MERGED);
 	return commit_merged(cli, repo, origins, merge, request);
 }

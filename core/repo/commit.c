@@ -1,6 +1,7 @@
 #include "core/repo/commit.h"
 
 #include "core/base/clock.h"
+#include "core/base/crash.h"
 #include "core/base/error.h"
 #include "core/repo/commit_priv.h"
 
@@ -231,10 +232,12 @@ write_objects(FirnCommitting *c, GError **error)
 	snapshot = firn_commit_encode_snapshot(c, error);
 	if (snapshot == NULL || !firn_commit_put(c, "snapshots/", &c->id, snapshot, error))
 		return false;
+	firn_crash_point(FIRN_CRASH_SNAPSHOT_WRITTEN);
 	firn_commit_progress(c, "snapshot", 1, 2);
 	log = firn_commit_encode_log(c, amended, error);
 	if (log == NULL || !firn_commit_put(c, "transactions/", &c->id, log, error))
 		return false;
+	firn_crash_point(FIRN_CRASH_LOG_WRITTEN);
 	firn_commit_progress(c, "snapshot", 2, 2);
 	return true;
 }
@@ -242,9 +245,12 @@ write_objects(FirnCommitting *c, GError **error)
 static bool
 build(FirnCommitting *c, GError **error)
 {
-	if (!firn_commit_rows(c, error) || !firn_commit_verify(c, error) ||
-	    !firn_commit_manifests(c, error))
+	if (!firn_commit_rows(c, error) || !firn_commit_verify(c, error))
 		return false;
+	firn_crash_point(FIRN_CRASH_CHUNKS_DURABLE);
+	if (!firn_commit_manifests(c, error))
+		return false;
+	firn_crash_point(FIRN_CRASH_MANIFESTS_WRITTEN);
 	if (c->n_nodes == 0 && c->n_chunks == 0 && !c->options->allow_empty) {
 		g_set_error(error, FIRN_ERROR, FIRN_ERROR_NOTHING,
 			    "there is nothing to commit: nothing differs from the snapshot it is "

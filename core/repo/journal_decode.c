@@ -358,9 +358,9 @@ look_ahead(Reader *reader)
 			return;
 		if ((body.data[0] == FIRN_RECORD_DURABLE || body.data[0] == FIRN_RECORD_INTENT) &&
 		    firn_journal_record_decode(body, &record) == NULL) {
-			if (record.kind == FIRN_RECORD_DURABLE)
-				reader->durable_seq = record.number;
-			else
+			/* Who intends to commit has made all of it durable. */
+			reader->durable_seq = MAX(reader->durable_seq, record.number);
+			if (record.kind == FIRN_RECORD_INTENT)
 				reader->intent = record;
 		}
 		at += size;

@@ -218,13 +218,30 @@ read_parents(FirnSession *session, GError **error)
 	g_autofree char *path = g_strconcat(session->directory, "/parent", NULL);
 	GPtrArray *sections;
 
-	if (access(path, F_OK) != 0)
+	/* Of a session that moved since, the file may be left over: the base has it all. */
+	if (session->header->ancestors->len == 0 || access(path, F_OK) != 0)
 		return true;
 	sections = firn_journal_read(path, NULL, error);
 	if (sections == NULL)
 		return false;
 	g_ptr_array_unref(session->parents);
 	session->parents = sections;
+	return true;
+}
+
+bool
+firn_session_can_move(const FirnSession *session, uint64_t seq)
+{
+	GHashTableIter iter;
+	gpointer value;
+
+	g_hash_table_iter_init(&iter, session->changes->by_id);
+	while (g_hash_table_iter_next(&iter, NULL, &value)) {
+		const FirnNodeChange *node = value;
+
+		if (node->kind != FIRN_CHANGE_CHUNKS && node->seq > seq)
+			return false;
+	}
 	return true;
 }
 
@@ -242,6 +259,9 @@ finish_intent(FirnSession *session, const FirnSection *section, GError **error)
 	if (info == NULL)
 		return false;
 	if (firn_repo_info_find_snapshot(info, &section->intent) == NULL)
+		return true;
+	/* A mount went on after a commit of whose end it was not told: see firn_session_can_move(). */
+	if (!firn_session_can_move(session, section->intent_seq))
 		return true;
 	snapshot = firn_repo_get_snapshot(session->repo, &section->intent, error);
 	return snapshot != NULL &&
@@ -612,7 +632,9 @@ firn_session_move(FirnSession *session, FirnSnapshot *snapshot, uint64_t seq, Fi
 	g_ptr_array_set_size(session->parents, 0);
 	firn_snapshot_unref(session->base);
 	session->base = firn_snapshot_ref(snapshot);
-	return write_info(session, error);
+	/* What session.json says of the base is for people: the journal decides. */
+	(void)!write_info(session, NULL);
+	return true;
 }
 
 bool

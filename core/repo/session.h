@@ -76,6 +76,9 @@ GBytes *firn_session_image(const FirnSession *session);
 bool firn_session_move(FirnSession *session, FirnSnapshot *snapshot, uint64_t seq,
 		       FirnChanges **out_old, GError **error) FIRN_MUST_USE;
 
+/* Whether nothing came after `seq` that a move does not carry over: documents, removed nodes. */
+bool firn_session_can_move(const FirnSession *session, uint64_t seq);
+
 /* Drop all changes of the session's own: a new, empty journal on the same start, with a new id. */
 bool firn_session_reset(FirnSession *session, GError **error) FIRN_MUST_USE;
 

@@ -1,4 +1,5 @@
 #include "core/base/clock.h"
+#include "core/base/crash.h"
 #include "core/base/error.h"
 #include "core/repo/repo_internal.h"
 
@@ -83,8 +84,10 @@ replace(FirnRepo *repo, const FirnVersion *version, const char *backup, GBytes *
 
 	if (!firn_store_copy(repo->store, FIRN_REPO_KEY, key, version, error))
 		return false;
+	firn_crash_point(FIRN_CRASH_BACKED_UP);
 	if (firn_store_put(repo->store, FIRN_REPO_KEY, file, FIRN_PUT_IF_MATCH, version, &written,
 			   &failed)) {
+		firn_crash_point(FIRN_CRASH_UPDATED);
 		FIRN_LOCK_SCOPE(&repo->mutex);
 
 		g_clear_pointer(&repo->info_file, g_bytes_unref);

@@ -1,4 +1,5 @@
 #include "core/base/clock.h"
+#include "core/base/crash.h"
 #include "core/base/error.h"
 #include "core/base/id.h"
 #include "core/store/local_internal.h"
@@ -340,6 +341,7 @@ firn_local_put(FirnStore *store, const char *key, GBytes *data, FirnPutMode mode
 		return false;
 	if (!temporary_begin(&temporary, data, error))
 		return false;
+	firn_crash_point(FIRN_CRASH_PUT_WRITTEN);
 	switch (mode) {
 	case FIRN_PUT_ANY:
 		ok = publish_any(&temporary, error);
@@ -351,7 +353,10 @@ firn_local_put(FirnStore *store, const char *key, GBytes *data, FirnPutMode mode
 		ok = publish_if_match(&temporary, expected, error);
 		break;
 	}
-	return ok && temporary_published(&temporary, out_version, error);
+	if (!ok)
+		return false;
+	firn_crash_point(FIRN_CRASH_PUT_NAMED);
+	return temporary_published(&temporary, out_version, error);
 }
 
 /* ---- copy ---- */

@@ -135,6 +135,12 @@ firn_view_commit_intent(FirnView *view, const FirnId12 *snapshot, GError **error
 {
 	bool ok = false;
 
+	/* Records came after the sync that the commit began with. */
+	if (firn_view_fsync_all(view) != 0) {
+		g_set_error(error, FIRN_ERROR, FIRN_ERROR_STORE,
+			    "written data cannot be made durable: see .firn/errors");
+		return false;
+	}
 	pthread_mutex_lock(&view->lock);
 	if (!view->committing)
 		g_set_error(error, FIRN_ERROR, FIRN_ERROR_INVALID, "no commit was begun");
