@@ -173,7 +173,8 @@ class Mount:
     def kill(self):
         """The driver dies as by power cut for it: SIGKILL, with its supervisor."""
         workers = children(self.pid)
-        os.kill(self.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
         self._reap()
         end = time.monotonic() + 30 * PATIENCE
         while any(alive(pid) for pid in workers) and time.monotonic() < end:
