@@ -81,13 +81,13 @@ def test_fsx(repo, mount, tmp_path, where, seed):
 
 
 @pytest.mark.soak
-def test_fio_verifies(repo, mount):
+def test_fio_verifies(repo, mount, tmp_path):
     put_array(mount.main, "a", (8,), (1,))
     (mount.main / "a/c").mkdir()
     jobs = [f"[job{i}]\nfilename={mount.main}/a/c/{i}\n" for i in range(4)]
     job = ("[global]\nrw=randrw\nsize=16m\nbsrange=512-128k\nverify=crc32c\nverify_fatal=1\ndo_verify=1\n"
            "ioengine=psync\nloops=2\n" + "".join(jobs))
-    p = subprocess.run([program("fio"), "--output-format=json", "-"], input=job, stdout=subprocess.PIPE,
+    p = subprocess.run([program("fio"), "--output-format=json", "-"], input=job, cwd=tmp_path, stdout=subprocess.PIPE,
                        stderr=subprocess.STDOUT, text=True, timeout=900)
     assert p.returncode == 0, p.stdout[-3000:]
     result = json.loads(p.stdout[p.stdout.index("{"):])
