@@ -242,7 +242,8 @@ check_arguments(FirnOptions *options, GPtrArray *arguments, GError **error)
 		return usage_error(error,
 				   "'%s' is no time: write 2026-01-31 or 2026-01-31T12:00:00Z",
 				   options->as_of);
-	if (options->restart && strcmp(options->restart, "on") && strcmp(options->restart, "off"))
+	if (options->restart && strcmp(options->restart, "on") != 0 &&
+	    strcmp(options->restart, "off") != 0)
 		return usage_error(error, "restart=%s: it can be on or off", options->restart);
 	return check_sources(options, error) && check_name(options->name, error);
 }

@@ -4,6 +4,7 @@ FIRN_BUILD names the build under test (build/release by default).
 """
 import contextlib
 import ctypes
+import errno
 import hashlib
 import json
 import os
@@ -170,7 +171,7 @@ class Mount:
         self.firn("umount", self, *args)
         self._ended()
 
-    def kill(self):
+    def kill(self, detach=True):
         """The driver dies as by power cut for it: SIGKILL, with its supervisor."""
         workers = children(self.pid)
         with contextlib.suppress(ProcessLookupError):
@@ -179,9 +180,21 @@ class Mount:
         end = time.monotonic() + 30 * PATIENCE
         while any(alive(pid) for pid in workers) and time.monotonic() < end:
             time.sleep(0.002)
-        subprocess.run(["fusermount3", "-u", "-z", self.path], stderr=subprocess.DEVNULL, check=False)
+        if detach:
+            subprocess.run(["fusermount3", "-u", "-z", self.path], stderr=subprocess.DEVNULL, check=False)
+        else:
+            # A request on its way while the last thread ends is told ECONNABORTED.
+            while self._says() == errno.ECONNABORTED and time.monotonic() < end:
+                time.sleep(0.002)
         self.gone = True
         LIVE.discard(self)
+
+    def _says(self):
+        try:
+            os.stat(self.main)
+        except OSError as e:
+            return e.errno
+        return 0
 
     def abort(self):
         with contextlib.suppress(ProcessLookupError):

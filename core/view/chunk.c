@@ -291,6 +291,61 @@ firn_chunk_peek_base(FirnView *view, uint64_t ino, FirnContent **out_content)
 	return failed;
 }
 
+static bool
+same_content(const FirnContent *a, const FirnContent *b)
+{
+	if (a == NULL || b == NULL || a->kind != b->kind || a->length != b->length)
+		return false;
+	switch (a->kind) {
+	case FIRN_CONTENT_BYTES:
+		return g_bytes_equal(a->bytes, b->bytes);
+	case FIRN_CONTENT_NATIVE:
+		return a->offset == b->offset && firn_id12_compare(&a->id, &b->id) == 0;
+	case FIRN_CONTENT_VIRTUAL:
+		return a->offset == b->offset && g_strcmp0(a->location, b->location) == 0;
+	}
+	return false;
+}
+
+/* Whether the base shows the same chunk as the snapshot that the slot is of. */
+static int
+compare_with_base(FirnView *view, uint64_t ino, FirnSlot *slot, const uint32_t *coords)
+{
+	FirnChunkLookup now = { 0 };
+	FirnContent *then = NULL;
+	int failed = firn_chunk_find_base(view, slot->dir, coords, slot->rank, true, &now);
+
+	if (failed == 0)
+		failed = firn_chunk_peek_base(view, ino, &then);
+	if (failed == 0 && !same_content(now.content, then))
+		failed = ESTALE;
+	firn_content_unref(now.content);
+	firn_content_unref(then);
+	return failed == EAGAIN ? ESTALE : failed;
+}
+
+int
+firn_chunk_check_number(FirnView *view, uint64_t ino)
+{
+	uint32_t coords[FIRN_MAX_RANK];
+	const FirnChunkChange *change;
+	uint32_t depth;
+	FirnSlot *slot = firn_slot_decode(view, ino, coords, &depth);
+	FirnDir *dir;
+
+	if (slot == NULL || depth < slot->rank || !slot->dir->tree->session ||
+	    firn_inode_find(view, ino) != NULL)
+		return 0;
+	dir = slot->dir;
+	if (slot->retired || dir->inode.dead || !firn_dir_is_array(dir) ||
+	    dir->meta->rank != slot->rank)
+		return ESTALE;
+	change = firn_chunk_change(view, dir, coords);
+	if (change != NULL)
+		return change->ino == ino && change->kind != FIRN_REF_NONE ? 0 : ESTALE;
+	return slot == dir->file_slot ? 0 : compare_with_base(view, ino, slot, coords);
+}
+
 int
 firn_chunk_take_leaf(FirnView *view, uint64_t ino, FirnLeaf **out_leaf)
 {
@@ -344,6 +399,8 @@ firn_view_renumber(FirnView *view, uint64_t ino)
 
 	pthread_mutex_lock(&view->lock);
 	slot = firn_slot_decode(view, ino, coords, &depth);
+	if (slot != NULL)
+		slot->retired = true;
 	if (slot != NULL && slot->dir->file_slot == slot) {
 		slot->dir->file_slot = NULL;
 		firn_keep_mark(&slot->dir->inode);

@@ -222,9 +222,12 @@ firn_view_open(FirnView *view, uint64_t ino, int flags, pid_t pid, FirnFile **ou
 	if (writable && view->read_only)
 		return EROFS;
 	pthread_mutex_lock(&view->lock);
+	failed = firn_chunk_check_number(view, ino);
 	inode = firn_inode_find(view, ino);
 	if (writable && firn_inode_is_snapshot(view, ino))
 		failed = EROFS;
+	else if (failed != 0)
+		file = NULL;
 	else if (inode == NULL && !writable && !firn_chunk_is_changed(view, ino))
 		failed = open_base(view, ino, flags, pid, &file);
 	else
@@ -513,6 +516,8 @@ firn_view_setattr(FirnView *view, uint64_t ino, FirnFile *file, unsigned what,
 
 	pthread_mutex_lock(&view->lock);
 	failed = view->read_only || firn_inode_is_snapshot(view, ino) ? EROFS : 0;
+	if (failed == 0 && (file == NULL || file->leaf == NULL))
+		failed = firn_chunk_check_number(view, ino);
 	firn_view_unlock(view);
 	if (failed == 0 && (what & FIRN_SET_SIZE) != 0) {
 		if (file != NULL && file->leaf != NULL && file->writable)

@@ -107,6 +107,7 @@ struct FirnSlot {
 	FirnDir *dir; /* referenced */
 	uint32_t rank;
 	uint32_t *n_chunks;
+	bool retired; /* files have other numbers by now, whatever is in them */
 };
 
 typedef enum {
@@ -372,6 +373,12 @@ FirnLeaf *firn_chunk_leaf(FirnView *view, FirnDir *array, const uint32_t *coords
 int firn_chunk_take_leaf(FirnView *view, uint64_t ino, FirnLeaf **out_leaf);
 /* Whether a computed number is that of a chunk that was changed in place. */
 bool firn_chunk_is_changed(FirnView *view, uint64_t ino);
+/*
+ * Whether a computed number still stands for what its name shows: the kernel may
+ * ask under the number of before a commit, a rename or a removal.  ESTALE: no.
+ * View lock held; dropped for I/O.
+ */
+int firn_chunk_check_number(FirnView *view, uint64_t ino);
 /* The content of a base chunk by its computed number (view lock dropped for I/O).  Caller owns. */
 int firn_chunk_peek_base(FirnView *view, uint64_t ino, FirnContent **out_content);
 /* Whether a number belongs to a read-only hierarchy. */

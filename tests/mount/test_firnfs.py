@@ -149,9 +149,7 @@ def test_start__over_a_mount_whose_driver_died__detaches_it(repo, firn, mounts):
     m = repo.mount()
     put(m.main, "zarr.json", group_json())
     id = m.session()["id"]
-    os.kill(m.pid, signal.SIGKILL)
-    m._reap()
-    m.gone = True
+    m.kill(detach=False)
     fails_with(errno.ENOTCONN, os.listdir, m.path)
     p = firnfs(firn, "-o", f"resume={id}", m.path)
     assert p.returncode == 0 and "detached" in p.stderr, p.stderr

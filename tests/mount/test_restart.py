@@ -444,7 +444,7 @@ def test_a_driver_that_dies_again_and_again_is_given_up(firn, repo):
         wait_for(lambda: not alive(m.pid))
         with pytest.raises(OSError) as e:
             os.stat(m.main)
-        assert e.value.errno == errno.ENOTCONN
+        assert e.value.errno in (errno.ENOTCONN, errno.ECONNABORTED)
         log = (pathlib.Path(session["state_dir"]) / "log").read_text()
         assert "is not replaced: it dies again and again" in log and "--resume" in log
     finally:
@@ -463,7 +463,7 @@ def test_without_restart_the_mount_ends_and_can_be_resumed(firn, repo):
     wait_for(lambda: not alive(m.pid))
     with pytest.raises(OSError) as e:
         os.stat(m.main)
-    assert e.value.errno == errno.ENOTCONN
+    assert e.value.errno in (errno.ENOTCONN, errno.ECONNABORTED)
     m.kill()
     with repo.resume(session["id"]) as m:
         assert (m.main / "d" / "zarr.json").exists()
