@@ -102,9 +102,11 @@ run(int argc, char **argv)
 static void
 keep_memory(void)
 {
+	/* NOLINTBEGIN(concurrency-mt-unsafe): there is one thread yet */
 	mallopt(M_MMAP_THRESHOLD, 64 << 20);
 	mallopt(M_TRIM_THRESHOLD, 256 << 20);
 	mallopt(M_TOP_PAD, 4 << 20);
+	/* NOLINTEND(concurrency-mt-unsafe) */
 }
 
 int
