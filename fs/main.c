@@ -104,9 +104,13 @@ new_session(FirnDriver *driver, struct fuse_args *args, GError **error)
 static int
 serve(struct fuse_session *fuse)
 {
+	sigset_t ending;
 	struct fuse_loop_config *config = fuse_loop_cfg_create();
 	int result;
 
+	sigemptyset(&ending);
+	firn_succession_add_signals(&ending);
+	(void)pthread_sigmask(SIG_UNBLOCK, &ending, NULL);
 	fuse_loop_cfg_set_max_threads(config, MAX_THREADS);
 	fuse_loop_cfg_set_idle_threads(config, MAX_THREADS);
 	result = fuse_session_loop_mt(fuse, config);

@@ -273,13 +273,21 @@ objection(Supervisor *supervisor, int signum)
 	return NULL;
 }
 
+void
+firn_succession_add_signals(sigset_t *set)
+{
+	sigaddset(set, SIGTERM);
+	sigaddset(set, SIGINT);
+	sigaddset(set, SIGHUP);
+}
+
 /* In the supervisor: the pid of the worker; 0 in the worker; -1: errno. */
 static pid_t
 fork_worker(Supervisor *supervisor)
 {
 	FirnSuccession *succession = supervisor->succession;
 	int ends[2];
-	sigset_t none;
+	sigset_t ending;
 	pid_t worker;
 
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0)
@@ -301,8 +309,11 @@ fork_worker(Supervisor *supervisor)
 	close(supervisor->signals);
 	g_free(supervisor->refused);
 	succession->channel = ends[1];
-	sigemptyset(&none);
-	(void)pthread_sigmask(SIG_SETMASK, &none, NULL);
+	/* A successor can end properly only when it has taken over: until then they wait. */
+	sigemptyset(&ending);
+	if (supervisor->serving)
+		firn_succession_add_signals(&ending);
+	(void)pthread_sigmask(SIG_SETMASK, &ending, NULL);
 	return 0;
 }
 
@@ -323,9 +334,7 @@ start_signals(Supervisor *supervisor, GError **error)
 
 	sigemptyset(&set);
 	sigaddset(&set, SIGCHLD);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGHUP);
+	firn_succession_add_signals(&set);
 	(void)pthread_sigmask(SIG_BLOCK, &set, NULL);
 	supervisor->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (supervisor->signals < 0)

@@ -3,6 +3,7 @@
 
 #include "core/base/keep.h"
 
+#include <signal.h>
 #include <sys/types.h>
 
 /*
@@ -35,6 +36,8 @@ typedef struct {
  */
 bool firn_succession_start(FirnSuccession *succession, int *ready_fd, GError **error) FIRN_MUST_USE;
 void firn_succession_free(FirnSuccession *succession);
+/* The signals that end a driver: a successor has them blocked until it can obey. */
+void firn_succession_add_signals(sigset_t *set);
 
 /*
  * From now on the worker is replaced if it dies: give the supervisor what must
