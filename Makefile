@@ -7,7 +7,7 @@
 #                  pytest PYTEST='-k region -x'   soak   bench-core   lint hdr-check layers format format-check
 # install uninstall clean; PREFIX, DESTDIR
 # Variables:       V=1 (show commands)  VARIANT=release|debug|asan|tsan|cov|fuzz  WERROR=0|1
-#                  CC CFLAGS CPPFLAGS LDFLAGS  T=<unit test>  FUZZ_SECONDS  TIDYFLAGS
+#                  CC CFLAGS CPPFLAGS LDFLAGS  T=<unit test>  FUZZ_SECONDS
 VERSION := 0.1.0
 VARIANT ?= release
 PREFIX  ?= /usr/local
@@ -209,7 +209,7 @@ format-check:
 	$(Q)clang-format$(LLVM) --dry-run -Werror $(ALL_C) $(HDRS)
 tidy: $(patsubst %.c,build/tidy/%.ok,$(CORE) $(FS) $(TOOLS))
 build/tidy/%.ok: %.c compile_commands.json .clang-tidy
-	$(Q)mkdir -p $(@D) && clang-tidy$(LLVM) -p . --quiet $(TIDYFLAGS) --warnings-as-errors='*' $< 2>/dev/null && touch $@
+	$(Q)mkdir -p $(@D) && clang-tidy$(LLVM) -p . --quiet --warnings-as-errors='*' $< 2>/dev/null && touch $@
 compile_commands.json: Makefile
 	$(Q){ echo '['; sep=; for c in $(ALL_C); do printf '%s{"directory":"%s","file":"%s","command":"%s"}\n' \
 	  "$$sep" '$(CURDIR)' "$$c" '$(subst ",\\\",$(subst ',,$(compile))) -c '"$$c"; sep=,; done; echo ']'; } >$@
