@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import pathlib
+import platform
 import shutil
 import signal
 import subprocess
@@ -25,6 +26,8 @@ GOLDEN = HERE / "golden"
 VARIANT = BUILD.name
 # A sanitizer build is several times slower.
 PATIENCE = 1 if VARIANT in ("release", "debug") else 5
+# Whether the kernel reads files by itself for us: Linux 6.9, and only for root.
+PASSTHROUGH = os.geteuid() == 0 and tuple(int(n) for n in platform.release().split(".")[:2]) >= (6, 9)
 
 os.environ.setdefault("ICECHUNK_LOG", "error")
 sys.path.insert(0, str(HERE / "oracle"))
@@ -39,10 +42,36 @@ def pytest_configure(config):
     # Not /tmp/pytest-of-USER, where other runs tidy up.
     (BUILD / "tmp").mkdir(exist_ok=True)
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(BUILD / "tmp"))
+    # Where we run in the background of a script, SIGINT is ignored, and drivers would inherit that.
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     # The drivers of mounts become our children when `firn mount` returns, so that
     # how they ended can be asked.
     PR_SET_CHILD_SUBREAPER = 36
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def as_root(*command, **kw):
+    """Run it as root, through sudo where we are not: the finished process. Nothing that needs root is skipped."""
+    prefix = [] if os.geteuid() == 0 else ["sudo", "-n"]
+    if prefix and subprocess.run([*prefix, "true"], capture_output=True).returncode:
+        pytest.fail("this test needs root: run the tests as root, or let sudo work without a password")
+    return subprocess.run([*prefix, *map(str, command)], **{"capture_output": True, "timeout": 60, "check": False} | kw)
+
+
+def as_nobody(*command):
+    """Run it as a user who owns nothing: the finished process."""
+    return as_root("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--", *command)
+
+
+def drop_caches():
+    """Let the kernel forget names and attributes nobody holds."""
+    as_root("sh", "-c", "echo 2 >/proc/sys/vm/drop_caches", check=True)
+
+
+def pytest_report_header():
+    return (f"firn: {BUILD.name}; passthrough " +
+            ("tested" if PASSTHROUGH else f"not possible here ({platform.release()}, user {os.geteuid()}): tested that we do without"))
 
 
 class FirnError(AssertionError):

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from conftest import assert_committed, assert_same, put, put_array, read_tree
+from conftest import assert_committed, assert_same, drop_caches, put, put_array, read_tree
 
 
 @pytest.fixture
@@ -17,11 +17,6 @@ def base(mount):
         put(mount.main, f"a/c/{i}", bytes([i]) * size)
     mount.commit("base")
     return mount.main / "a/c"
-
-
-def drop_caches():
-    with open("/proc/sys/vm/drop_caches", "w") as f:
-        f.write("2\n")
 
 
 # ---- names and open files ----
