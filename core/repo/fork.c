@@ -399,35 +399,14 @@ firn_fork_publish(FirnRepo *repo, const char *fork, const FirnId12 *session, GBy
 	return firn_store_put(firn_repo_store(repo), key, journal, FIRN_PUT_ANY, NULL, NULL, error);
 }
 
-static bool
-collect(const char *key, uint64_t size, int64_t mtime_us, void *data)
-{
-	(void)size;
-	(void)mtime_us;
-	if (g_str_has_suffix(key, SUFFIX))
-		g_ptr_array_add(data, g_strdup(key));
-	return true;
-}
-
-static gint
-compare_keys(gconstpointer a, gconstpointer b)
-{
-	const char *const *x = a, *const *y = b;
-
-	return strcmp(*x, *y);
-}
-
 GPtrArray *
 firn_fork_list(FirnRepo *repo, const char *fork, GError **error)
 {
-	g_autoptr(GPtrArray) keys = g_ptr_array_new_with_free_func(g_free);
 	g_autofree char *prefix = g_strdup_printf("firn/sessions/%s/", fork);
 
-	if (!check_fork(fork, error) ||
-	    !firn_store_list(firn_repo_store(repo), prefix, collect, keys, error))
+	if (!check_fork(fork, error))
 		return NULL;
-	g_ptr_array_sort(keys, compare_keys);
-	return g_steal_pointer(&keys);
+	return firn_store_list_keys(firn_repo_store(repo), prefix, SUFFIX, error);
 }
 
 GPtrArray *

@@ -19,30 +19,14 @@
 
 /* ---- the object `repo` ---- */
 
-static bool
-collect(const char *key, uint64_t size, int64_t mtime_us, void *data)
-{
-	(void)size;
-	(void)mtime_us;
-	g_ptr_array_add(data, g_strdup(key));
-	return true;
-}
-
-static int
-compare_texts(const void *a, const void *b)
-{
-	return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
 /* The newest backup that can be read; their names sort newest first.  NULL: none. */
 static char *
 find_backup(FirnFsck *f)
 {
-	g_autoptr(GPtrArray) keys = g_ptr_array_new_with_free_func(g_free);
+	g_autoptr(GPtrArray) keys = firn_store_list_keys(f->store, "overwritten/", "", NULL);
 
-	if (!firn_store_list(f->store, "overwritten/", collect, keys, NULL))
+	if (keys == NULL)
 		return NULL;
-	g_ptr_array_sort(keys, compare_texts);
 	for (guint i = 0; i < MIN(keys->len, MAX_BACKUPS); i++) {
 		g_autoptr(GBytes) file = NULL;
 		g_autoptr(FirnRepoInfo) info = NULL;
@@ -255,16 +239,16 @@ walk_ref_v1(FirnFsck *f, const char *key, GPtrArray *keys)
 static void
 walk_v1(FirnFsck *f)
 {
-	g_autoptr(GPtrArray) keys = g_ptr_array_new_with_free_func(g_free);
+	g_autoptr(GPtrArray) keys = NULL;
 	g_autoptr(GError) error = NULL;
 
-	if (!firn_store_list(f->store, FIRN_V1_REFS, collect, keys, &error)) {
+	keys = firn_store_list_keys(f->store, FIRN_V1_REFS, "", &error);
+	if (keys == NULL) {
 		firn_fsck_find(f,
 			       &(FirnFsckAbout){ "unreadable", FIRN_V1_REFS, NULL, RESTORE_REPO },
 			       "%s", error->message);
 		return;
 	}
-	g_ptr_array_sort(keys, compare_texts);
 	for (guint i = 0; i < keys->len; i++) {
 		walk_ref_v1(f, keys->pdata[i], keys);
 		if (f->options->progress != NULL)

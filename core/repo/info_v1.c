@@ -20,15 +20,6 @@ typedef struct {
 } Builder;
 
 static bool
-collect(const char *key, uint64_t size, int64_t mtime_us, void *data)
-{
-	(void)size;
-	(void)mtime_us;
-	g_ptr_array_add(data, g_strdup(key));
-	return true;
-}
-
-static bool
 read_ref(FirnRepo *repo, const char *key, FirnId12 *out_id, GError **error)
 {
 	g_autoptr(GBytes) file = NULL;
@@ -204,8 +195,8 @@ add_config(Builder *builder, GError **error)
 static bool
 build(Builder *builder, GError **error)
 {
-	if (!firn_store_list(builder->repo->store, FIRN_REPO_V1_PREFIX, collect, builder->keys,
-			     error))
+	builder->keys = firn_store_list_keys(builder->repo->store, FIRN_REPO_V1_PREFIX, "", error);
+	if (builder->keys == NULL)
 		return false;
 	if (!has_key(builder, FIRN_REPO_V1_MAIN)) {
 		g_set_error(error, FIRN_ERROR, FIRN_ERROR_NOT_FOUND,
@@ -227,10 +218,9 @@ firn_repo_read_info_v1(FirnRepo *repo, GError **error)
 	Builder builder = { .repo = repo, .info = info };
 	bool ok;
 
-	builder.keys = g_ptr_array_new_with_free_func(g_free);
 	info->spec_version = 1;
 	ok = build(&builder, error);
-	g_ptr_array_unref(builder.keys);
+	g_clear_pointer(&builder.keys, g_ptr_array_unref);
 	if (!ok)
 		return NULL;
 	if (!builder.has_root) {

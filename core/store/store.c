@@ -188,6 +188,43 @@ firn_store_list(FirnStore *store, const char *prefix, FirnStoreListFn fn, void *
 	       store->ops->list(store, prefix, fn, data, error);
 }
 
+typedef struct {
+	GPtrArray *keys;
+	const char *suffix;
+} KeyList;
+
+static bool
+add_key(const char *key, uint64_t size, int64_t mtime_us, void *data)
+{
+	KeyList *list = data;
+
+	(void)size;
+	(void)mtime_us;
+	if (g_str_has_suffix(key, list->suffix))
+		g_ptr_array_add(list->keys, g_strdup(key));
+	return true;
+}
+
+static gint
+compare_keys(gconstpointer a, gconstpointer b)
+{
+	const char *const *x = a, *const *y = b;
+
+	return strcmp(*x, *y);
+}
+
+GPtrArray *
+firn_store_list_keys(FirnStore *store, const char *prefix, const char *suffix, GError **error)
+{
+	g_autoptr(GPtrArray) keys = g_ptr_array_new_with_free_func(g_free);
+	KeyList list = { keys, suffix };
+
+	if (!firn_store_list(store, prefix, add_key, &list, error))
+		return NULL;
+	g_ptr_array_sort(keys, compare_keys);
+	return g_steal_pointer(&keys);
+}
+
 bool
 firn_store_list_temporaries(FirnStore *store, FirnStoreListFn fn, void *data, GError **error)
 {

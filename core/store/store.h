@@ -108,6 +108,10 @@ bool firn_store_stat(FirnStore *store, const char *key, bool *out_exists, uint64
 bool firn_store_list(FirnStore *store, const char *prefix, FirnStoreListFn fn, void *data,
 		     GError **error) FIRN_MUST_USE;
 
+/* The keys of those that end in `suffix` ("": all), sorted; NULL: failed.  Caller owns. */
+GPtrArray *firn_store_list_keys(FirnStore *store, const char *prefix, const char *suffix,
+				GError **error) FIRN_MUST_USE;
+
 /* The temporaries that the list leaves out: of puts under way, and of those that were killed. */
 bool firn_store_list_temporaries(FirnStore *store, FirnStoreListFn fn, void *data, GError **error)
 	FIRN_MUST_USE;

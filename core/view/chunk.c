@@ -42,10 +42,9 @@ firn_chunk_base_visible(FirnView *view, FirnDir *array, const uint32_t *coords, 
 	return true;
 }
 
-/* One step of a walk over the base's refs, without any lock. */
-static int
-base_lookup(FirnView *view, FirnSnapshot *base, size_t index, const uint32_t *coords,
-	    uint32_t depth, bool want_content, FirnChunkLookup *out)
+int
+firn_chunk_look_up(FirnView *view, FirnSnapshot *base, size_t index, const uint32_t *coords,
+		   uint32_t depth, bool want_content, FirnChunkLookup *out)
 {
 	g_autoptr(FirnManifest) manifest = NULL;
 	GError *error = NULL;
@@ -95,7 +94,7 @@ firn_chunk_find_base(FirnView *view, FirnDir *array, const uint32_t *coords, uin
 	base = firn_snapshot_ref(array->tree->base);
 	firn_inode_ref(&array->inode);
 	firn_view_unlock(view);
-	failed = base_lookup(view, base, index, coords, depth, want_content, out);
+	failed = firn_chunk_look_up(view, base, index, coords, depth, want_content, out);
 	pthread_mutex_lock(&view->lock);
 	if (failed == 0 && array->n_changes != n_changes) {
 		firn_content_unref(out->content);
@@ -180,8 +179,8 @@ chunk_name(const uint32_t *coords, uint32_t rank)
 	return rank == 0 ? g_strdup("c") : g_strdup_printf("%u", coords[rank - 1]);
 }
 
-static FirnLeaf *
-chunk_leaf_new(FirnView *view, FirnDir *array, const uint32_t *coords, uint64_t ino)
+FirnLeaf *
+firn_chunk_leaf_new(FirnView *view, FirnDir *array, const uint32_t *coords, uint64_t ino)
 {
 	uint32_t rank = array->meta->rank;
 	g_autofree char *name = chunk_name(coords, rank);
@@ -209,7 +208,7 @@ firn_chunk_leaf(FirnView *view, FirnDir *array, const uint32_t *coords, FirnChun
 
 	if (inode != NULL && !inode->directory)
 		return (FirnLeaf *)inode;
-	leaf = chunk_leaf_new(view, array, coords, change->ino);
+	leaf = firn_chunk_leaf_new(view, array, coords, change->ino);
 	change->ino = leaf->inode.ino;
 	leaf->content = firn_content_from_change(view, change);
 	leaf->size = change->length;
@@ -221,204 +220,6 @@ firn_chunk_leaf(FirnView *view, FirnDir *array, const uint32_t *coords, FirnChun
 	/* Nothing links it but the overlay: it lives while somebody knows it. */
 	leaf->inode.refs = 0;
 	return leaf;
-}
-
-/* The change made in place to the chunk with a computed number. */
-static FirnChunkChange *
-change_in_place(FirnView *view, uint64_t ino, FirnDir **out_array, uint32_t *coords)
-{
-	FirnChunkChange *change;
-	uint32_t depth;
-	FirnSlot *slot = firn_slot_decode(view, ino, coords, &depth);
-
-	if (slot == NULL || depth < slot->rank || slot->dir->inode.dead ||
-	    !firn_dir_is_array(slot->dir) || slot->dir->meta->rank != slot->rank)
-		return NULL;
-	change = firn_chunk_change(view, slot->dir, coords);
-	*out_array = slot->dir;
-	return change != NULL && change->ino == ino && change->kind != FIRN_REF_NONE ? change
-										     : NULL;
-}
-
-bool
-firn_chunk_is_changed(FirnView *view, uint64_t ino)
-{
-	uint32_t coords[FIRN_MAX_RANK];
-	FirnDir *array;
-
-	return change_in_place(view, ino, &array, coords) != NULL;
-}
-
-bool
-firn_inode_is_snapshot(FirnView *view, uint64_t ino)
-{
-	FirnInode *inode = firn_inode_find(view, ino);
-	uint32_t coords[FIRN_MAX_RANK];
-	FirnSlot *slot;
-	uint32_t depth;
-
-	if (inode != NULL && inode->directory)
-		return !((FirnDir *)inode)->tree->session;
-	if (inode != NULL)
-		return inode->parent != NULL && !inode->parent->tree->session;
-	slot = firn_slot_decode(view, ino, coords, &depth);
-	return slot != NULL && !slot->dir->tree->session;
-}
-
-int
-firn_chunk_peek_base(FirnView *view, uint64_t ino, FirnContent **out_content)
-{
-	uint32_t coords[FIRN_MAX_RANK];
-	FirnChunkLookup found = { 0 };
-	FirnSnapshot *base;
-	FirnSlot *slot;
-	uint32_t depth;
-	int failed;
-
-	slot = firn_slot_decode(view, ino, coords, &depth);
-	if (slot == NULL)
-		return ESTALE;
-	if (depth < slot->rank)
-		return EISDIR;
-	base = firn_snapshot_ref(slot->snapshot);
-	firn_view_unlock(view);
-	failed = base_lookup(view, base, slot->node_index, coords, depth, true, &found);
-	pthread_mutex_lock(&view->lock);
-	firn_snapshot_unref(base);
-	if (failed == 0 && !found.found)
-		failed = ESTALE;
-	*out_content = found.content;
-	return failed;
-}
-
-static bool
-same_content(const FirnContent *a, const FirnContent *b)
-{
-	if (a == NULL || b == NULL || a->kind != b->kind || a->length != b->length)
-		return false;
-	switch (a->kind) {
-	case FIRN_CONTENT_BYTES:
-		return g_bytes_equal(a->bytes, b->bytes);
-	case FIRN_CONTENT_NATIVE:
-		return a->offset == b->offset && firn_id12_compare(&a->id, &b->id) == 0;
-	case FIRN_CONTENT_VIRTUAL:
-		return a->offset == b->offset && g_strcmp0(a->location, b->location) == 0;
-	}
-	return false;
-}
-
-/* Whether the base shows the same chunk as the snapshot that the slot is of. */
-static int
-compare_with_base(FirnView *view, uint64_t ino, FirnSlot *slot, const uint32_t *coords)
-{
-	FirnChunkLookup now = { 0 };
-	FirnContent *then = NULL;
-	int failed = firn_chunk_find_base(view, slot->dir, coords, slot->rank, true, &now);
-
-	if (failed == 0)
-		failed = firn_chunk_peek_base(view, ino, &then);
-	if (failed == 0 && !same_content(now.content, then))
-		failed = ESTALE;
-	firn_content_unref(now.content);
-	firn_content_unref(then);
-	return failed == EAGAIN ? ESTALE : failed;
-}
-
-int
-firn_chunk_check_number(FirnView *view, uint64_t ino)
-{
-	uint32_t coords[FIRN_MAX_RANK];
-	const FirnChunkChange *change;
-	uint32_t depth;
-	FirnSlot *slot = firn_slot_decode(view, ino, coords, &depth);
-	FirnDir *dir;
-
-	if (slot == NULL || depth < slot->rank || !slot->dir->tree->session ||
-	    firn_inode_find(view, ino) != NULL)
-		return 0;
-	dir = slot->dir;
-	if (slot->retired || dir->inode.dead || !firn_dir_is_array(dir) ||
-	    dir->meta->rank != slot->rank)
-		return ESTALE;
-	change = firn_chunk_change(view, dir, coords);
-	if (change != NULL)
-		return change->ino == ino && change->kind != FIRN_REF_NONE ? 0 : ESTALE;
-	return slot == dir->file_slot ? 0 : compare_with_base(view, ino, slot, coords);
-}
-
-int
-firn_chunk_take_leaf(FirnView *view, uint64_t ino, FirnLeaf **out_leaf)
-{
-	uint32_t coords[FIRN_MAX_RANK];
-	FirnInode *inode = firn_inode_find(view, ino);
-	FirnContent *content = NULL;
-	FirnChunkChange *change;
-	FirnDir *array;
-	FirnLeaf *leaf;
-	FirnSlot *slot;
-	uint32_t depth;
-	int failed;
-
-	if (inode == NULL && !firn_chunk_is_changed(view, ino)) {
-		failed = firn_chunk_peek_base(view, ino, &content);
-		if (failed != 0)
-			return failed;
-		inode = firn_inode_find(view, ino);
-	}
-	/* Asked again: another may have opened, written and closed while the base was read. */
-	change = inode == NULL ? change_in_place(view, ino, &array, coords) : NULL;
-	if (change != NULL) {
-		inode = &firn_chunk_leaf(view, array, coords, change)->inode;
-	} else if (inode == NULL) {
-		/* The number is computed: the entry goes with the handles that need it. */
-		slot = firn_slot_decode(view, ino, coords, &depth);
-		g_assert(slot != NULL && content != NULL);
-		leaf = chunk_leaf_new(view, slot->dir, coords, ino);
-		leaf->content = firn_content_ref(content);
-		leaf->size = content->length;
-		leaf->inode.mtime_ns = (int64_t)(firn_snapshot_flushed_at(slot->snapshot) * 1000);
-		leaf->inode.refs = 0;
-		inode = &leaf->inode;
-	}
-	firn_content_unref(content);
-	if (inode->directory)
-		return EISDIR;
-	*out_leaf = (FirnLeaf *)inode;
-	return 0;
-}
-
-void
-firn_view_renumber(FirnView *view, uint64_t ino)
-{
-	uint32_t coords[FIRN_MAX_RANK];
-	FirnChunkChange *change;
-	FirnInode *inode;
-	FirnDir *array;
-	FirnSlot *slot;
-	uint32_t depth;
-
-	pthread_mutex_lock(&view->lock);
-	slot = firn_slot_decode(view, ino, coords, &depth);
-	if (slot != NULL)
-		slot->retired = true;
-	if (slot != NULL && slot->dir->file_slot == slot) {
-		slot->dir->file_slot = NULL;
-		firn_keep_mark(&slot->dir->inode);
-	}
-	change = slot != NULL ? change_in_place(view, ino, &array, coords) : NULL;
-	inode = slot != NULL ? firn_inode_find(view, ino) : NULL;
-	if (change != NULL)
-		change->ino = 0;
-	if (inode != NULL) {
-		firn_inode_ref(inode);
-		firn_inode_renumber(view, inode);
-		if (change != NULL)
-			change->ino = inode->ino;
-		firn_inode_unref(view, inode);
-	}
-	if (change != NULL)
-		firn_keep_change(view, change);
-	firn_view_unlock(view);
 }
 
 void
@@ -527,6 +328,39 @@ retire(FirnView *view, const FirnChunkChange *old)
 	firn_keep_mark(&leaf->inode);
 }
 
+void
+firn_chunk_each_change(FirnView *view,
+		       void (*each)(FirnView *view, FirnChunkChange *change, void *data),
+		       void *data)
+{
+	GHashTableIter iter;
+	gpointer value;
+
+	g_hash_table_iter_init(&iter, view->session->changes->by_id);
+	while (g_hash_table_iter_next(&iter, NULL, &value)) {
+		FirnNodeChange *node = value;
+		const uint32_t *coords;
+		FirnChunkChange *change;
+		FirnChunkIter chunks;
+
+		if (node->chunks == NULL)
+			continue;
+		firn_chunk_iter_seek(&chunks, node->chunks, NULL, 0);
+		while (firn_chunk_iter_next(&chunks, &coords, &change))
+			each(view, change, data);
+	}
+}
+
+static void
+add_object(FirnView *view, FirnChunkChange *change, void *data)
+{
+	GArray *own = data;
+
+	(void)view;
+	if (change->kind == FIRN_REF_NATIVE)
+		g_array_append_vals(own, change, 1);
+}
+
 GArray *
 firn_chunk_own_objects(FirnView *view)
 {
@@ -535,18 +369,7 @@ firn_chunk_own_objects(FirnView *view)
 	GHashTableIter iter;
 	gpointer value;
 
-	g_hash_table_iter_init(&iter, changes->by_id);
-	while (g_hash_table_iter_next(&iter, NULL, &value)) {
-		FirnNodeChange *node = value;
-		const uint32_t *coords;
-		FirnChunkChange *change;
-		FirnChunkIter chunks;
-
-		firn_chunk_iter_seek(&chunks, node->chunks, NULL, 0);
-		while (firn_chunk_iter_next(&chunks, &coords, &change))
-			if (change->kind == FIRN_REF_NATIVE)
-				g_array_append_vals(own, change, 1);
-	}
+	firn_chunk_each_change(view, add_object, own);
 	g_hash_table_iter_init(&iter, changes->pending);
 	while (g_hash_table_iter_next(&iter, NULL, &value))
 		if (((FirnPending *)value)->content.kind == FIRN_REF_NATIVE)

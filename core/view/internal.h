@@ -356,6 +356,9 @@ typedef struct {
 FirnChunkChange *firn_chunk_change(FirnView *view, FirnDir *array, const uint32_t *coords);
 /* Whether the start state's chunk at `coords` (n leading ones) is still visible: not shrunk away. */
 bool firn_chunk_base_visible(FirnView *view, FirnDir *array, const uint32_t *coords, uint32_t n);
+/* One step of a walk over the refs of the node at `index` of a snapshot.  No lock held. */
+int firn_chunk_look_up(FirnView *view, FirnSnapshot *base, size_t index, const uint32_t *coords,
+		       uint32_t depth, bool want_content, FirnChunkLookup *out);
 /*
  * Look up coordinates (`depth` < rank: a directory) of `array` in the base.  View lock held; it is
  * dropped for I/O and taken again, and EAGAIN says the array changed meanwhile.
@@ -369,6 +372,33 @@ bool firn_chunk_any_changed(FirnView *view, FirnDir *array, const uint32_t *pref
 /* The leaf of a changed chunk, made if the table has none.  Borrowed. */
 FirnLeaf *firn_chunk_leaf(FirnView *view, FirnDir *array, const uint32_t *coords,
 			  FirnChunkChange *change);
+/* A leaf for a chunk file, with this number or (0) one of its own.  View lock held. */
+FirnLeaf *firn_chunk_leaf_new(FirnView *view, FirnDir *array, const uint32_t *coords, uint64_t ino);
+/* The file of a chunk, base or changed, is gone for its name, unless it is `but`.  View lock held. */
+void firn_chunk_mark_dead(FirnView *view, FirnDir *array, const uint32_t *coords,
+			  const FirnInode *but);
+/* Whether another file, or none, has taken the place of a chunk's leaf.  View lock held. */
+bool firn_chunk_displaced(FirnView *view, const FirnLeaf *leaf);
+/* The replaced objects a leaf held back can go.  View lock held. */
+void firn_chunk_release_retired(FirnView *view, FirnLeaf *leaf);
+/* Every chunk change of the session, array by array.  View lock held. */
+void firn_chunk_each_change(FirnView *view,
+			    void (*each)(FirnView *view, FirnChunkChange *change, void *data),
+			    void *data);
+/* The session's chunks and pending files that are objects (FirnChunkChange, caller owns), and the
+ * end of those objects among them that nobody else can know, when the session has dropped them. */
+GArray *firn_chunk_own_objects(FirnView *view);
+void firn_chunk_retire_objects(FirnView *view, const GArray *own);
+/* A leaf's content lost its record, but not the leaf: the object stays.  Leaf and view lock held. */
+void firn_chunk_hold_moved(FirnLeaf *leaf);
+/* An object held that way is not the content of what is recorded now: it can go.  View lock held. */
+void firn_chunk_drop_moved(FirnView *view, FirnLeaf *leaf);
+/* Record a chunk (content NULL: deleted); journal and overlay.  View lock held. */
+int firn_chunk_record(FirnView *view, FirnDir *array, const uint32_t *coords, FirnContent *content,
+		      uint64_t ino, int64_t mtime_ns);
+
+/* ---- number.c: what the number of a chunk file stands for ---- */
+
 /* The leaf behind any chunk file's number (computed ones become table entries).  Borrowed. */
 int firn_chunk_take_leaf(FirnView *view, uint64_t ino, FirnLeaf **out_leaf);
 /* Whether a computed number is that of a chunk that was changed in place. */
@@ -383,24 +413,6 @@ int firn_chunk_check_number(FirnView *view, uint64_t ino);
 int firn_chunk_peek_base(FirnView *view, uint64_t ino, FirnContent **out_content);
 /* Whether a number belongs to a read-only hierarchy. */
 bool firn_inode_is_snapshot(FirnView *view, uint64_t ino);
-/* The file of a chunk, base or changed, is gone for its name, unless it is `but`.  View lock held. */
-void firn_chunk_mark_dead(FirnView *view, FirnDir *array, const uint32_t *coords,
-			  const FirnInode *but);
-/* Whether another file, or none, has taken the place of a chunk's leaf.  View lock held. */
-bool firn_chunk_displaced(FirnView *view, const FirnLeaf *leaf);
-/* The replaced objects a leaf held back can go.  View lock held. */
-void firn_chunk_release_retired(FirnView *view, FirnLeaf *leaf);
-/* The session's chunks and pending files that are objects (FirnChunkChange, caller owns), and the
- * end of those objects among them that nobody else can know, when the session has dropped them. */
-GArray *firn_chunk_own_objects(FirnView *view);
-void firn_chunk_retire_objects(FirnView *view, const GArray *own);
-/* A leaf's content lost its record, but not the leaf: the object stays.  Leaf and view lock held. */
-void firn_chunk_hold_moved(FirnLeaf *leaf);
-/* An object held that way is not the content of what is recorded now: it can go.  View lock held. */
-void firn_chunk_drop_moved(FirnView *view, FirnLeaf *leaf);
-/* Record a chunk (content NULL: deleted); journal and overlay.  View lock held. */
-int firn_chunk_record(FirnView *view, FirnDir *array, const uint32_t *coords, FirnContent *content,
-		      uint64_t ino, int64_t mtime_ns);
 
 /* ---- content.c: bytes ---- */
 

@@ -230,28 +230,21 @@ firn_keep_change_gone(FirnView *view, uint64_t seq)
 		firn_keep_drop(view->batch, FIRN_KEPT_CHANGE, seq);
 }
 
+static void
+keep_numbered(FirnView *view, FirnChunkChange *change, void *data)
+{
+	(void)data;
+	if (change->ino != 0 || change->mtime_ns != 0)
+		firn_keep_change(view, change);
+}
+
 void
 firn_keep_all_changes(FirnView *view)
 {
-	g_autoptr(GPtrArray) nodes = NULL;
-
 	if (view->keep == NULL)
 		return;
 	firn_keep_drop_all(view->batch, FIRN_KEPT_CHANGE);
-	nodes = firn_changes_sorted_by_id(view->session->changes);
-	for (guint i = 0; i < nodes->len; i++) {
-		FirnNodeChange *node = nodes->pdata[i];
-		FirnChunkChange *change;
-		const uint32_t *coords;
-		FirnChunkIter iter;
-
-		if (node->chunks == NULL)
-			continue;
-		firn_chunk_iter_seek(&iter, node->chunks, NULL, 0);
-		while (firn_chunk_iter_next(&iter, &coords, &change))
-			if (change->ino != 0 || change->mtime_ns != 0)
-				firn_keep_change(view, change);
-	}
+	firn_chunk_each_change(view, keep_numbered, NULL);
 }
 
 void

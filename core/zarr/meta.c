@@ -2,6 +2,7 @@
 
 #include "core/base/error.h"
 #include "core/base/json_check.h"
+#include "core/zarr/json_hash.h"
 
 #include <json-glib/json-glib.h>
 #include <string.h>
@@ -330,110 +331,18 @@ check_encoding(FirnSpan value, GError **error)
 
 /* ---- geometry ---- */
 
-static void hash_node(XXH3_state_t *state, JsonNode *node);
-
-static void
-hash_text(XXH3_state_t *state, char tag, const char *text)
-{
-	XXH3_64bits_update(state, &tag, 1);
-	XXH3_64bits_update(state, text, strlen(text) + 1);
-}
-
-/* {"name": N} with nothing to configure is the long spelling of "N". */
-static const char *
-bare_name(JsonObject *object)
-{
-	JsonNode *name = json_object_get_member(object, "name");
-	JsonNode *config = json_object_get_member(object, "configuration");
-
-	if (!is_string(name) || json_object_get_size(object) != (config != NULL ? 2 : 1))
-		return NULL;
-	if (config != NULL && (!JSON_NODE_HOLDS_OBJECT(config) ||
-			       json_object_get_size(json_node_get_object(config)) != 0))
-		return NULL;
-	return json_node_get_string(name);
-}
-
-static void
-hash_object(XXH3_state_t *state, JsonObject *object)
-{
-	const char *name = bare_name(object);
-	g_autoptr(GList) names = NULL;
-
-	if (name != NULL) {
-		hash_text(state, 's', name);
-		return;
-	}
-	names = g_list_sort(json_object_get_members(object), (GCompareFunc)strcmp);
-	XXH3_64bits_update(state, "{", 1);
-	for (GList *at = names; at != NULL; at = at->next) {
-		hash_text(state, 'k', at->data);
-		hash_node(state, json_object_get_member(object, at->data));
-	}
-	XXH3_64bits_update(state, "}", 1);
-}
-
-static void
-hash_value(XXH3_state_t *state, JsonNode *node)
-{
-	GType type = json_node_get_value_type(node);
-
-	if (type == G_TYPE_STRING) {
-		hash_text(state, 's', json_node_get_string(node));
-	} else if (type == G_TYPE_BOOLEAN) {
-		XXH3_64bits_update(state, json_node_get_boolean(node) ? "t" : "f", 1);
-	} else if (type == G_TYPE_INT64) {
-		gint64 value = json_node_get_int(node);
-
-		XXH3_64bits_update(state, "i", 1);
-		XXH3_64bits_update(state, &value, sizeof value);
-	} else {
-		double value = json_node_get_double(node);
-
-		XXH3_64bits_update(state, "d", 1);
-		XXH3_64bits_update(state, &value, sizeof value);
-	}
-}
-
-/* Members in the order of their names; recursion is bounded by the checked depth. */
-static void
-hash_node(XXH3_state_t *state, JsonNode *node)
-{
-	switch (JSON_NODE_TYPE(node)) {
-	case JSON_NODE_OBJECT:
-		hash_object(state, json_node_get_object(node));
-		break;
-	case JSON_NODE_ARRAY: {
-		JsonArray *array = json_node_get_array(node);
-
-		XXH3_64bits_update(state, "[", 1);
-		for (guint i = 0; i < json_array_get_length(array); i++)
-			hash_node(state, json_array_get_element(array, i));
-		XXH3_64bits_update(state, "]", 1);
-		break;
-	}
-	case JSON_NODE_VALUE:
-		hash_value(state, node);
-		break;
-	case JSON_NODE_NULL:
-	default:
-		XXH3_64bits_update(state, "n", 1);
-		break;
-	}
-}
-
 static bool
 hash_member(XXH3_state_t *state, FirnSpan value, const char *name, GError **error)
 {
 	g_autoptr(JsonNode) node = NULL;
 
-	hash_text(state, 'm', name);
+	firn_json_hash_text(state, 'm', name);
 	if (value.data == NULL)
 		return true;
 	node = tree_of(value, name, error);
 	if (node == NULL)
 		return false;
-	hash_node(state, node);
+	firn_json_hash(state, node);
 	return true;
 }
 
@@ -449,10 +358,10 @@ hash_grid(XXH3_state_t *state, JsonNode *grid)
 	JsonArray *axes;
 
 	if (!json_object_has_member(config, "chunk_shapes")) {
-		hash_node(state, grid);
+		firn_json_hash(state, grid);
 		return;
 	}
-	hash_text(state, 'm', "rectilinear");
+	firn_json_hash_text(state, 'm', "rectilinear");
 	axes = json_object_get_array_member(config, "chunk_shapes");
 	for (guint i = 0; i < json_array_get_length(axes); i++) {
 		JsonNode *edge = json_array_get_element(axes, i);
@@ -460,7 +369,7 @@ hash_grid(XXH3_state_t *state, JsonNode *grid)
 		while (JSON_NODE_HOLDS_ARRAY(edge) &&
 		       json_array_get_length(json_node_get_array(edge)) > 0)
 			edge = json_array_get_element(json_node_get_array(edge), 0);
-		hash_node(state, edge);
+		firn_json_hash(state, edge);
 	}
 }
 

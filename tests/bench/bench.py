@@ -62,18 +62,23 @@ def holds(store, key):
     return sync(store.exists(key))
 
 
-def child_make_official(path, pickles):
-    """A repository with one array, and a pickled fork for each worker with its chunks set."""
-    import asyncio
-
+def blank_fork(path, n):
+    """A new repository with one array of n chunks, and a fork of it as a worker gets it."""
     import icechunk
-    from zarr.core.buffer import cpu
     repo = icechunk.Repository.create(icechunk.local_filesystem_storage(path))
     s = repo.writable_session("main")
     put(s.store, "zarr.json", GROUP)
-    put(s.store, "a/zarr.json", array_json(FORKS * PER_FORK))
+    put(s.store, "a/zarr.json", array_json(n))
     s.commit("base")
-    blank = pickle.dumps(repo.writable_session("main").fork())
+    return pickle.dumps(repo.writable_session("main").fork())
+
+
+def child_make_official(path, pickles):
+    """A pickled fork for each worker with its chunks set."""
+    import asyncio
+
+    from zarr.core.buffer import cpu
+    blank = blank_fork(path, FORKS * PER_FORK)
 
     async def fill(store, lo):
         for k in range(lo, lo + PER_FORK, 1000):
@@ -89,15 +94,9 @@ def child_make_official(path, pickles):
 
 def child_make_refs(path, pickles, n, m):
     """The same with virtual refs, set as arrays."""
-    import icechunk
     import numpy as np
     n, m = int(n), int(m)
-    repo = icechunk.Repository.create(icechunk.local_filesystem_storage(path))
-    s = repo.writable_session("main")
-    put(s.store, "zarr.json", GROUP)
-    put(s.store, "a/zarr.json", array_json(n * m))
-    s.commit("base")
-    blank = pickle.dumps(repo.writable_session("main").fork())
+    blank = blank_fork(path, n * m)
     for w in range(n):
         f = pickle.loads(blank)
         at = np.arange(w * m, (w + 1) * m, dtype="u8")

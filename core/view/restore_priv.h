@@ -1,0 +1,26 @@
+#ifndef FIRN_CORE_VIEW_RESTORE_PRIV_H
+#define FIRN_CORE_VIEW_RESTORE_PRIV_H
+
+#include "core/view/internal.h"
+
+/* What the files that make a view from what is kept share. */
+typedef struct FirnRestore {
+	FirnView *view;
+	const FirnKept *kept;
+	GHashTable *trees;   /* &number -> FirnTree * */
+	GHashTable *objects; /* FirnId12 * -> FirnContent *: one object, one content; borrowed */
+	GHashTable *owned;   /* FirnId12 *: objects that records name */
+	uint64_t root;       /* inode of the session's; 0: removed */
+	const char *wrong;   /* what does not fit; NULL: nothing */
+} FirnRestore;
+
+/* Always false: says what does not fit. */
+bool firn_restore_refuse(GError **error, const char *what);
+/* The hierarchies: the session's, and those of snapshots that are in use. */
+bool firn_restore_trees(FirnRestore *restore, const FirnId12 *base, GError **error);
+/* Directories and files, their places, and the numbers computed for chunks. */
+bool firn_restore_inodes(FirnRestore *restore, GError **error);
+/* The root of each hierarchy, when its inodes are there. */
+bool firn_restore_roots(FirnRestore *restore, GError **error);
+
+#endif
