@@ -3,7 +3,7 @@
 # make demo        the distributed write of the README, with a picture
 # make test        everything, in about ten minutes: units, sanitizers, fuzz corpus, mounts
 # make bench       firn against the official library; BENCH_ARGS='--json out.json' passes arguments
-# Single parts:    check check-asan check-tsan check-valgrind fuzz-check fuzz check-mount
+# Single parts:    check check-asan check-tsan check-valgrind fuzz-check fuzz
 #                  pytest PYTEST='-k region -x'   soak   bench-core   lint hdr-check layers format format-check
 # install uninstall clean; PREFIX, DESTDIR
 # Variables:       V=1 (show commands)  VARIANT=release|debug|asan|tsan|cov|fuzz  WERROR=0|1
@@ -61,12 +61,11 @@ FS      := $(wildcard fs/*.c)
 TOOLS   := $(wildcard tools/*.c)
 UNIT    := $(wildcard tests/unit/test-*.c)
 UNITLIB := $(filter-out $(UNIT),$(wildcard tests/unit/*.c))
-MOUNT   := $(wildcard tests/mount/*.c)
 FUZZ    := $(wildcard tests/fuzz/fuzz-*.c)
 BENCH   := $(wildcard tests/bench/*.c)
 INTEROP := $(wildcard tests/interop/*.c)
 HDRS    := $(wildcard core/*/*.h fs/*.h tools/*.h tests/*/*.h)
-ALL_C   := $(CORE) $(FS) $(TOOLS) $(UNIT) $(UNITLIB) $(MOUNT) $(FUZZ) $(BENCH) $(INTEROP) tests/fuzz/replay.c
+ALL_C   := $(CORE) $(FS) $(TOOLS) $(UNIT) $(UNITLIB) $(FUZZ) $(BENCH) $(INTEROP) tests/fuzz/replay.c
 MAN     := $(wildcard fs/*.1 tools/*.1)
 obj      = $(patsubst %.c,$(BUILD)/%.o,$(1))
 exe      = $(patsubst %.c,$(BUILD)/%,$(1))
@@ -143,27 +142,18 @@ $(call exe,$(BENCH) $(INTEROP)): $(BUILD)/%: $(BUILD)/%.o $(BUILD)/libfirn.a
 
 # ---- unit tests: one program each, run in parallel, log kept, output only on failure ----
 CHECK_LIBS = $(shell pkg-config --libs check)
-# GLib's own allocator hides what sanitizers look for.
-test_env = CK_DEFAULT_TIMEOUT=$${CK_DEFAULT_TIMEOUT:-120} G_SLICE=always-malloc TSAN_OPTIONS=suppressions=tests/tsan.supp
+# GLib's own allocator hides what sanitizers look for; what GLib calls critical is a fault of ours.
+test_env = CK_DEFAULT_TIMEOUT=$${CK_DEFAULT_TIMEOUT:-120} G_SLICE=always-malloc G_DEBUG=fatal-criticals TSAN_OPTIONS=suppressions=tests/tsan.supp
 $(call exe,$(UNIT)): $(BUILD)/%: $(BUILD)/%.o $(call obj,$(UNITLIB)) $(BUILD)/libfirn.a
 	$(call say,LD)
 	$(Q)$(link) -o $@ $^ $(PKG_LIBS) $(CHECK_LIBS)
 $(BUILD)/%.ok: $(BUILD)/%
 	$(call say,TEST)
 	$(Q)$(test_env) $< >$<.log 2>&1 && touch $@ || { cat $<.log; exit 1; }
-.PHONY: check check-asan check-tsan check-mount check-valgrind
+.PHONY: check check-asan check-tsan check-valgrind
 check: all $(patsubst %,%.ok,$(filter %$(T),$(call exe,$(UNIT)))) fuzz-check
 check-asan check-tsan: check-%:
 	$(Q)$(MAKE) VARIANT=$* check
-# Each mount test has its own mount namespace: whatever it leaves behind goes with it.
-MOUNT_TESTS := $(filter $(BUILD)/tests/mount/test-%,$(call exe,$(MOUNT)))
-MOUNT_LIB   := $(call obj,$(filter-out tests/mount/test-%,$(MOUNT)))
-$(MOUNT_TESTS): $(BUILD)/%: $(BUILD)/%.o $(MOUNT_LIB) $(BUILD)/libfirn.a
-	$(call say,LD)
-	$(Q)$(link) -o $@ $^ $(PKG_LIBS) $(CHECK_LIBS)
-check-mount: fuse $(MOUNT_TESTS) $(BUILD)/bin/firnfs
-	$(Q)for t in $(MOUNT_TESTS); do FIRNFS=$(CURDIR)/$(BUILD)/bin/firnfs timeout 300 \
-	    unshare $(if $(filter 0,$(shell id -u)),,-r) -m --propagation private $$t || exit 1; done
 check-valgrind: $(call exe,$(UNIT))
 	$(Q)for t in $(filter %$(T),$^); do CK_FORK=no CK_TIMEOUT_MULTIPLIER=20 G_SLICE=always-malloc valgrind -q \
 	    --leak-check=full --error-exitcode=9 $$t || exit 1; done

@@ -96,6 +96,7 @@ class Firn:
             "UBSAN_OPTIONS": f"{log}ubsan:print_stacktrace=1",
             "TSAN_OPTIONS": f"{log}tsan:halt_on_error=0:suppressions={HERE}/tsan.supp",
             "G_SLICE": "always-malloc",     # GLib's own allocator hides what sanitizers look for
+            "G_DEBUG": "fatal-criticals",   # what GLib calls critical is a fault of ours
             "LC_ALL": "C.UTF-8",
         }
 

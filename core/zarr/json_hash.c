@@ -16,7 +16,8 @@ bare_name(JsonObject *object)
 	JsonNode *name = json_object_get_member(object, "name");
 	JsonNode *config = json_object_get_member(object, "configuration");
 
-	if (!JSON_NODE_HOLDS_VALUE(name) || json_node_get_value_type(name) != G_TYPE_STRING ||
+	if (name == NULL || !JSON_NODE_HOLDS_VALUE(name) ||
+	    json_node_get_value_type(name) != G_TYPE_STRING ||
 	    json_object_get_size(object) != (config != NULL ? 2 : 1))
 		return NULL;
 	if (config != NULL && (!JSON_NODE_HOLDS_OBJECT(config) ||
