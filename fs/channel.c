@@ -4,31 +4,20 @@
 #include "fs/resend.h"
 
 #include <errno.h>
+#include <linux/fuse.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
 /*
- * The protocol's structures, as far as they are touched here (linux/fuse.h;
- * the headers of the system may be older than its kernel).
+ * What linux/fuse.h has since Linux 6.9; the headers of the system may be
+ * older than its kernel.
  */
-#define OPCODE_INIT       26u
-
-#define INIT_EXT          (UINT32_C(1) << 30)
-#define INIT2_PASSTHROUGH (UINT32_C(1) << 5) /* bit 37 */
-#define OPEN_KEEP_CACHE   (UINT32_C(1) << 1)
-#define OPEN_PASSTHROUGH  (UINT32_C(1) << 7)
-
-typedef struct {
-	uint32_t len;
-	uint32_t opcode;
-	uint64_t unique;
-	uint64_t nodeid;
-	uint32_t uid, gid, pid;
-	uint32_t extra;
-	uint32_t major, minor, max_readahead, flags, flags2;
-} InitIn;
+#define INIT_EXT         (UINT32_C(1) << 30)
+#define INIT_PASSTHROUGH (UINT64_C(1) << 37)
+#define OPEN_KEEP_CACHE  (UINT32_C(1) << 1)
+#define OPEN_PASSTHROUGH (UINT32_C(1) << 7)
 
 typedef struct {
 	uint32_t major, minor, max_readahead, flags;
@@ -57,16 +46,24 @@ typedef struct {
 /* The reply being sent by this thread is one of an open with this backing; 0: it is not. */
 static _Thread_local int32_t reply_backing;
 
-void
+bool
 firn_channel_take_init(FirnDriver *driver, const void *request, size_t len)
 {
-	InitIn in;
+	struct fuse_in_header header;
+	struct fuse_init_in init = { 0 };
 
-	if (len < sizeof in)
-		return;
-	memcpy(&in, request, sizeof in);
-	if (in.opcode == OPCODE_INIT)
-		driver->init_flags2 = in.flags & INIT_EXT ? in.flags2 : 0;
+	if (len < sizeof header)
+		return false;
+	memcpy(&header, request, sizeof header);
+	if (header.opcode != FUSE_INIT)
+		return false;
+	/* Older kernels say less. */
+	memcpy(&init, (const uint8_t *)request + sizeof header,
+	       MIN(len - sizeof header, sizeof init));
+	driver->init_flags = init.flags;
+	if (init.flags & INIT_EXT)
+		driver->init_flags |= (uint64_t)init.flags2 << 32;
+	return true;
 }
 
 static ssize_t
@@ -77,10 +74,11 @@ receive(int fd, void *buffer, size_t size, void *data)
 
 	firn_resend_have_pages(buffer, size);
 	n = read(fd, buffer, size);
-	if (n > 0)
-		firn_resend_received(driver, buffer, (size_t)n);
-	if (!driver->init_answered && n > 0)
-		firn_channel_take_init(driver, buffer, (size_t)n);
+	if (n <= 0)
+		return n;
+	firn_resend_received(buffer, (size_t)n);
+	if (!driver->init_answered && firn_channel_take_init(driver, buffer, (size_t)n))
+		firn_resend_keep_init(driver, buffer, (size_t)n);
 	return n;
 }
 
@@ -93,9 +91,9 @@ send_init(int fd, const struct iovec *iov, FirnDriver *driver)
 
 	driver->init_answered = true;
 	memcpy(&out, iov[1].iov_base, sizeof out);
-	if (driver->passthrough != NULL && (driver->init_flags2 & INIT2_PASSTHROUGH)) {
+	if (driver->passthrough != NULL && (driver->init_flags & INIT_PASSTHROUGH)) {
 		out.flags |= INIT_EXT;
-		out.flags2 |= INIT2_PASSTHROUGH;
+		out.flags2 |= (uint32_t)(INIT_PASSTHROUGH >> 32);
 		/* Not over another stacked file system (overlayfs). */
 		out.max_stack_depth = 1;
 		firn_passthrough_enable(driver->passthrough);

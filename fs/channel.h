@@ -16,8 +16,8 @@
  */
 bool firn_channel_install(FirnDriver *driver, int fuse_fd, GError **error) FIRN_MUST_USE;
 
-/* What the kernel can do, if `request` is its INIT. */
-void firn_channel_take_init(FirnDriver *driver, const void *request, size_t len);
+/* Note what the kernel can do, if `request` is its INIT.  False: it is not. */
+bool firn_channel_take_init(FirnDriver *driver, const void *request, size_t len);
 
 /*
  * fuse_reply_open() of a file the kernel reads from the file it knows by

@@ -186,8 +186,6 @@ write_image(FirnCtl *ctl, GBytes *image, uint64_t seq, GError **error)
 	const char *data = g_bytes_get_data(image, &len);
 
 	ctl->image_path = g_build_filename(ctl->driver->session->directory, name, NULL);
-	/* GLib does not cut what a killed driver may have left there. */
-	(void)unlink(ctl->image_path);
 	/* One a killed driver left behind would only be written over, as far as ours goes. */
 	(void)unlink(ctl->image_path);
 	if (g_file_set_contents_full(ctl->image_path, data, (gssize)len, G_FILE_SET_CONTENTS_NONE,

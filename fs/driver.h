@@ -37,9 +37,9 @@ struct FirnDriver {
 	uint64_t started_us;
 	uid_t uid;
 	gid_t gid;
-	bool direct_writes;   /* new files may be written past the page cache */
-	bool init_answered;   /* the first exchange with the kernel is over */
-	uint32_t init_flags2; /* what it offered in it */
+	bool direct_writes;  /* new files may be written past the page cache */
+	bool init_answered;  /* the first exchange with the kernel is over */
+	uint64_t init_flags; /* what it offered in it (FUSE_INIT) */
 
 	pthread_mutex_t lock; /* protects all below */
 	FirnId12 base;        /* the snapshot the mount shows */

@@ -146,7 +146,7 @@ create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct 
 		return (void)fuse_reply_err(req, errnum);
 	what.ino = attr.st_ino;
 	/* Somebody was faster, and others read it already. */
-	if (driver->passthrough && firn_view_is_computed(what.ino)) {
+	if (!handle && driver->passthrough && firn_view_is_computed(what.ino)) {
 		if (firn_passthrough_enter(driver->passthrough, what.ino, -1, &backing) ==
 		    FIRN_WAY_STALE)
 			return (void)fuse_reply_err(req, stale(driver, &what));

@@ -13,7 +13,6 @@
 #define NOTIFY_RESEND 7
 #define UNIQUE_RESEND (UINT64_C(1) << 63)
 #define HAS_RESEND    (UINT64_C(1) << 39)
-#define INIT_EXT      (UINT32_C(1) << 30)
 
 /* libfuse tells an operation neither; it runs in the thread that read the request. */
 static _Thread_local uint64_t request_unique;
@@ -30,25 +29,21 @@ firn_resend_id(void)
 	return request_unique & ~UNIQUE_RESEND;
 }
 
-/* What INIT says of the kernel. */
-static void
-take_init(FirnDriver *driver, const uint8_t *request, size_t len)
+void
+firn_resend_keep_init(FirnDriver *driver, const void *request, size_t len)
 {
-	struct fuse_init_in init = { 0 };
-	uint64_t flags;
+	int errnum = errno;
 
-	firn_keep_put_now(driver->succession.keep, FIRN_KEPT_INIT, 0, request, len);
-	memcpy(&init, request + sizeof(struct fuse_in_header),
-	       MIN(len - sizeof(struct fuse_in_header), sizeof init));
-	flags = init.flags;
-	if ((init.flags & INIT_EXT) != 0)
-		flags |= (uint64_t)init.flags2 << 32;
-	if ((flags & HAS_RESEND) != 0)
+	if (!driver->succession.keep)
 		return;
-	firn_daemon_log("this kernel cannot send requests again (Linux 6.9 can): if the driver "
-			"dies, the mount ends");
-	firn_succession_refuse(&driver->succession,
-			       "this kernel cannot send requests again (Linux 6.9 can)");
+	firn_keep_put_now(driver->succession.keep, FIRN_KEPT_INIT, 0, request, len);
+	if (!(driver->init_flags & HAS_RESEND)) {
+		firn_daemon_log("this kernel cannot send requests again (Linux 6.9 can): if the "
+				"driver dies, the mount ends");
+		firn_succession_refuse(&driver->succession,
+				       "this kernel cannot send requests again (Linux 6.9 can)");
+	}
+	errno = errnum;
 }
 
 /*
@@ -66,18 +61,14 @@ firn_resend_have_pages(void *buffer, size_t size)
 }
 
 void
-firn_resend_received(FirnDriver *driver, const void *request, size_t len)
+firn_resend_received(const void *request, size_t len)
 {
 	struct fuse_in_header header;
-	int errnum = errno;
 
 	if (len < sizeof header)
 		return;
 	memcpy(&header, request, sizeof header);
 	request_unique = header.unique;
-	if (header.opcode == FUSE_INIT && driver->succession.keep)
-		take_init(driver, request, len);
-	errno = errnum;
 }
 
 bool
@@ -97,7 +88,7 @@ firn_resend_replay_init(FirnDriver *driver, const FirnKept *kept, GError **error
 	copy = g_memdup2(data, len);
 	buffer.mem = copy;
 	buffer.size = len;
-	firn_channel_take_init(driver, copy, len);
+	(void)firn_channel_take_init(driver, copy, len);
 	driver->muted = true;
 	fuse_session_process_buf(driver->fuse, &buffer);
 	driver->muted = false;

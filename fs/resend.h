@@ -11,7 +11,9 @@
 
 /* About a buffer a request is about to be read into / a request that was read. */
 void firn_resend_have_pages(void *buffer, size_t size);
-void firn_resend_received(FirnDriver *driver, const void *request, size_t len);
+void firn_resend_received(const void *request, size_t len);
+/* The request is INIT, which a successor will need; or no successor shall follow. */
+void firn_resend_keep_init(FirnDriver *driver, const void *request, size_t len);
 /*
  * In a successor: make `driver->fuse` what the first session had become by its
  * INIT.  Then the loop can begin, and firn_resend_ask().

@@ -33,14 +33,12 @@ file_new(FirnView *view, FirnLeaf *leaf, uint64_t ino, int flags, pid_t pid)
 static void
 open_descriptor(FirnView *view, FirnFile *file, const FirnContent *content)
 {
-	char text[FIRN_ID12_TEXT + 1];
 	g_autofree char *key = NULL;
 	GError *error = NULL;
 
 	if (content == NULL || content->kind != FIRN_CONTENT_NATIVE)
 		return;
-	firn_id12_format(&content->id, text);
-	key = g_strconcat("chunks/", text, NULL);
+	key = firn_content_key(&content->id);
 	pthread_mutex_lock(&file->lock);
 	file->fd = firn_store_open_fd(firn_repo_store(view->repo), key, &error);
 	file->fd_id = content->id;

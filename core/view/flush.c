@@ -106,12 +106,9 @@ sync_objects(FirnView *view, const Flush *flush)
 		g_hash_table_add(gone, &g_array_index(flush->garbage, FirnId12, i));
 	for (guint i = 0; i < flush->unsynced->len; i++) {
 		const FirnId12 *id = &g_array_index(flush->unsynced, FirnId12, i);
-		char text[FIRN_ID12_TEXT + 1];
 
-		if (g_hash_table_contains(gone, id))
-			continue;
-		firn_id12_format(id, text);
-		g_ptr_array_add(keys, g_strconcat("chunks/", text, NULL));
+		if (!g_hash_table_contains(gone, id))
+			g_ptr_array_add(keys, firn_content_key(id));
 	}
 	if (keys->len == 0 || firn_store_sync(firn_repo_store(view->repo),
 					      (const char *const *)keys->pdata, keys->len, &error))
