@@ -1,16 +1,14 @@
 #include "tools/committing.h"
 
 #include "core/base/crash.h"
-
+#include "core/repo/pool.h"
 #include "tools/progress.h"
 
-#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 
 #define WAIT_FOR_WRITERS_MS 5000u
 #define NAMES_SHOWN         10u
-#define READERS_MAX         16u
 
 typedef struct {
 	GPtrArray *origins;
@@ -154,47 +152,32 @@ note_scratch(const FirnOrigin *origin)
 	g_string_free(names, TRUE);
 }
 
-/* Journal files are read by all processors; what is wrong with one is said by firn_origin_begin(). */
 typedef struct {
 	FirnRepo *repo;
 	GPtrArray *origins;
-	atomic_uint next;
 } Reading;
 
-static void *
-read_some(void *data)
+/* What is wrong with a journal is said by firn_origin_begin(). */
+static bool
+read_file(size_t index, void *data, GError **error)
 {
-	Reading *reading = data;
-	guint i;
+	const Reading *reading = data;
+	FirnOrigin *origin = g_ptr_array_index(reading->origins, index);
 
-	while ((i = atomic_fetch_add(&reading->next, 1)) < reading->origins->len) {
-		FirnOrigin *origin = g_ptr_array_index(reading->origins, i);
-
-		if (origin->kind == FIRN_ORIGIN_FILE || origin->kind == FIRN_ORIGIN_PUBLISHED)
-			(void)!firn_origin_read(origin, reading->repo, NULL);
-	}
-	return NULL;
-}
-
-static void
-read_files(FirnRepo *repo, GPtrArray *origins)
-{
-	Reading reading = { .repo = repo, .origins = origins };
-	size_t wanted = MIN(MIN(origins->len, g_get_num_processors()), READERS_MAX);
-	pthread_t threads[READERS_MAX];
-	size_t n = 0;
-
-	while (n + 1 < wanted && pthread_create(&threads[n], NULL, read_some, &reading) == 0)
-		n++;
-	(void)read_some(&reading);
-	for (size_t i = 0; i < n; i++)
-		pthread_join(threads[i], NULL);
+	(void)error;
+	if (origin->kind == FIRN_ORIGIN_FILE || origin->kind == FIRN_ORIGIN_PUBLISHED)
+		(void)!firn_origin_read(origin, reading->repo, NULL);
+	return true;
 }
 
 static bool
 begin_all(FirnRepo *repo, GPtrArray *origins, GError **error)
 {
-	read_files(repo, origins);
+	Reading reading = { .repo = repo, .origins = origins };
+
+	/* Journal files are read by all processors. */
+	if (!firn_pool_run(origins->len, SIZE_MAX, read_file, &reading, NULL, NULL, error))
+		return false;
 	for (guint i = 0; i < origins->len; i++) {
 		FirnOrigin *origin = g_ptr_array_index(origins, i);
 

@@ -57,16 +57,11 @@ firn_view_build(FirnView *view)
 }
 
 static void
-find_unsynced_chunks(FirnView *view, FirnChunkMap *chunks)
+find_unsynced(FirnView *view, FirnChunkChange *change, void *data)
 {
-	FirnChunkChange *change;
-	const uint32_t *coords;
-	FirnChunkIter iter;
-
-	firn_chunk_iter_seek(&iter, chunks, NULL, 0);
-	while (firn_chunk_iter_next(&iter, &coords, &change))
-		if (change->kind == FIRN_REF_NATIVE && change->seq > view->session->durable_seq)
-			firn_view_unsynced(view, &change->u.id);
+	(void)data;
+	if (change->kind == FIRN_REF_NATIVE && change->seq > view->session->durable_seq)
+		firn_view_unsynced(view, &change->u.id);
 }
 
 void
@@ -78,10 +73,7 @@ firn_view_find_unsynced(FirnView *view)
 
 	if (firn_journal_last_seq(session->journal) <= session->durable_seq)
 		return;
-	g_hash_table_iter_init(&iter, session->changes->by_id);
-	while (g_hash_table_iter_next(&iter, NULL, &value))
-		if (((FirnNodeChange *)value)->chunks != NULL)
-			find_unsynced_chunks(view, ((FirnNodeChange *)value)->chunks);
+	firn_chunk_each_change(view, find_unsynced, NULL);
 	g_hash_table_iter_init(&iter, session->changes->pending);
 	while (g_hash_table_iter_next(&iter, NULL, &value)) {
 		const FirnPending *pending = value;
