@@ -71,13 +71,6 @@ start_branch(FirnDriver *driver, const char *state_root, GError **error)
 
 	if (!open_repository(driver, options->repository, error))
 		return false;
-	if (firn_repo_spec_version(driver->repo) < 2) {
-		g_set_error(error, FIRN_ERROR, FIRN_ERROR_READ_ONLY,
-			    "%s has format version 1, which is read-only here: mount it with "
-			    "--read-only (-o ro), or 'firn upgrade' it first",
-			    options->repository);
-		return false;
-	}
 	driver->session =
 		firn_session_start(driver->repo, options->branch ? options->branch : "main",
 				   state_root, error);

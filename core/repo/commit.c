@@ -149,18 +149,6 @@ check_pending(const FirnChanges *changes, GError **error)
 }
 
 static bool
-check_version(FirnRepo *repo, GError **error)
-{
-	if (firn_repo_spec_version(repo) >= 2)
-		return true;
-	g_set_error(error, FIRN_ERROR, FIRN_ERROR_READ_ONLY,
-		    "%s: this is a version 1 repository, which can only be read; convert it with: "
-		    "firn upgrade %s",
-		    firn_repo_url(repo), firn_repo_url(repo));
-	return false;
-}
-
-static bool
 fail_moved(const FirnCommitOptions *options, const FirnId12 *tip, GError **error)
 {
 	char base[FIRN_ID12_TEXT + 1], now[FIRN_ID12_TEXT + 1];
@@ -390,7 +378,8 @@ firn_commit(FirnRepo *repo, const FirnChanges *changes, const FirnCommitOptions 
 
 	if (out_conflicts != NULL)
 		*out_conflicts = NULL;
-	if (!check_version(repo, error) || (!options->force && !check_pending(changes, error)))
+	if (!firn_repo_check_writable(repo, error) ||
+	    (!options->force && !check_pending(changes, error)))
 		return false;
 	firn_conflicts_init(&conflicts);
 	for (unsigned i = 0; i < MAX_ATTEMPTS && !done; i++) {

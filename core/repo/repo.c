@@ -402,6 +402,19 @@ firn_repo_spec_version(const FirnRepo *repo)
 	return repo->spec_version;
 }
 
+bool
+firn_repo_check_writable(const FirnRepo *repo, GError **error)
+{
+	if (repo->spec_version >= 2)
+		return true;
+	g_set_error(error, FIRN_ERROR, FIRN_ERROR_READ_ONLY,
+		    "%s is a repository of format 1, which can only be read here: mount it with "
+		    "--read-only, or convert it with icechunk.upgrade_icechunk_repository() of the "
+		    "official library",
+		    firn_repo_url(repo));
+	return false;
+}
+
 uint64_t
 firn_repo_identity(const FirnRepo *repo)
 {

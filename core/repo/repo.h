@@ -34,6 +34,9 @@ bool firn_repo_create(const char *url, GError **error) FIRN_MUST_USE;
 FirnStore *firn_repo_store(FirnRepo *repo);           /* borrowed */
 const char *firn_repo_url(const FirnRepo *repo);      /* canonical, borrowed */
 uint8_t firn_repo_spec_version(const FirnRepo *repo); /* 1 or 2 */
+
+/* Whether it can be written: format 1 is only read.  Errors: READ_ONLY, with the way out. */
+bool firn_repo_check_writable(const FirnRepo *repo, GError **error) FIRN_MUST_USE;
 /* What tells two repositories apart: flushed_at (us) of the root snapshot. */
 uint64_t firn_repo_identity(const FirnRepo *repo);
 

@@ -125,18 +125,6 @@ begin(FirnSession *session, const char *state_root, GError **error)
 	return session->journal != NULL;
 }
 
-static bool
-check_writable(FirnRepo *repo, GError **error)
-{
-	if (firn_repo_spec_version(repo) >= 2)
-		return true;
-	g_set_error(error, FIRN_ERROR, FIRN_ERROR_READ_ONLY,
-		    "%s is a repository of format 1, which can only be read here: mount it with "
-		    "--read-only, or upgrade it with the official library",
-		    firn_repo_url(repo));
-	return false;
-}
-
 FirnSession *
 firn_session_start(FirnRepo *repo, const char *branch, const char *state_root, GError **error)
 {
@@ -144,7 +132,7 @@ firn_session_start(FirnRepo *repo, const char *branch, const char *state_root, G
 	FirnSession *session;
 	FirnRefInfo *ref;
 
-	if (!check_writable(repo, error))
+	if (!firn_repo_check_writable(repo, error))
 		return NULL;
 	info = firn_repo_read_info(repo, error);
 	if (info == NULL)
@@ -186,7 +174,7 @@ firn_session_start_fork(FirnRepo *repo, const FirnForkToken *token, const char *
 	FirnSession *session;
 	GPtrArray *parents;
 
-	if (!check_writable(repo, error))
+	if (!firn_repo_check_writable(repo, error))
 		return NULL;
 	if (token->start->identity != firn_repo_identity(repo)) {
 		g_set_error(error, FIRN_ERROR, FIRN_ERROR_CONFLICT,

@@ -136,14 +136,8 @@ try_update(FirnRepo *repo, FirnRepoUpdateFn fn, void *data, GError **error)
 bool
 firn_repo_update(FirnRepo *repo, FirnRepoUpdateFn fn, void *data, GError **error)
 {
-	if (repo->spec_version == 1) {
-		g_set_error(
-			error, FIRN_ERROR, FIRN_ERROR_READ_ONLY,
-			"%s: this is a version 1 repository, which can only be read; convert it "
-			"with: firn upgrade %s",
-			firn_repo_url(repo), firn_repo_url(repo));
+	if (!firn_repo_check_writable(repo, error))
 		return false;
-	}
 	for (unsigned try = 0; try < MAX_TRIES; try++) {
 		Outcome outcome;
 

@@ -151,7 +151,7 @@ def test_other_formats(firn, tmp_path, name):
     assert firn.json("log", tmp_path / "g")[-1]["parent"] is None
     assert "/native" in firn("ls", tmp_path / "g") and firn("cat", tmp_path / "g", "native/zarr.json")
     if name == "v1":
-        firn.refuses("branch", "create", tmp_path / "g", "x", saying="version 1")
+        firn.refuses("branch", "create", tmp_path / "g", "x", saying="format 1")
 
 
 def test_show_and_log(firn, golden):
