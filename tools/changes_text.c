@@ -128,11 +128,13 @@ chunks_to_json(FirnChunkMap *map, JsonBuilder *builder)
 			firn_id12_format(&change->u.id, id);
 			firn_json_string(builder, "id", id);
 		} else if (change->kind == FIRN_REF_VIRTUAL) {
-			g_autofree char *location =
-				g_strndup(change->u.virtual->text, change->u.virtual->location_len);
+			g_autofree char *location = NULL;
+			FirnRef ref;
 
+			firn_chunk_change_get(change, &ref);
+			location = g_strndup((const char *)ref.location.data, ref.location.len);
 			firn_json_string(builder, "location", location);
-			firn_json_int(builder, "offset", (int64_t)change->u.virtual->offset);
+			firn_json_int(builder, "offset", (int64_t)ref.offset);
 		}
 		json_builder_end_object(builder);
 	}

@@ -18,10 +18,9 @@ node_change_free(gpointer data)
 static void
 pending_free(gpointer data)
 {
-	const FirnRef none = { .kind = FIRN_REF_NONE };
 	FirnPending *pending = data;
 
-	firn_chunk_change_set(&pending->content, &none);
+	firn_chunk_store_unref(pending->store);
 	g_free(pending->path);
 	g_free(pending);
 }
@@ -313,7 +312,7 @@ firn_changes_put_chunk(FirnChanges *changes, const FirnId8 *id, const char *path
 		node->chunks = firn_chunk_map_new(rank);
 	change = firn_chunk_map_insert(node->chunks, coords, &made);
 	changes->n_chunks += made;
-	firn_chunk_change_set(change, ref);
+	firn_chunk_map_set(node->chunks, change, ref);
 	change->seq = seq;
 	return change;
 }
@@ -341,6 +340,17 @@ pending_in(GHashTable *table, const char *path)
 }
 
 static void
+pending_set(FirnPending *pending, const FirnRef *ref)
+{
+	FirnChunkStore *store = firn_chunk_store_new();
+
+	/* `ref` may borrow from the old one. */
+	firn_chunk_change_set(&pending->content, ref, store);
+	firn_chunk_store_unref(pending->store);
+	pending->store = store;
+}
+
+static void
 drop_pending(FirnChanges *changes, const char *path, uint64_t seq)
 {
 	const FirnPending *pending = g_hash_table_lookup(changes->pending, path);
@@ -363,7 +373,7 @@ firn_changes_put_pending(FirnChanges *changes, const char *path, const FirnRef *
 	g_hash_table_remove(changes->dropped, path);
 	pending = pending_in(changes->pending, path);
 	pending->inherited = pending->inherited || inherited;
-	firn_chunk_change_set(&pending->content, ref);
+	pending_set(pending, ref);
 	pending->content.seq = seq;
 	pending->seq = seq;
 }

@@ -55,6 +55,7 @@ typedef struct {
 	uint64_t seq;
 	bool inherited; /* the start state has one, too */
 	FirnChunkChange content;
+	FirnChunkStore *store; /* what it links to; NULL: no content */
 } FirnPending;
 
 FirnChanges *firn_changes_new(void);

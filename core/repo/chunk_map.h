@@ -1,7 +1,7 @@
 #ifndef FIRN_CORE_REPO_CHUNK_MAP_H
 #define FIRN_CORE_REPO_CHUNK_MAP_H
 
-#include "core/format/types.h"
+#include "core/repo/chunk_store.h"
 
 /*
  * The changed chunks of one array, ordered by coordinates: a B+tree whose
@@ -11,29 +11,6 @@
  * One thread at a time (its owner locks).
  */
 typedef struct FirnChunkMap FirnChunkMap;
-
-/* The rarer parts of a virtual ref. */
-typedef struct {
-	uint64_t offset;
-	uint32_t last_modified;
-	uint32_t location_len;
-	uint32_t etag_len; /* 0: none */
-	char text[];       /* the location, then the ETag */
-} FirnVirtual;
-
-typedef struct {
-	uint64_t length; /* bytes of the chunk; 0 if deleted */
-	uint64_t seq; /* journal sequence number of the last change; 0: inherited from a parent */
-	uint64_t ino; /* used by the mount; else 0 */
-	int64_t mtime_ns; /* used by the mount; else 0 */
-	union {
-		FirnId12 id;    /* native (whole object: offset 0 unless `offset` says more) */
-		uint8_t *bytes; /* inline: `length` bytes, owned */
-		FirnVirtual *virtual; /* owned */
-	} u;
-	uint32_t kind;   /* FirnRefKind; FIRN_REF_NONE: deleted */
-	uint64_t offset; /* native */
-} FirnChunkChange;
 
 FirnChunkMap *firn_chunk_map_new(uint32_t rank);
 void firn_chunk_map_free(FirnChunkMap *map); /* NULL is a no-op */
@@ -46,16 +23,19 @@ FirnChunkChange *firn_chunk_map_find(FirnChunkMap *map, const uint32_t *coords);
 FirnChunkChange *firn_chunk_map_insert(FirnChunkMap *map, const uint32_t *coords, bool *out_new);
 bool firn_chunk_map_remove(FirnChunkMap *map, const uint32_t *coords);
 
-/* Replace an entry's ref by a copy of `ref` (kind NONE: deleted); seq, ino, mtime are kept. */
-void firn_chunk_change_set(FirnChunkChange *change, const FirnRef *ref);
-/* The ref, its spans borrowed from the entry. */
-void firn_chunk_change_get(const FirnChunkChange *change, FirnRef *out_ref);
+/* firn_chunk_change_set() of an entry of `map`.  What was borrowed from its entries is no more. */
+void firn_chunk_map_set(FirnChunkMap *map, FirnChunkChange *change, const FirnRef *ref);
+/* Bytes kept for what entries link to; at most about as many again are not linked to any more. */
+size_t firn_chunk_map_content_size(const FirnChunkMap *map);
+/* Let entries of `other` be copied to `map` as they are. */
+void firn_chunk_map_share(FirnChunkMap *map, const FirnChunkMap *other);
 
 /* A position; any insert or remove invalidates it. */
 typedef struct {
 	FirnChunkMap *map;
 	void *leaf;
 	uint32_t at;
+	bool drains;
 } FirnChunkIter;
 
 /* Position at the first entry whose leading `n` coordinates are >= `coords` (n 0: the first). */
@@ -64,5 +44,21 @@ void firn_chunk_iter_seek(FirnChunkIter *iter, FirnChunkMap *map, const uint32_t
 /* The entry there, then step; false at the end. */
 bool firn_chunk_iter_next(FirnChunkIter *iter, const uint32_t **out_coords,
 			  FirnChunkChange **out_change);
+
+/*
+ * Give up a map, which is empty then: its entries are the iterator's, which frees them as it
+ * steps from leaf to leaf, and the rest when it is cleared.
+ */
+void firn_chunk_iter_drain(FirnChunkIter *iter, FirnChunkMap *map);
+void firn_chunk_iter_clear(FirnChunkIter *iter);
+/*
+ * Of the entry that was stepped over last and those behind it: how many lie one behind the other
+ * from `*out_coords` and `*out_changes` on, and before `limit` (NULL: none); 1 or more.
+ */
+uint32_t firn_chunk_iter_run(const FirnChunkIter *iter, const uint32_t *limit,
+			     const uint32_t **out_coords, FirnChunkChange **out_changes);
+/* Move `n` of these to the end of `map`, which shares what they link to, and whose entries all
+ * come before them; the iterator, which drains, is behind them then. */
+void firn_chunk_map_take(FirnChunkMap *map, FirnChunkIter *iter, uint32_t n);
 
 #endif

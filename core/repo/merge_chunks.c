@@ -216,22 +216,24 @@ choose(FirnMergeSettling *s, bool *out_settled, GError **error)
 	return favored(s, latest);
 }
 
+/* Of an entry's numbers, only what the outcome says with them. */
+static void
+relabel(FirnChunkChange *change, const FirnMergeSource *source)
+{
+	change->seq = change->seq < source->own_seq ? SEQ_OLD_CHUNK : SEQ_CHUNK;
+	change->ino = 0;
+}
+
 static void
 emit(FirnMergeSettling *s, FirnMergeSource *source)
 {
-	bool old = source->chunk->seq < source->own_seq;
 	FirnChunkChange *change;
 
 	if (s->map == NULL || s->m->conflicts.n > 0)
 		return;
 	change = firn_chunk_map_insert(s->map, source->coords, NULL);
 	*change = *source->chunk;
-	change->seq = old ? SEQ_OLD_CHUNK : SEQ_CHUNK;
-	change->ino = 0;
-	/* What the source's entry owned is the outcome's now. */
-	source->chunk->kind = FIRN_REF_NONE;
-	source->chunk->length = 0;
-	memset(&source->chunk->u, 0, sizeof source->chunk->u);
+	relabel(change, source);
 }
 
 /* A chunk several parties changed. */
@@ -286,6 +288,41 @@ top_is_alone(const FirnMergeSettling *s)
 	return true;
 }
 
+/* The least coordinates of all sources but the first; NULL: there is no other. */
+static const uint32_t *
+others_coords(const FirnMergeSettling *s)
+{
+	guint least = 1;
+
+	if (s->n_heap < 2)
+		return NULL;
+	if (s->n_heap > 2 && heap_less(s, 2, 1))
+		least = 2;
+	return firn_merge_source(s, s->heap[least])->coords;
+}
+
+/* Move what the source has before all others, as far as it lies together. */
+static void
+emit_run(FirnMergeSettling *s, FirnMergeSource *source)
+{
+	const uint32_t *coords;
+	FirnChunkChange *changes;
+	uint32_t n = firn_chunk_iter_run(&source->iter, others_coords(s), &coords, &changes);
+	uint32_t i = 1;
+
+	relabel(changes, source);
+	for (; i < n; i++) {
+		source->coords = coords + (size_t)i * s->rank;
+		source->chunk = &changes[i];
+		if (!firn_merge_takes_part(s, source))
+			break;
+		relabel(source->chunk, source);
+	}
+	firn_chunk_map_take(s->map, &source->iter, i);
+	if (i < n)
+		(void)firn_chunk_iter_next(&source->iter, &source->coords, &source->chunk);
+}
+
 static bool
 settle_all(FirnMergeSettling *s, GError **error)
 {
@@ -298,7 +335,8 @@ settle_all(FirnMergeSettling *s, GError **error)
 		if (top_is_alone(s)) {
 			FirnMergeSource *source = firn_merge_source(s, s->heap[0]);
 
-			emit(s, source);
+			if (s->map != NULL)
+				emit_run(s, source);
 			if (!firn_merge_source_next(s, source))
 				s->heap[0] = s->heap[--s->n_heap];
 			heap_sink(s, 0);
@@ -418,6 +456,8 @@ settle_sources(FirnMergeSettling *s, FirnChunkMap **out_map, GError **error)
 	firn_merge_add_sources(s);
 	if (s->m->out != NULL && s->sources->len > 0)
 		s->map = firn_chunk_map_new(s->rank);
+	for (guint i = 0; s->map != NULL && i < s->sources->len; i++)
+		firn_chunk_map_share(s->map, firn_merge_source(s, i)->change->chunks);
 	done = settle_all(s, error);
 	*out_map = g_steal_pointer(&s->map);
 	g_free(s->heap);

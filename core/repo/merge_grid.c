@@ -157,7 +157,10 @@ wrote_other_geometry(const FirnMergeSettling *s, const FirnMergeSource *source)
 static void
 clear_source(gpointer data)
 {
-	g_array_unref(((FirnMergeSource *)data)->shrinks);
+	FirnMergeSource *source = data;
+
+	firn_chunk_iter_clear(&source->iter);
+	g_array_unref(source->shrinks);
 }
 
 static void
@@ -177,6 +180,21 @@ add_shrinks(const FirnMergeSettling *s, FirnMergeSource *source)
 	}
 }
 
+/* Where there is an outcome, the entries are moved there. */
+static void
+start(const FirnMergeSettling *s, FirnMergeSource *source)
+{
+	FirnChanges *changes = firn_merge_party(s->m, source->party)->section->changes;
+	FirnChunkMap *map = source->change->chunks;
+
+	if (s->m->out == NULL) {
+		firn_chunk_iter_seek(&source->iter, map, NULL, 0);
+		return;
+	}
+	changes->n_chunks -= firn_chunk_map_size(map);
+	firn_chunk_iter_drain(&source->iter, map);
+}
+
 void
 firn_merge_add_sources(FirnMergeSettling *s)
 {
@@ -193,7 +211,7 @@ firn_merge_add_sources(FirnMergeSettling *s)
 		source.shrinks = g_array_new(FALSE, FALSE, sizeof(FirnMergeShrink));
 		add_shrinks(s, &source);
 		source.other_geometry = wrote_other_geometry(s, &source);
-		firn_chunk_iter_seek(&source.iter, touch->change->chunks, NULL, 0);
+		start(s, &source);
 		g_array_append_val(s->sources, source);
 	}
 }
@@ -208,9 +226,8 @@ shrunk_aside(const FirnMergeSettling *s, const FirnMergeSource *source,
 	       inside(source->coords, s->base_grid, s->rank);
 }
 
-/* Whether the chunk in turn takes part; if not, it is gone with a shrink, or was reported. */
-static bool
-takes_part(const FirnMergeSettling *s, const FirnMergeSource *source)
+bool
+firn_merge_takes_part(const FirnMergeSettling *s, const FirnMergeSource *source)
 {
 	uint32_t rank = firn_chunk_map_rank(source->change->chunks);
 	bool written = source->chunk->kind != FIRN_REF_NONE;
@@ -246,7 +263,7 @@ bool
 firn_merge_source_next(const FirnMergeSettling *s, FirnMergeSource *source)
 {
 	while (firn_chunk_iter_next(&source->iter, &source->coords, &source->chunk))
-		if (takes_part(s, source))
+		if (firn_merge_takes_part(s, source))
 			return true;
 	return false;
 }

@@ -138,8 +138,11 @@ void firn_merge_clash_chunk(const FirnMergeSettling *s, FirnConflictKind kind,
 			    const char *second);
 /* Fill the grids of `s`. */
 void firn_merge_init_grids(FirnMergeSettling *s);
-/* Make `s->sources` (caller owns): the parties that changed chunks of the node. */
+/* Make `s->sources` (caller owns): the parties that changed chunks of the node, which give them
+ * up if there is an outcome. */
 void firn_merge_add_sources(FirnMergeSettling *s);
+/* Whether the chunk in turn takes part; if not, it is gone with a shrink, or was reported. */
+bool firn_merge_takes_part(const FirnMergeSettling *s, const FirnMergeSource *source);
 /* Step to the next chunk that takes part; false at the end. */
 bool firn_merge_source_next(const FirnMergeSettling *s, FirnMergeSource *source);
 

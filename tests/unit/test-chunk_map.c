@@ -212,7 +212,7 @@ START_TEST(chunk_change__each_kind__comes_back)
 	FirnRef got;
 
 	change->seq = 4;
-	firn_chunk_change_set(change, &ref);
+	firn_chunk_map_set(map, change, &ref);
 	firn_chunk_change_get(change, &got);
 	ck_assert_int_eq(got.kind, FIRN_REF_VIRTUAL);
 	ck_assert_uint_eq(got.offset, 5);
@@ -221,12 +221,12 @@ START_TEST(chunk_change__each_kind__comes_back)
 	ck_assert_mem_eq(got.location.data, text.data, 8);
 	ck_assert_uint_eq(got.etag.len, 8);
 	/* From itself. */
-	firn_chunk_change_set(change, &got);
+	firn_chunk_map_set(map, change, &got);
 	firn_chunk_change_get(change, &got);
 	ck_assert_uint_eq(got.location.len, 8);
 
 	ref = (FirnRef){ .kind = FIRN_REF_INLINE, .length = 8, .bytes = text };
-	firn_chunk_change_set(change, &ref);
+	firn_chunk_map_set(map, change, &ref);
 	firn_chunk_change_get(change, &got);
 	ck_assert_mem_eq(got.bytes.data, text.data, 8);
 	ck_assert_uint_eq(got.length, 8);
@@ -234,17 +234,125 @@ START_TEST(chunk_change__each_kind__comes_back)
 	ref = (FirnRef){
 		.kind = FIRN_REF_NATIVE, .length = 1, .offset = 2, .id = firn_id_initial_snapshot
 	};
-	firn_chunk_change_set(change, &ref);
+	firn_chunk_map_set(map, change, &ref);
 	firn_chunk_change_get(change, &got);
 	ck_assert(firn_id12_equal(&got.id, &ref.id));
 	ck_assert_uint_eq(got.offset, 2);
 
 	ref = (FirnRef){ .kind = FIRN_REF_NONE, .length = 12 };
-	firn_chunk_change_set(change, &ref);
+	firn_chunk_map_set(map, change, &ref);
 	firn_chunk_change_get(change, &got);
 	ck_assert_int_eq(got.kind, FIRN_REF_NONE);
 	ck_assert_uint_eq(got.length, 0);
 	ck_assert_uint_eq(change->seq, 4);
+	firn_chunk_map_free(map);
+}
+END_TEST
+
+/* Two maps with runs of random length in turn, moved to a third, which is changed afterwards. */
+START_TEST(chunk_map_take__runs_of_two_maps__are_one_map)
+{
+	g_autoptr(GRand) random = g_rand_new_with_seed((guint32)_i);
+	FirnChunkMap *maps[2] = { firn_chunk_map_new(1), firn_chunk_map_new(1) };
+	FirnChunkMap *all = firn_chunk_map_new(1);
+	FirnChunkIter iters[2];
+	uint32_t n = 0, at = 0;
+	const uint32_t *coords[2];
+	FirnChunkChange *changes;
+	bool more[2];
+
+	for (uint32_t turn = 0; turn < 40; turn++) {
+		uint32_t run = (uint32_t)g_rand_int_range(random, 1, _i == 0 ? 3 : 500);
+
+		for (uint32_t end = n + run; n < end; n++) {
+			FirnRef ref = { .kind = FIRN_REF_INLINE,
+					.bytes = { (const uint8_t *)&n, sizeof n } };
+			FirnChunkMap *map = maps[turn % 2];
+
+			firn_chunk_map_set(map, firn_chunk_map_insert(map, &n, NULL), &ref);
+		}
+	}
+	for (unsigned i = 0; i < 2; i++) {
+		firn_chunk_map_share(all, maps[i]);
+		firn_chunk_iter_drain(&iters[i], maps[i]);
+		ck_assert_uint_eq(firn_chunk_map_size(maps[i]), 0);
+		more[i] = firn_chunk_iter_next(&iters[i], &coords[i], NULL);
+	}
+	while (more[0] || more[1]) {
+		unsigned least = !more[0] || (more[1] && *coords[1] < *coords[0]);
+		const uint32_t *rows;
+		uint32_t len =
+			firn_chunk_iter_run(&iters[least], more[!least] ? coords[!least] : NULL,
+					    &rows, &changes);
+
+		ck_assert_ptr_eq(rows, coords[least]);
+		ck_assert_uint_ge(len, 1);
+		/* One less than there are now and then. */
+		len -= len > 1 && g_rand_boolean(random);
+		firn_chunk_map_take(all, &iters[least], len);
+		more[least] = firn_chunk_iter_next(&iters[least], &coords[least], NULL);
+	}
+	for (unsigned i = 0; i < 2; i++)
+		firn_chunk_map_free(maps[i]);
+	ck_assert_uint_eq(firn_chunk_map_size(all), n);
+	firn_chunk_iter_seek(&iters[0], all, NULL, 0);
+	for (; firn_chunk_iter_next(&iters[0], &coords[0], &changes); at++) {
+		FirnRef ref;
+
+		firn_chunk_change_get(changes, &ref);
+		ck_assert_uint_eq(*coords[0], at);
+		ck_assert_mem_eq(ref.bytes.data, &at, sizeof at);
+	}
+	ck_assert_uint_eq(at, n);
+	for (uint32_t i = 0; i < n; i += 3)
+		ck_assert(firn_chunk_map_remove(all, &i));
+	for (uint32_t i = 0; i < n; i++)
+		ck_assert_int_eq(firn_chunk_map_find(all, &i) != NULL, i % 3 != 0);
+	firn_chunk_map_free(all);
+}
+END_TEST
+
+START_TEST(chunk_iter_clear__half_way__frees_the_rest)
+{
+	FirnChunkMap *map = firn_chunk_map_new(1);
+	FirnChunkIter iter;
+
+	for (uint32_t i = 0; i < 10000; i++)
+		(void)firn_chunk_map_insert(map, &i, NULL);
+	firn_chunk_iter_drain(&iter, map);
+	for (uint32_t i = 0; i < 5000; i++)
+		ck_assert(firn_chunk_iter_next(&iter, NULL, NULL));
+	firn_chunk_iter_clear(&iter);
+	ck_assert(!firn_chunk_iter_next(&iter, NULL, NULL));
+	/* The map can be used again. */
+	(void)firn_chunk_map_insert(map, &(uint32_t){ 7 }, NULL);
+	ck_assert_uint_eq(firn_chunk_map_size(map), 1);
+	firn_chunk_map_free(map);
+}
+END_TEST
+
+START_TEST(chunk_map_set__many_times_over__does_not_grow)
+{
+	FirnChunkMap *map = firn_chunk_map_new(1);
+	uint8_t content[500];
+	FirnRef ref = { .kind = FIRN_REF_INLINE, .bytes = { content, sizeof content } };
+	FirnRef got;
+
+	for (uint32_t i = 0; i < 100000; i++) {
+		uint32_t at = i % 100;
+
+		memset(content, (int)(at + i / 50000), sizeof content);
+		firn_chunk_map_set(map, firn_chunk_map_insert(map, &at, NULL), &ref);
+		if (i % 1000 == 999)
+			ck_assert(firn_chunk_map_remove(map, &at));
+	}
+	ck_assert_uint_lt(firn_chunk_map_content_size(map), 1 << 20);
+	for (uint32_t at = 0; at < 99; at++) {
+		memset(content, (int)(at + 1), sizeof content);
+		firn_chunk_change_get(firn_chunk_map_find(map, &at), &got);
+		ck_assert_uint_eq(got.bytes.len, sizeof content);
+		ck_assert_mem_eq(got.bytes.data, content, sizeof content);
+	}
 	firn_chunk_map_free(map);
 }
 END_TEST
@@ -260,6 +368,9 @@ make_suite(void)
 	tcase_add_test(tcase, chunk_map__rank_zero__holds_one_entry);
 	tcase_add_test(tcase, chunk_map__largest_rank_and_coordinates__ordered);
 	tcase_add_test(tcase, chunk_change__each_kind__comes_back);
+	tcase_add_loop_test(tcase, chunk_map_take__runs_of_two_maps__are_one_map, 0, 3);
+	tcase_add_test(tcase, chunk_iter_clear__half_way__frees_the_rest);
+	tcase_add_test(tcase, chunk_map_set__many_times_over__does_not_grow);
 	suite_add_tcase(suite, tcase);
 	return suite;
 }

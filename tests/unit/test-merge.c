@@ -198,13 +198,14 @@ START_TEST(merge__favored__takes_the_first_or_last_given)
 		FirnFavor favor = i & 1 ? FIRN_FAVOR_FIRST : FIRN_FAVOR_LAST;
 		bool a_wins = (favor == FIRN_FAVOR_FIRST) == !(i & 2);
 		const FirnNodeChange *change;
+		FirnRef ref;
 
 		merge_pair(repo, a, b, (i & 2) != 0, favor, &none, &merge);
 		ck_assert_str_eq(none, "");
 		ck_assert_uint_eq(merge->n_collisions_settled, 2);
 		change = g_hash_table_lookup(merge->changes->by_path, "/a");
-		ck_assert_int_eq(*firn_chunk_map_find(change->chunks, (uint32_t[]){ 5 })->u.bytes,
-				 a_wins ? 'A' : 'B');
+		firn_chunk_change_get(firn_chunk_map_find(change->chunks, (uint32_t[]){ 5 }), &ref);
+		ck_assert_int_eq(*ref.bytes.data, a_wins ? 'A' : 'B');
 		ck_assert_uint_eq(firn_chunk_map_find(change->chunks, (uint32_t[]){ 0 })->kind,
 				  a_wins ? FIRN_REF_INLINE : FIRN_REF_NONE);
 	}
@@ -398,12 +399,13 @@ describe_merge(const FirnMerge *merge)
 		g_string_append_printf(out, "%s %d %d\n", node->path, (int)node->kind,
 				       node->created);
 		firn_chunk_iter_seek(&iter, node->chunks, NULL, 0);
-		while (firn_chunk_iter_next(&iter, &coords, &change))
+		while (firn_chunk_iter_next(&iter, &coords, &change)) {
+			FirnRef ref;
+
+			firn_chunk_change_get(change, &ref);
 			g_string_append_printf(out, " %u %u %.*s\n", coords[0], change->kind,
-					       (int)change->length,
-					       change->kind == FIRN_REF_INLINE
-						       ? (const char *)change->u.bytes
-						       : "");
+					       (int)ref.bytes.len, (const char *)ref.bytes.data);
+		}
 	}
 	return g_string_free(out, FALSE);
 }
