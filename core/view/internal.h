@@ -456,6 +456,13 @@ FirnContent *firn_content_restore(FirnView *view, FirnKeepReader *reader);
 void firn_view_sweep(FirnView *view);
 void firn_view_remove_objects(FirnView *view, const GArray *ids);
 
+/* ---- move.c: onto a new snapshot ---- */
+
+/* Records up to `seq` are in `to`; `log`: of the one commit between, NULL if there are more.
+ * What the kernel must forget is queued.  View lock held. */
+bool firn_view_move_to(FirnView *view, FirnSnapshot *to, uint64_t seq, FirnTxlog *log,
+		       GError **error);
+
 /* ---- flush.c: durability ---- */
 
 /* A new object that a record names.  View lock held or not. */
