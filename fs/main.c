@@ -23,7 +23,9 @@ enum {
 	EXIT_CONFLICT = 3,
 };
 
-#define MAX_THREADS    10u
+/* Threads that stay; and at most, as who writes a document during a commit waits in one. */
+#define N_THREADS      10u
+#define MAX_THREADS    256u
 #define MAX_BACKGROUND 64u
 #define STOP_MS        2000u
 
@@ -112,7 +114,7 @@ serve(struct fuse_session *fuse)
 	firn_succession_add_signals(&ending);
 	(void)pthread_sigmask(SIG_UNBLOCK, &ending, NULL);
 	fuse_loop_cfg_set_max_threads(config, MAX_THREADS);
-	fuse_loop_cfg_set_idle_threads(config, MAX_THREADS);
+	fuse_loop_cfg_set_idle_threads(config, N_THREADS);
 	result = fuse_session_loop_mt(fuse, config);
 	fuse_loop_cfg_destroy(config);
 	return result;

@@ -9,6 +9,7 @@ import pathlib
 import shutil
 import signal
 import subprocess
+import threading
 import time
 
 import pytest
@@ -336,6 +337,24 @@ def test_ctl__commit_is_exclusive_and_ends_with_its_file(mount, ctl):
     assert "new array /a" in other.ok("status")["nodes"]
     other.close()
     mount.commit("after all")
+
+
+def test_ctl__commit__ends_while_more_documents_wait_than_there_are_idle_threads(mount, ctl):
+    put(mount.main, "zarr.json", group_json())
+    mount.commit("base")
+    put(mount.main, "g/zarr.json", group_json())
+    ctl.ok("commit-begin", wait_ms=1000)
+    writers = [threading.Thread(target=put, args=(mount.main, f"h{i}/zarr.json", group_json())) for i in range(60)]
+    for t in writers:
+        t.start()
+    time.sleep(0.5)
+    assert all(t.is_alive() for t in writers)
+    assert (mount.main / "zarr.json").stat().st_size > 0
+    ctl.ok("commit-end")
+    for t in writers:
+        t.join(20)
+    assert not any(t.is_alive() for t in writers)
+    assert len(list(mount.main.glob("h*/zarr.json"))) == 60
 
 
 def test_ctl__commit_waits_for_writers_then_names_them(mount, ctl):
