@@ -103,6 +103,65 @@ START_TEST(commit__many_times_over__is_cleaned_and_loses_nothing)
 }
 END_TEST
 
+/* Tens of thousands of records, put, replaced and dropped one by one and all of a kind. */
+START_TEST(commit__random_batches__are_what_a_table_says)
+{
+	FirnKeep *keep = firn_keep_new(NULL);
+	g_autoptr(GHashTable) model =
+		g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
+	g_autoptr(GByteArray) batch = g_byte_array_new();
+	g_autoptr(GRand) rand = g_rand_new_with_seed(7);
+	g_autoptr(FirnKept) kept = NULL;
+	GHashTableIter iter;
+	gpointer name, value;
+	char text[300] = "";
+	guint n = 0;
+
+	for (uint32_t i = 1; i <= 150000; i++) {
+		uint32_t what = (uint32_t)g_rand_int_range(rand, 0, 100);
+		unsigned kind = (unsigned)g_rand_int_range(rand, 0, 4);
+		uint64_t key = (uint64_t)g_rand_int_range(rand, 0, 15000) << (kind * 9);
+		uint64_t both = key << 2 | kind;
+
+		if (i % 40000 == 0) {
+			firn_keep_drop_all(batch, 0);
+			g_hash_table_iter_init(&iter, model);
+			while (g_hash_table_iter_next(&iter, &name, NULL))
+				if ((*(uint64_t *)name & 3) == 0)
+					g_hash_table_iter_remove(&iter);
+		} else if (what < 70) {
+			memcpy(text, &i, sizeof i);
+			firn_keep_put(batch, kind, key, text, sizeof i + what * 3);
+			g_hash_table_replace(model, g_memdup2(&both, sizeof both),
+					     GUINT_TO_POINTER(i));
+		} else {
+			firn_keep_drop(batch, kind, key);
+			g_hash_table_remove(model, &both);
+		}
+		if (what % 3 == 0)
+			firn_keep_commit(keep, batch);
+	}
+	firn_keep_commit(keep, batch);
+	kept = firn_keep_read(keep, NULL);
+	ck_assert_ptr_nonnull(kept);
+	for (unsigned kind = 0; kind < FIRN_KEEP_KINDS; kind++)
+		n += g_hash_table_size(kept->kinds[kind]);
+	ck_assert_uint_eq(n, g_hash_table_size(model));
+	ck_assert_uint_gt(n, 20000);
+	g_hash_table_iter_init(&iter, model);
+	while (g_hash_table_iter_next(&iter, &name, &value)) {
+		uint64_t both = *(uint64_t *)name;
+		GBytes *found = firn_kept_find(kept, both & 3, both >> 2);
+		uint32_t i = 0;
+
+		ck_assert_ptr_nonnull(found);
+		memcpy(&i, g_bytes_get_data(found, NULL), sizeof i);
+		ck_assert_uint_eq(i, GPOINTER_TO_UINT(value));
+	}
+	firn_keep_free(keep);
+}
+END_TEST
+
 START_TEST(read__after_the_writer_was_killed__has_what_was_committed)
 {
 	FirnKeep *keep = firn_keep_new(NULL);
@@ -179,6 +238,7 @@ make_suite(void)
 	tcase_add_test(tc, read__of_puts_and_drops__is_the_last_of_each);
 	tcase_add_test(tc, commit__of_a_batch__comes_as_one_and_clears_kinds);
 	tcase_add_test(tc, commit__many_times_over__is_cleaned_and_loses_nothing);
+	tcase_add_test(tc, commit__random_batches__are_what_a_table_says);
 	tcase_add_test(tc, read__after_the_writer_was_killed__has_what_was_committed);
 	tcase_add_test(tc, reader__of_what_was_added__gives_it_back);
 	tcase_add_test(tc, reader__of_a_length_beyond_the_end__is_bad);
