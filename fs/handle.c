@@ -1,6 +1,6 @@
 #include "fs/handle.h"
 
-#include "fs/deadline.h"
+#include "core/base/deadline.h"
 #include "fs/driver.h"
 #include "fs/restore.h"
 
@@ -19,13 +19,9 @@ FirnHandles *
 firn_handles_new(FirnKeep *keep, unsigned generation)
 {
 	FirnHandles *handles = g_new0(FirnHandles, 1);
-	pthread_condattr_t monotonic;
 
 	pthread_mutex_init(&handles->lock, NULL);
-	pthread_condattr_init(&monotonic);
-	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-	pthread_cond_init(&handles->ended, &monotonic);
-	pthread_condattr_destroy(&monotonic);
+	firn_deadline_cond_init(&handles->ended);
 	handles->keep = keep;
 	handles->next_id = ((uint64_t)generation << 32) + 1;
 	handles->by_id = g_hash_table_new(g_int64_hash, g_int64_equal);

@@ -1,6 +1,6 @@
 #include "fs/notify.h"
 
-#include "fs/deadline.h"
+#include "core/base/deadline.h"
 
 #define FUSE_USE_VERSION 314
 
@@ -25,13 +25,9 @@ FirnNotify *
 firn_notify_new(void)
 {
 	FirnNotify *notify = g_new0(FirnNotify, 1);
-	pthread_condattr_t monotonic;
 
 	pthread_mutex_init(&notify->lock, NULL);
-	pthread_condattr_init(&monotonic);
-	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-	pthread_cond_init(&notify->changed, &monotonic);
-	pthread_condattr_destroy(&monotonic);
+	firn_deadline_cond_init(&notify->changed);
 	g_queue_init(&notify->queue);
 	return notify;
 }

@@ -1,7 +1,8 @@
 #include "core/view/internal.h"
 
+#include "core/base/deadline.h"
+
 #include <errno.h>
-#include <time.h>
 
 /*
  * A commit seen from the mount: a journal image is taken, documents are held
@@ -34,16 +35,9 @@ wait_for_writers(FirnView *view, unsigned wait_ms, GError **error)
 {
 	g_autoptr(GPtrArray) writers = NULL;
 	g_autofree char *list = NULL;
-	struct timespec until;
+	struct timespec until = firn_deadline_in(wait_ms);
 	int waited = 0;
 
-	clock_gettime(CLOCK_REALTIME, &until);
-	until.tv_sec += wait_ms / 1000;
-	until.tv_nsec += (long)(wait_ms % 1000) * 1000000;
-	if (until.tv_nsec >= 1000000000) {
-		until.tv_sec++;
-		until.tv_nsec -= 1000000000;
-	}
 	for (;;) {
 		if (writers != NULL)
 			g_ptr_array_unref(writers);

@@ -1,8 +1,9 @@
 #include "core/view/internal.h"
 
+#include "core/base/deadline.h"
+
 #include <errno.h>
 #include <signal.h>
-#include <time.h>
 #include <unistd.h>
 
 /*
@@ -197,15 +198,8 @@ firn_view_fsync_all(FirnView *view)
 static bool
 pause_for(FirnView *view, unsigned ms)
 {
-	struct timespec until;
+	struct timespec until = firn_deadline_in(ms);
 
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += ms / 1000;
-	until.tv_nsec += (long)(ms % 1000) * 1000000;
-	if (until.tv_nsec >= 1000000000) {
-		until.tv_sec++;
-		until.tv_nsec -= 1000000000;
-	}
 	while (!view->flusher_stop)
 		if (pthread_cond_timedwait(&view->flusher_wake, &view->lock, &until) == ETIMEDOUT)
 			return true;
@@ -266,12 +260,7 @@ firn_view_recorded(FirnView *view)
 void
 firn_view_flusher_init(FirnView *view)
 {
-	pthread_condattr_t monotonic;
-
-	pthread_condattr_init(&monotonic);
-	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-	pthread_cond_init(&view->flusher_wake, &monotonic);
-	pthread_condattr_destroy(&monotonic);
+	firn_deadline_cond_init(&view->flusher_wake);
 	pthread_mutex_init(&view->flush_lock, NULL);
 }
 

@@ -1,6 +1,7 @@
 #include "core/view/internal.h"
 
 #include "core/base/clock.h"
+#include "core/base/deadline.h"
 
 #include <stdarg.h>
 #include <string.h>
@@ -101,7 +102,7 @@ firn_view_alloc(FirnSession *session, const FirnViewOptions *options)
 	view->inline_threshold = firn_config_inline_threshold(session->config);
 	pthread_mutex_init(&view->lock, NULL);
 	pthread_mutex_init(&view->side_lock, NULL);
-	pthread_cond_init(&view->changed, NULL);
+	firn_deadline_cond_init(&view->changed);
 	firn_view_flusher_init(view);
 	view->inodes = g_hash_table_new(g_int64_hash, g_int64_equal);
 	view->next_ino = FIRN_INO_RESERVED + 1;
