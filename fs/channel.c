@@ -71,9 +71,14 @@ receive(int fd, void *buffer, size_t size, void *data)
 {
 	FirnDriver *driver = data;
 	ssize_t n;
+	int errnum;
 
 	firn_resend_have_pages(buffer, size);
+	firn_readers_enter(&driver->readers);
 	n = read(fd, buffer, size);
+	errnum = errno;
+	firn_readers_leave(&driver->readers);
+	errno = errnum;
 	if (n <= 0)
 		return n;
 	firn_resend_received(buffer, (size_t)n);

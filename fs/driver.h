@@ -9,6 +9,7 @@
 #include "fs/notify.h"
 #include "fs/options.h"
 #include "fs/passthrough.h"
+#include "fs/readers.h"
 #include "fs/succession.h"
 
 #include <fuse_lowlevel.h>
@@ -29,6 +30,7 @@ struct FirnDriver {
 	struct fuse_session *fuse;
 	FirnNotify *notify;
 	FirnHandles *handles;
+	FirnReaders readers;
 	FirnPassthrough *passthrough; /* NULL: not wanted */
 	char *name;                   /* of the hierarchy in the top directory */
 	char *branch;                 /* NULL: a tag or a snapshot is mounted */

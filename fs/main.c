@@ -324,6 +324,7 @@ run(FirnOptions *options, struct fuse_args *args)
 		return EXIT_FAILURE;
 	}
 	pthread_mutex_init(&driver.lock, NULL);
+	firn_readers_init(&driver.readers);
 	driver.notify = firn_notify_new();
 	driver.handles = firn_handles_new(driver.succession.keep, driver.succession.n_restarts);
 	if (!options->no_passthrough)
