@@ -1,5 +1,11 @@
 #include "core/repo/cache.h"
 
+/* Objects, most recently used first. */
+typedef struct {
+	GQueue queue;
+	size_t bytes;
+} Row;
+
 typedef struct {
 	FirnId12 id;
 	gpointer object; /* NULL while it is fetched, and if that failed */
@@ -8,7 +14,8 @@ typedef struct {
 	bool done;
 	unsigned users; /* threads that hold a pointer to this entry */
 	bool listed;    /* in the table */
-	GList link;     /* in `recent`, once done */
+	Row *row;       /* once done */
+	GList link;     /* in it */
 } Entry;
 
 struct FirnCache {
@@ -16,8 +23,8 @@ struct FirnCache {
 	pthread_mutex_t mutex;
 	pthread_cond_t changed;
 	GHashTable *entries; /* Entry by its id; under mutex, as all below */
-	GQueue recent;       /* Entry, most recently used first */
-	size_t bytes;
+	Row kept;
+	Row scanned;
 	size_t max_bytes;
 };
 
@@ -29,7 +36,6 @@ firn_cache_new(const FirnCacheType *type, size_t max_bytes)
 	cache->type = *type;
 	cache->max_bytes = max_bytes;
 	cache->entries = g_hash_table_new(firn_id12_hash, firn_id12_equal);
-	g_queue_init(&cache->recent);
 	pthread_mutex_init(&cache->mutex, NULL);
 	pthread_cond_init(&cache->changed, NULL);
 	return cache;
@@ -51,8 +57,8 @@ drop(FirnCache *cache, Entry *entry)
 	g_hash_table_remove(cache->entries, &entry->id);
 	entry->listed = false;
 	if (entry->object != NULL) {
-		g_queue_unlink(&cache->recent, &entry->link);
-		cache->bytes -= entry->bytes;
+		g_queue_unlink(&entry->row->queue, &entry->link);
+		entry->row->bytes -= entry->bytes;
 	}
 	if (entry->users == 0)
 		entry_free(cache, entry);
@@ -60,10 +66,31 @@ drop(FirnCache *cache, Entry *entry)
 
 /* The newest always stays, or an object over the bound would be fetched for each use. */
 static void
+shrink_row(FirnCache *cache, Row *row, size_t max_bytes)
+{
+	while (row->bytes > max_bytes && row->queue.length > 1)
+		drop(cache, row->queue.tail->data);
+}
+
+static void
 shrink(FirnCache *cache)
 {
-	while (cache->bytes > cache->max_bytes && cache->recent.length > 1)
-		drop(cache, cache->recent.tail->data);
+	shrink_row(cache, &cache->scanned, cache->max_bytes / 8);
+	shrink_row(cache, &cache->kept,
+		   cache->max_bytes - MIN(cache->scanned.bytes, cache->max_bytes));
+}
+
+/* Put an entry in front of its row, or into another one. */
+static void
+place(Entry *entry, Row *row)
+{
+	if (entry->row != NULL) {
+		g_queue_unlink(&entry->row->queue, &entry->link);
+		entry->row->bytes -= entry->bytes;
+	}
+	entry->row = row;
+	g_queue_push_head_link(&row->queue, &entry->link);
+	row->bytes += entry->bytes;
 }
 
 void
@@ -71,8 +98,10 @@ firn_cache_free(FirnCache *cache)
 {
 	if (cache == NULL)
 		return;
-	while (cache->recent.length > 0)
-		drop(cache, cache->recent.tail->data);
+	while (cache->scanned.queue.length > 0)
+		drop(cache, cache->scanned.queue.tail->data);
+	while (cache->kept.queue.length > 0)
+		drop(cache, cache->kept.queue.tail->data);
 	g_assert(g_hash_table_size(cache->entries) == 0);
 	g_hash_table_unref(cache->entries);
 	pthread_cond_destroy(&cache->changed);
@@ -91,7 +120,7 @@ firn_cache_set_max_bytes(FirnCache *cache, size_t max_bytes)
 
 /* Fetch for everybody; called and returns with the mutex held. */
 static void
-fill(FirnCache *cache, Entry *entry, void *data)
+fill(FirnCache *cache, Entry *entry, FirnCacheUse use, void *data)
 {
 	GError *error = NULL;
 	size_t bytes = 0;
@@ -105,8 +134,7 @@ fill(FirnCache *cache, Entry *entry, void *data)
 	entry->error = error;
 	entry->bytes = bytes;
 	if (object != NULL) {
-		g_queue_push_head_link(&cache->recent, &entry->link);
-		cache->bytes += bytes;
+		place(entry, use == FIRN_CACHE_SCAN ? &cache->scanned : &cache->kept);
 		shrink(cache);
 	} else {
 		drop(cache, entry);
@@ -115,7 +143,7 @@ fill(FirnCache *cache, Entry *entry, void *data)
 }
 
 gpointer
-firn_cache_get(FirnCache *cache, const FirnId12 *id, void *data, GError **error)
+firn_cache_get(FirnCache *cache, const FirnId12 *id, FirnCacheUse use, void *data, GError **error)
 {
 	FIRN_LOCK_SCOPE(&cache->mutex);
 	Entry *entry = g_hash_table_lookup(cache->entries, id);
@@ -132,13 +160,14 @@ firn_cache_get(FirnCache *cache, const FirnId12 *id, void *data, GError **error)
 		entry->users = 1;
 		entry->listed = true;
 		g_hash_table_insert(cache->entries, &entry->id, entry);
-		fill(cache, entry, data);
+		fill(cache, entry, use, data);
 	}
 	if (entry->object != NULL) {
 		object = cache->type.ref(entry->object);
-		if (entry->listed) {
-			g_queue_unlink(&cache->recent, &entry->link);
-			g_queue_push_head_link(&cache->recent, &entry->link);
+		/* Who looks through many does not make one of them wanted. */
+		if (entry->listed && use == FIRN_CACHE_KEEP) {
+			place(entry, &cache->kept);
+			shrink(cache);
 		}
 	} else {
 		g_propagate_error(error, g_error_copy(entry->error));

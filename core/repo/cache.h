@@ -18,11 +18,17 @@ typedef struct {
 	void (*unref)(gpointer object);
 } FirnCacheType;
 
+/* How an object is used. */
+typedef enum {
+	FIRN_CACHE_KEEP, /* it will be wanted again */
+	FIRN_CACHE_SCAN, /* one of many that are looked through: an eighth of the bound is for these */
+} FirnCacheUse;
+
 FirnCache *firn_cache_new(const FirnCacheType *type, size_t max_bytes);
 void firn_cache_free(FirnCache *cache); /* NULL is a no-op; no fetch may be under way */
 /* `data` is passed to fetch.  Caller owns (unref). */
-gpointer firn_cache_get(FirnCache *cache, const FirnId12 *id, void *data, GError **error)
-	FIRN_MUST_USE;
+gpointer firn_cache_get(FirnCache *cache, const FirnId12 *id, FirnCacheUse use, void *data,
+			GError **error) FIRN_MUST_USE;
 void firn_cache_set_max_bytes(FirnCache *cache, size_t max_bytes);
 
 #endif

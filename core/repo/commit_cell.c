@@ -45,7 +45,7 @@ load(Work *w, const FirnCommitOld *old, GError **error)
 	Loaded *loaded = &w->loaded[w->n_loaded];
 
 	loaded->manifest = firn_repo_get_manifest(w->array->c->repo, &old->file.id,
-						  old->file.size_bytes, error);
+						  old->file.size_bytes, FIRN_CACHE_SCAN, error);
 	if (loaded->manifest == NULL)
 		return NULL;
 	w->n_loaded++;

@@ -234,7 +234,7 @@ find_manifest(FirnRepo *repo, FirnSnapshot *snapshot, const FirnSnapshotNode *no
 		return find_by_scan(snapshot, node, coords);
 	for (size_t i = 0; i < sizeof node->id.bytes; i++)
 		key.bytes[i] ^= node->id.bytes[i];
-	index = firn_cache_get(repo->indexes, &key, &request, NULL);
+	index = firn_cache_get(repo->indexes, &key, FIRN_CACHE_KEEP, &request, NULL);
 	/* Ids made to collide cost time only. */
 	if (firn_id12_equal(&index->snapshot, snapshot_id) &&
 	    firn_id8_equal(&index->node, &node->id) && index->rank == node->rank)
@@ -277,7 +277,8 @@ firn_repo_find_chunk(FirnRepo *repo, FirnSnapshot *snapshot, const FirnSnapshotN
 	if (number == node->n_manifests)
 		return false;
 	firn_snapshot_node_manifest(snapshot, node, number, &id, NULL);
-	manifest = firn_repo_get_manifest(repo, &id, firn_repo_manifest_size(snapshot, &id), error);
+	manifest = firn_repo_get_manifest(repo, &id, firn_repo_manifest_size(snapshot, &id),
+					  FIRN_CACHE_KEEP, error);
 	if (manifest == NULL || !firn_manifest_find(manifest, &node->id, &refs) ||
 	    refs.rank != node->rank || !firn_refs_find(&refs, coords, &at))
 		return false;

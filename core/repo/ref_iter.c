@@ -135,9 +135,9 @@ load_top(FirnRefIter *iter, GError **error)
 {
 	Part *part = &iter->parts[iter->heap[0]];
 
-	part->manifest =
-		firn_repo_get_manifest(iter->repo, &part->id,
-				       firn_repo_manifest_size(iter->snapshot, &part->id), error);
+	part->manifest = firn_repo_get_manifest(iter->repo, &part->id,
+						firn_repo_manifest_size(iter->snapshot, &part->id),
+						FIRN_CACHE_SCAN, error);
 	if (part->manifest == NULL)
 		return false;
 	if (!firn_manifest_find(part->manifest, &iter->node.id, &part->refs) ||

@@ -126,15 +126,16 @@ unref_manifest(gpointer manifest)
 FirnSnapshot *
 firn_repo_get_snapshot(FirnRepo *repo, const FirnId12 *id, GError **error)
 {
-	return firn_cache_get(repo->snapshots, id, repo, error);
+	return firn_cache_get(repo->snapshots, id, FIRN_CACHE_KEEP, repo, error);
 }
 
 FirnManifest *
-firn_repo_get_manifest(FirnRepo *repo, const FirnId12 *id, uint64_t size_bytes, GError **error)
+firn_repo_get_manifest(FirnRepo *repo, const FirnId12 *id, uint64_t size_bytes, FirnCacheUse use,
+		       GError **error)
 {
 	ManifestRequest request = { .repo = repo, .size = size_bytes };
 
-	return firn_cache_get(repo->manifests, id, &request, error);
+	return firn_cache_get(repo->manifests, id, use, &request, error);
 }
 
 FirnTxlog *

@@ -6,6 +6,7 @@
 #include "core/format/repo_info.h"
 #include "core/format/snapshot.h"
 #include "core/format/txlog.h"
+#include "core/repo/cache.h"
 #include "core/store/store.h"
 
 /*
@@ -51,7 +52,7 @@ FirnSnapshot *firn_repo_get_snapshot(FirnRepo *repo, const FirnId12 *id, GError 
 	FIRN_MUST_USE;
 /* `size_bytes`: of the stored file as the snapshot says, 0 = unknown. */
 FirnManifest *firn_repo_get_manifest(FirnRepo *repo, const FirnId12 *id, uint64_t size_bytes,
-				     GError **error) FIRN_MUST_USE;
+				     FirnCacheUse use, GError **error) FIRN_MUST_USE;
 /* Not cached. */
 FirnTxlog *firn_repo_get_txlog(FirnRepo *repo, const FirnId12 *id, GError **error) FIRN_MUST_USE;
 /* Bound of the manifest cache, bytes; default 256 MiB. */

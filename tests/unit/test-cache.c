@@ -58,14 +58,20 @@ thing_fetch(const FirnId12 *id, void *data, size_t *out_bytes, GError **error)
 static const FirnCacheType type = { thing_fetch, thing_ref, thing_unref };
 
 static void
-get(FirnCache *cache, uint8_t name, size_t bytes)
+get_for(FirnCache *cache, FirnCacheUse use, uint8_t name, size_t bytes)
 {
 	FirnId12 id = { { name } };
-	Thing *thing = firn_cache_get(cache, &id, &bytes, NULL);
+	Thing *thing = firn_cache_get(cache, &id, use, &bytes, NULL);
 
 	ck_assert_ptr_nonnull(thing);
 	ck_assert_uint_eq(thing->name, name);
 	thing_unref(thing);
+}
+
+static void
+get(FirnCache *cache, uint8_t name, size_t bytes)
+{
+	get_for(cache, FIRN_CACHE_KEEP, name, bytes);
 }
 
 START_TEST(get__more_than_fits__least_recently_used_goes)
@@ -92,6 +98,30 @@ START_TEST(get__more_than_fits__least_recently_used_goes)
 }
 END_TEST
 
+START_TEST(get__scan__leaves_room_for_what_is_kept)
+{
+	FirnCache *cache = firn_cache_new(&type, 80);
+
+	for (uint8_t i = 1; i <= 7; i++)
+		get(cache, i, 10);
+	for (uint8_t i = 10; i < 100; i++)
+		get_for(cache, FIRN_CACHE_SCAN, i, 10);
+	ck_assert_int_eq(alive, 8);
+	ck_assert_int_eq(fetches, 97);
+	for (uint8_t i = 1; i <= 7; i++)
+		get_for(cache, FIRN_CACHE_SCAN, i, 10);
+	get_for(cache, FIRN_CACHE_SCAN, 99, 10);
+	ck_assert_int_eq(fetches, 97);
+	/* Wanted by itself, it is one of those that are kept. */
+	get(cache, 99, 10);
+	get_for(cache, FIRN_CACHE_SCAN, 100, 10);
+	get(cache, 99, 10);
+	ck_assert_int_eq(fetches, 98);
+	firn_cache_free(cache);
+	ck_assert_int_eq(alive, 0);
+}
+END_TEST
+
 START_TEST(get__bigger_than_bound__stays_until_next)
 {
 	FirnCache *cache = firn_cache_new(&type, 5);
@@ -111,7 +141,7 @@ START_TEST(get__evicted_while_held__lives_on)
 	FirnCache *cache = firn_cache_new(&type, 5);
 	FirnId12 id = { { 1 } };
 	size_t bytes = 100;
-	Thing *held = firn_cache_get(cache, &id, &bytes, NULL);
+	Thing *held = firn_cache_get(cache, &id, FIRN_CACHE_KEEP, &bytes, NULL);
 
 	get(cache, 2, 100);
 	ck_assert_int_eq(alive, 2);
@@ -129,7 +159,7 @@ START_TEST(get__failure__is_not_remembered)
 	FirnId12 id = { { 1 } };
 	size_t none = 0;
 
-	ck_assert_ptr_null(firn_cache_get(cache, &id, &none, &error));
+	ck_assert_ptr_null(firn_cache_get(cache, &id, FIRN_CACHE_KEEP, &none, &error));
 	ck_assert_error(error, FIRN_ERROR, FIRN_ERROR_STORE);
 	get(cache, 1, 10);
 	ck_assert_int_eq(fetches, 2);
@@ -151,7 +181,7 @@ hammer(void *data)
 	for (uint8_t name = 0; name < 20; name++) {
 		FirnId12 id = { { name } };
 		g_autoptr(GError) error = NULL;
-		Thing *thing = firn_cache_get(shared, &id, &bytes, &error);
+		Thing *thing = firn_cache_get(shared, &id, FIRN_CACHE_KEEP, &bytes, &error);
 
 		if (thing == NULL) {
 			g_assert(error != NULL);
@@ -220,6 +250,7 @@ make_suite(void)
 	tcase_add_checked_fixture(tc, reset, NULL);
 	tcase_add_test(tc, get__more_than_fits__least_recently_used_goes);
 	tcase_add_test(tc, get__bigger_than_bound__stays_until_next);
+	tcase_add_test(tc, get__scan__leaves_room_for_what_is_kept);
 	tcase_add_test(tc, get__evicted_while_held__lives_on);
 	tcase_add_test(tc, get__failure__is_not_remembered);
 	tcase_add_test(tc, get__many_threads__one_fetch_per_id);

@@ -219,7 +219,7 @@ START_TEST(get__missing_objects__are_named)
 	ck_assert_error(error, FIRN_ERROR, FIRN_ERROR_NOT_FOUND);
 	ck_assert_ptr_nonnull(strstr(error->message, "snapshots/0410600"));
 	g_clear_error(&error);
-	ck_assert_ptr_null(firn_repo_get_manifest(repo, &id, 10, &error));
+	ck_assert_ptr_null(firn_repo_get_manifest(repo, &id, 10, FIRN_CACHE_KEEP, &error));
 	ck_assert_error(error, FIRN_ERROR, FIRN_ERROR_NOT_FOUND);
 	g_clear_error(&error);
 	ck_assert_ptr_null(firn_repo_get_txlog(repo, &id, &error));
@@ -235,7 +235,7 @@ START_TEST(get__cut_off_manifest__is_a_format_error)
 	g_autoptr(GError) error = NULL;
 
 	put_object(repo, "manifests", &id, file);
-	ck_assert_ptr_null(firn_repo_get_manifest(repo, &id, 100, &error));
+	ck_assert_ptr_null(firn_repo_get_manifest(repo, &id, 100, FIRN_CACHE_KEEP, &error));
 	ck_assert_error(error, FIRN_ERROR, FIRN_ERROR_FORMAT);
 	ck_assert_ptr_nonnull(strstr(error->message, "5 of 100"));
 }
