@@ -25,7 +25,7 @@ enum {
 
 /* Threads that stay; and at most, as who writes a document during a commit waits in one. */
 #define N_THREADS      10u
-#define MAX_THREADS    256u
+#define MAX_THREADS    4096u
 #define MAX_BACKGROUND 64u
 #define STOP_MS        2000u
 

@@ -40,17 +40,25 @@ def names_in(path):
     return inherited | {n.name for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.name.startswith("test_")}
 
 
-def rows():
-    for line in (HERE / "behaviours.md").read_text().splitlines():
+def rows(table="behaviours.md"):
+    for line in (HERE / table).read_text().splitlines():
         if m := re.fullmatch(r"\| ([A-O]\d+) \| (.+?) \| (.+) \|", line):
             yield m.groups()
 
 
 def test_table__every_behaviour_is_held_or_explained():
+    held_by_tests("behaviours.md", COUNTS)
+
+
+def test_traps__every_one_is_held():
+    held_by_tests("traps.md", {"C": 20})
+
+
+def held_by_tests(table, counts):
     known = {}
-    seen = [row[0] for row in rows()]
-    assert seen == [f"{letter}{i}" for letter, n in COUNTS.items() for i in range(1, n + 1)]
-    for number, what, held in rows():
+    seen = [row[0] for row in rows(table)]
+    assert seen == [f"{letter}{i}" for letter, n in counts.items() for i in range(1, n + 1)]
+    for number, what, held in rows(table):
         tests = re.findall(r"`([^`]+::[^`]+)`", held)
         if not tests:
             assert held.startswith("not here: ") and len(held) > 30, f"{number}: neither a test nor a reason"

@@ -765,8 +765,10 @@ def test_statfs(mount):
 
 
 def test_no_descriptor_stays_open(mount, chunk):
+    worker = mount.session()["worker"]
+
     def n_open():
-        return len(os.listdir(f"/proc/{mount.pid}/fd"))
+        return len(os.listdir(f"/proc/{worker}/fd"))
 
     def work():
         for _ in range(50):

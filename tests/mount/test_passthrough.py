@@ -178,7 +178,7 @@ def test_read_again_after_a_commit(mount):
 
 
 def test_no_descriptor_stays_open(mount):
-    fds = f"/proc/{mount.pid}/fd"
+    fds = f"/proc/{mount.session()['worker']}/fd"
     read(mount.main / "a/c/2")
     before = len(os.listdir(fds))
     for _ in range(50):
