@@ -20,5 +20,9 @@ firn_span_is_text(FirnSpan span)
 		span.data += 8;
 		span.len -= 8;
 	}
+	while (span.len > 0 && span.len < 8 && span.data[0] > 0 && span.data[0] < 0x80) {
+		span.data++;
+		span.len--;
+	}
 	return span.len == 0 || g_utf8_validate_len((const char *)span.data, span.len, NULL);
 }

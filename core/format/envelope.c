@@ -248,13 +248,12 @@ fill_header(uint8_t *out, const FirnEnvelope *envelope)
 	out[COMPRESSION_AT] = COMPRESSION_ZSTD;
 }
 
-GBytes *
-firn_envelope_seal(const FirnEnvelope *envelope, FirnSpan payload, int level)
+static GBytes *
+seal(const FirnEnvelope *envelope, FirnSpan payload, int level, long n_threads)
 {
 	g_autoptr(ZSTD_CCtx) cctx = ZSTD_createCCtx();
 	size_t bound = ZSTD_compressBound(payload.len);
 	uint8_t *out = g_malloc(FIRN_ENVELOPE_SIZE + bound);
-	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
 	size_t n;
 
 	g_assert(cctx != NULL && !ZSTD_isError(bound));
@@ -263,11 +262,23 @@ firn_envelope_seal(const FirnEnvelope *envelope, FirnSpan payload, int level)
 	fill_header(out, envelope);
 	ZSTD_CCtx_setParameter(cctx, ZSTD_c_compressionLevel, level);
 	/* Refused by a libzstd without threads, which then does without. */
-	if (payload.len >= PARALLEL_FROM && cpus > 1)
-		ZSTD_CCtx_setParameter(cctx, ZSTD_c_nbWorkers, (int)MIN(cpus, MAX_WORKERS));
+	if (payload.len >= PARALLEL_FROM && n_threads > 1)
+		ZSTD_CCtx_setParameter(cctx, ZSTD_c_nbWorkers, (int)MIN(n_threads, MAX_WORKERS));
 	n = ZSTD_compress2(cctx, out + FIRN_ENVELOPE_SIZE, bound, payload.data, payload.len);
 	g_assert(!ZSTD_isError(n));
 	/* What shrinks stays in place or is a small copy. */
 	out = g_realloc(out, FIRN_ENVELOPE_SIZE + n);
 	return g_bytes_new_take(out, FIRN_ENVELOPE_SIZE + n);
+}
+
+GBytes *
+firn_envelope_seal(const FirnEnvelope *envelope, FirnSpan payload, int level)
+{
+	return seal(envelope, payload, level, sysconf(_SC_NPROCESSORS_ONLN));
+}
+
+GBytes *
+firn_envelope_seal_alone(const FirnEnvelope *envelope, FirnSpan payload, int level)
+{
+	return seal(envelope, payload, level, 1);
 }

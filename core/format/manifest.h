@@ -60,6 +60,23 @@ typedef struct FirnManifestWriter FirnManifestWriter;
 /* `n_refs`: exact number of refs that will be added, > 0. */
 FirnManifestWriter *firn_manifest_writer_new(const FirnId12 *id, const FirnId8 *node, uint32_t rank,
 					     uint32_t n_refs);
+/* Virtual refs chosen uniformly, the same of the same refs: add the index of each, in order. */
+#define FIRN_MANIFEST_SAMPLES 100u
+typedef struct {
+	uint32_t n; /* added */
+	uint32_t indices[FIRN_MANIFEST_SAMPLES];
+	uint64_t random;
+} FirnManifestSample;
+void firn_manifest_sample_add(FirnManifestSample *sample, uint32_t index);
+/* Whether there are so many that their locations are stored with a dictionary. */
+bool firn_manifest_sample_is_enough(const FirnManifestSample *sample);
+/*
+ * Before the first ref: say the locations of the chosen ones (FIRN_MANIFEST_SAMPLES of them), so
+ * that locations are compressed as they come.  Without, they are in a second pass.
+ */
+void firn_manifest_writer_train(FirnManifestWriter *writer, const FirnSpan *samples);
+/* Compress on the calling thread only: others write manifests meanwhile. */
+void firn_manifest_writer_alone(FirnManifestWriter *writer);
 /*
  * Append a ref (kind inline, native or virtual; virtual locations plain, not
  * compressed).  Copies what it needs.  Errors: LIMIT (payload over 2^31 - 1).

@@ -12,13 +12,9 @@
 
 /* When and how locations are compressed: the official library's defaults. */
 #define COMPRESS_FROM  1000u /* virtual refs */
-#define MAX_SAMPLES    100u
 #define MAX_DICTIONARY 2048u
 #define SHORT_LOCATION 8u
 #define LOCATION_LEVEL 3
-
-G_DEFINE_AUTOPTR_CLEANUP_FUNC(ZSTD_CCtx, ZSTD_freeCCtx)
-G_DEFINE_AUTOPTR_CLEANUP_FUNC(ZSTD_CDict, ZSTD_freeCDict)
 
 /* What a ref's table holds; each combination has one layout, and one vtable. */
 enum {
@@ -53,15 +49,28 @@ typedef struct {
 	Layout layouts[N_LAYOUTS];
 } Output;
 
+/* Compresses locations. */
+typedef struct {
+	ZSTD_CCtx *context;
+	ZSTD_CDict *dictionary;
+	GBytes *trained; /* what `dictionary` was made of */
+	size_t plain_len;
+	size_t frame_len; /* 0: none */
+	uint8_t plain
+		[FIRN_MANIFEST_MAX_LOCATION]; /* that `frame` is of; chunks of one file follow each other */
+	uint8_t frame[ZSTD_COMPRESSBOUND(FIRN_MANIFEST_MAX_LOCATION)];
+} Squeezer;
+
 struct FirnManifestWriter {
 	Output out;
+	Squeezer *squeezer; /* NULL: locations are plain so far */
+	bool trained;       /* that is how they stay */
+	bool alone;         /* other threads have work of their own */
 	FirnId12 id;
 	FirnId8 node;
 	uint32_t n_refs;
 	uint32_t added;
-	uint32_t n_virtual;
-	uint32_t samples[MAX_SAMPLES]; /* indices of virtual refs, chosen uniformly */
-	uint64_t random;
+	FirnManifestSample sample; /* of virtual refs */
 	uint32_t previous[FIRN_MAX_RANK];
 };
 
@@ -222,22 +231,120 @@ output_add(Output *out, uint32_t i, const uint32_t *coords, const FirnRef *ref)
 		(void)write_bytes(row, l->etag, at, ref->etag);
 }
 
+/* ---- compressed locations ---- */
+
+static void
+squeezer_free(Squeezer *s)
+{
+	if (s == NULL)
+		return;
+	ZSTD_freeCCtx(s->context);
+	ZSTD_freeCDict(s->dictionary);
+	g_clear_pointer(&s->trained, g_bytes_unref);
+	g_free(s);
+}
+
+/* The dictionary for sampled locations, NULL if they are better left plain. */
+static GBytes *
+train(const FirnSpan *samples, unsigned n_samples)
+{
+	g_autoptr(GByteArray) text = g_byte_array_new();
+	g_autoptr(GArray) sizes = g_array_new(FALSE, FALSE, sizeof(size_t));
+	uint8_t dictionary[MAX_DICTIONARY];
+	unsigned n_short = 0;
+	size_t once, copies, n;
+
+	for (unsigned i = 0; i < n_samples; i++) {
+		if (samples[i].len > FIRN_MANIFEST_MAX_LOCATION)
+			continue;
+		n_short += samples[i].len < SHORT_LOCATION;
+		g_byte_array_append(text, samples[i].data, (guint)samples[i].len);
+		g_array_append_val(sizes, samples[i].len);
+	}
+	if (sizes->len == 0 || n_short * 2 >= sizes->len)
+		return NULL;
+	once = text->len;
+	n = sizes->len;
+	/* Training wants more bytes than a dictionary has. */
+	copies = once < MAX_DICTIONARY ? MAX_DICTIONARY / once + 1 : 0;
+	for (size_t i = 0; i < copies * n; i++)
+		g_array_append_val(sizes, g_array_index(sizes, size_t, i));
+	for (size_t i = 0; i < copies; i++) {
+		g_byte_array_set_size(text, (guint)(text->len + once));
+		memcpy(text->data + (i + 1) * once, text->data, once);
+	}
+	n = ZDICT_trainFromBuffer(dictionary, sizeof dictionary, text->data,
+				  (const size_t *)(const void *)sizes->data, sizes->len);
+	return ZDICT_isError(n) ? NULL : g_bytes_new(dictionary, n);
+}
+
+/* NULL if locations are better left plain. */
+static Squeezer *
+squeezer_new(const FirnSpan *samples, unsigned n_samples)
+{
+	Squeezer *s = g_new0(Squeezer, 1);
+	FirnSpan bytes;
+
+	s->trained = train(samples, n_samples);
+	if (s->trained != NULL) {
+		bytes = firn_payload_span(s->trained);
+		s->context = ZSTD_createCCtx();
+		s->dictionary = ZSTD_createCDict(bytes.data, bytes.len, LOCATION_LEVEL);
+	}
+	if (s->context != NULL && s->dictionary != NULL)
+		return s;
+	squeezer_free(s);
+	return NULL;
+}
+
+/* Replace the location by its frame, borrowed until the next call. */
+static void
+squeeze(Squeezer *s, FirnRef *ref)
+{
+	FirnSpan plain = ref->location;
+
+	if (plain.len > FIRN_MANIFEST_MAX_LOCATION)
+		return;
+	if (s->frame_len == 0 || s->plain_len != plain.len ||
+	    memcmp(s->plain, plain.data, plain.len) != 0) {
+		size_t n = ZSTD_compress_usingCDict(s->context, s->frame, sizeof s->frame,
+						    plain.data, plain.len, s->dictionary);
+
+		/* Plain and compressed locations may stand side by side. */
+		s->frame_len = ZSTD_isError(n) ? 0 : n;
+		if (s->frame_len == 0)
+			return;
+		memcpy(s->plain, plain.data, plain.len);
+		s->plain_len = plain.len;
+	}
+	ref->location = (FirnSpan){ s->frame, s->frame_len };
+	ref->location_compressed = true;
+}
+
 /* ---- the writer ---- */
+
+static void
+writer_begin(FirnManifestWriter *w, FirnSpan dictionary)
+{
+	/* A native ref without offset; what it is not enough for, doubling is. */
+	size_t row = (4 + 28 + 4 + 4 * (size_t)w->out.rank + 7) / 8 * 8;
+
+	w->out = (Output){ .rank = w->out.rank };
+	w->out.b = firn_flat_builder_new(1024 + w->n_refs * row);
+	output_begin(&w->out, &w->id, &w->node, w->n_refs, dictionary);
+}
 
 FirnManifestWriter *
 firn_manifest_writer_new(const FirnId12 *id, const FirnId8 *node, uint32_t rank, uint32_t n_refs)
 {
 	FirnManifestWriter *w = g_new0(FirnManifestWriter, 1);
-	/* A native ref without offset; what it is not enough for, doubling is. */
-	size_t row = (4 + 28 + 4 + 4 * (size_t)rank + 7) / 8 * 8;
 
 	g_assert(rank <= FIRN_MAX_RANK && n_refs > 0);
 	w->id = *id;
 	w->node = *node;
 	w->n_refs = n_refs;
 	w->out.rank = rank;
-	w->out.b = firn_flat_builder_new(1024 + n_refs * row);
-	output_begin(&w->out, id, node, n_refs, (FirnSpan){ NULL, 0 });
+	writer_begin(w, (FirnSpan){ NULL, 0 });
 	return w;
 }
 
@@ -247,31 +354,56 @@ firn_manifest_writer_free(FirnManifestWriter *w)
 	if (w == NULL)
 		return;
 	firn_flat_builder_free(w->out.b);
+	squeezer_free(w->squeezer);
 	g_free(w);
 }
 
 /* splitmix64: the choice is uniform, and the same for the same refs. */
 static uint64_t
-next_random(FirnManifestWriter *w)
+next_random(uint64_t *random)
 {
-	uint64_t z = w->random += 0x9e3779b97f4a7c15u;
+	uint64_t z = *random += 0x9e3779b97f4a7c15u;
 
 	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
 	z = (z ^ z >> 27) * 0x94d049bb133111ebu;
 	return z ^ z >> 31;
 }
 
-/* Reservoir sampling: each virtual ref has the same chance to stay. */
-static void
-sample(FirnManifestWriter *w)
+void
+firn_manifest_sample_add(FirnManifestSample *sample, uint32_t index)
 {
-	uint64_t at = w->n_virtual;
+	uint64_t at = sample->n;
 
-	if (w->n_virtual >= MAX_SAMPLES)
-		at = next_random(w) % ((uint64_t)w->n_virtual + 1);
-	if (at < MAX_SAMPLES)
-		w->samples[at] = w->added;
-	w->n_virtual++;
+	/* Reservoir sampling: each has the same chance to stay. */
+	if (sample->n >= FIRN_MANIFEST_SAMPLES)
+		at = next_random(&sample->random) % ((uint64_t)sample->n + 1);
+	if (at < FIRN_MANIFEST_SAMPLES)
+		sample->indices[at] = index;
+	sample->n++;
+}
+
+bool
+firn_manifest_sample_is_enough(const FirnManifestSample *sample)
+{
+	return sample->n >= COMPRESS_FROM;
+}
+
+void
+firn_manifest_writer_train(FirnManifestWriter *w, const FirnSpan *samples)
+{
+	g_assert(w->added == 0 && !w->trained);
+	w->trained = true;
+	w->squeezer = squeezer_new(samples, FIRN_MANIFEST_SAMPLES);
+	if (w->squeezer == NULL)
+		return;
+	firn_flat_builder_free(w->out.b);
+	writer_begin(w, firn_payload_span(w->squeezer->trained));
+}
+
+void
+firn_manifest_writer_alone(FirnManifestWriter *w)
+{
+	w->alone = true;
 }
 
 static bool
@@ -300,11 +432,15 @@ bool
 firn_manifest_writer_add(FirnManifestWriter *w, const uint32_t *coords, const FirnRef *ref,
 			 GError **error)
 {
+	FirnRef stored = *ref;
+
 	g_assert(w->added < w->n_refs);
 	g_assert(w->added == 0 || firn_coords_compare(w->previous, coords, w->out.rank) < 0);
 	if (!check_ref(ref, error))
 		return false;
-	output_add(&w->out, w->added, coords, ref);
+	if (w->squeezer != NULL && ref->kind == FIRN_REF_VIRTUAL)
+		squeeze(w->squeezer, &stored);
+	output_add(&w->out, w->added, coords, &stored);
 	if (firn_flat_builder_failed(w->out.b)) {
 		g_set_error(error, FIRN_ERROR, FIRN_ERROR_LIMIT,
 			    "%u chunk references do not fit in one manifest: split the array's "
@@ -312,78 +448,11 @@ firn_manifest_writer_add(FirnManifestWriter *w, const uint32_t *coords, const Fi
 			    w->n_refs);
 		return false;
 	}
-	if (ref->kind == FIRN_REF_VIRTUAL)
-		sample(w);
+	if (ref->kind == FIRN_REF_VIRTUAL && !w->trained)
+		firn_manifest_sample_add(&w->sample, w->added);
 	memcpy(w->previous, coords, sizeof *coords * w->out.rank);
 	w->added++;
 	return true;
-}
-
-/* ---- compressed locations ---- */
-
-/* The dictionary for the sampled locations, NULL if they are better left plain. */
-static GBytes *
-train(const FirnManifestWriter *w, const FirnRefs *refs)
-{
-	g_autoptr(GByteArray) text = g_byte_array_new();
-	g_autoptr(GArray) sizes = g_array_new(FALSE, FALSE, sizeof(size_t));
-	uint8_t dictionary[MAX_DICTIONARY];
-	unsigned n_short = 0;
-	size_t once, copies, n;
-
-	for (unsigned i = 0; i < MAX_SAMPLES; i++) {
-		FirnRef ref;
-
-		firn_refs_get(refs, w->samples[i], &ref);
-		if (ref.location.len > FIRN_MANIFEST_MAX_LOCATION)
-			continue;
-		n_short += ref.location.len < SHORT_LOCATION;
-		g_byte_array_append(text, ref.location.data, (guint)ref.location.len);
-		g_array_append_val(sizes, ref.location.len);
-	}
-	if (sizes->len == 0 || n_short * 2 >= sizes->len)
-		return NULL;
-	once = text->len;
-	n = sizes->len;
-	/* Training wants more bytes than a dictionary has. */
-	copies = once < MAX_DICTIONARY ? MAX_DICTIONARY / once + 1 : 0;
-	for (size_t i = 0; i < copies * n; i++)
-		g_array_append_val(sizes, g_array_index(sizes, size_t, i));
-	for (size_t i = 0; i < copies; i++) {
-		g_byte_array_set_size(text, (guint)(text->len + once));
-		memcpy(text->data + (i + 1) * once, text->data, once);
-	}
-	n = ZDICT_trainFromBuffer(dictionary, sizeof dictionary, text->data,
-				  (const size_t *)(const void *)sizes->data, sizes->len);
-	return ZDICT_isError(n) ? NULL : g_bytes_new(dictionary, n);
-}
-
-typedef struct {
-	ZSTD_CCtx *context;
-	ZSTD_CDict *dictionary;
-	FirnSpan plain; /* that `frame` is of; chunks of one file follow each other */
-	size_t frame_len;
-	uint8_t frame[ZSTD_COMPRESSBOUND(FIRN_MANIFEST_MAX_LOCATION)];
-} Squeezer;
-
-/* Replace the location by its frame, borrowed until the next call. */
-static void
-squeeze(Squeezer *s, FirnRef *ref)
-{
-	if (ref->location.len > FIRN_MANIFEST_MAX_LOCATION)
-		return;
-	if (s->plain.data == NULL || firn_payload_compare(s->plain, ref->location) != 0) {
-		s->plain = (FirnSpan){ NULL, 0 };
-		s->frame_len = ZSTD_compress_usingCDict(s->context, s->frame, sizeof s->frame,
-							ref->location.data, ref->location.len,
-							s->dictionary);
-		/* Plain and compressed locations may stand side by side. */
-		if (ZSTD_isError(s->frame_len))
-			return;
-		s->plain = ref->location;
-	}
-	ref->location = (FirnSpan){ s->frame, s->frame_len };
-	ref->location_compressed = true;
 }
 
 /* The payload again, with locations compressed; NULL if it is better left as it is. */
@@ -391,35 +460,37 @@ static GBytes *
 compress_locations(const FirnManifestWriter *w, GBytes *plain)
 {
 	FirnManifest m = { .b = firn_payload_span(plain) };
-	g_autoptr(GBytes) dictionary = NULL;
-	g_autoptr(ZSTD_CCtx) context = ZSTD_createCCtx();
-	g_autoptr(ZSTD_CDict) cdict = NULL;
 	Output out = { .rank = w->out.rank };
-	Squeezer s = { .context = context };
-	FirnSpan bytes;
+	FirnSpan samples[FIRN_MANIFEST_SAMPLES];
+	GBytes *payload;
+	Squeezer *s;
 	FirnRefs refs;
 
 	m.root = firn_flat_root(m.b);
 	m.arrays = firn_flat_get_child(m.b, m.root, FIRN_MANIFEST_ARRAYS);
 	firn_manifest_array(&m, 0, NULL, &refs);
-	dictionary = train(w, &refs);
-	if (dictionary == NULL || context == NULL)
-		return NULL;
-	bytes = firn_payload_span(dictionary);
-	s.dictionary = cdict = ZSTD_createCDict(bytes.data, bytes.len, LOCATION_LEVEL);
-	if (cdict == NULL)
+	for (unsigned i = 0; i < FIRN_MANIFEST_SAMPLES; i++) {
+		FirnRef ref;
+
+		firn_refs_get(&refs, w->sample.indices[i], &ref);
+		samples[i] = ref.location;
+	}
+	s = squeezer_new(samples, FIRN_MANIFEST_SAMPLES);
+	if (s == NULL)
 		return NULL;
 	out.b = firn_flat_builder_new(m.b.len);
-	output_begin(&out, &w->id, &w->node, w->n_refs, bytes);
+	output_begin(&out, &w->id, &w->node, w->n_refs, firn_payload_span(s->trained));
 	for (uint32_t i = 0; i < refs.count && !firn_flat_builder_failed(out.b); i++) {
 		FirnRef ref;
 
 		firn_refs_get(&refs, i, &ref);
 		if (ref.kind == FIRN_REF_VIRTUAL)
-			squeeze(&s, &ref);
+			squeeze(s, &ref);
 		output_add(&out, i, firn_refs_coords(&refs, i), &ref);
 	}
-	return firn_flat_builder_finish(out.b, NULL);
+	payload = firn_flat_builder_finish(out.b, NULL);
+	squeezer_free(s);
+	return payload;
 }
 
 GBytes *
@@ -435,7 +506,7 @@ firn_manifest_writer_finish(FirnManifestWriter *writer, int level, GError **erro
 		return NULL;
 	}
 	g_assert(w->added == w->n_refs);
-	if (w->n_virtual >= COMPRESS_FROM) {
+	if (firn_manifest_sample_is_enough(&w->sample)) {
 		g_autoptr(GBytes) compressed = compress_locations(w, payload);
 
 		if (compressed != NULL) {
@@ -443,5 +514,6 @@ firn_manifest_writer_finish(FirnManifestWriter *writer, int level, GError **erro
 			payload = g_steal_pointer(&compressed);
 		}
 	}
-	return firn_envelope_seal(&envelope, firn_payload_span(payload), level);
+	return w->alone ? firn_envelope_seal_alone(&envelope, firn_payload_span(payload), level)
+			: firn_envelope_seal(&envelope, firn_payload_span(payload), level);
 }

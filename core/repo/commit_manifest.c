@@ -4,7 +4,30 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* So many manifests keep all threads busy, each with one. */
+#define MANY_TASKS 4u
+
 /* ---- one manifest ---- */
+
+/* An item's ref, its location plain; `*out_location`: what it borrows from, NULL: nothing. */
+static bool
+get_item(const FirnCommitItem *item, FirnRef *out_ref, char **out_location, GError **error)
+{
+	*out_location = NULL;
+	if (item->change != NULL) {
+		firn_chunk_change_get(item->change, out_ref);
+		return true;
+	}
+	firn_refs_get(item->refs, item->index, out_ref);
+	if (out_ref->kind != FIRN_REF_VIRTUAL || !out_ref->location_compressed)
+		return true;
+	*out_location = firn_manifest_location(item->refs->manifest, out_ref, error);
+	if (*out_location == NULL)
+		return false;
+	out_ref->location = (FirnSpan){ (const uint8_t *)*out_location, strlen(*out_location) };
+	out_ref->location_compressed = false;
+	return true;
+}
 
 static bool
 add_item(FirnManifestWriter *writer, const FirnCommitItem *item, GError **error)
@@ -12,19 +35,46 @@ add_item(FirnManifestWriter *writer, const FirnCommitItem *item, GError **error)
 	g_autofree char *location = NULL;
 	FirnRef ref;
 
-	if (item->change != NULL) {
-		firn_chunk_change_get(item->change, &ref);
-		return firn_manifest_writer_add(writer, item->coords, &ref, error);
-	}
+	return get_item(item, &ref, &location, error) &&
+	       firn_manifest_writer_add(writer, item->coords, &ref, error);
+}
+
+static bool
+is_virtual(const FirnCommitItem *item)
+{
+	FirnRef ref;
+
+	if (item->change != NULL)
+		return item->change->kind == FIRN_REF_VIRTUAL;
 	firn_refs_get(item->refs, item->index, &ref);
-	if (ref.kind == FIRN_REF_VIRTUAL && ref.location_compressed) {
-		location = firn_manifest_location(item->refs->manifest, &ref, error);
-		if (location == NULL)
-			return false;
-		ref.location = (FirnSpan){ (const uint8_t *)location, strlen(location) };
-		ref.location_compressed = false;
+	return ref.kind == FIRN_REF_VIRTUAL;
+}
+
+/* Let the writer see what locations are like, if there are many. */
+static bool
+train(FirnManifestWriter *writer, const FirnCommitItem *items, size_t n, GError **error)
+{
+	FirnManifestSample sample = { .n = 0 };
+	FirnSpan samples[FIRN_MANIFEST_SAMPLES];
+	char *locations[FIRN_MANIFEST_SAMPLES] = { NULL };
+	bool done = true;
+
+	for (size_t i = 0; i < n; i++)
+		if (is_virtual(&items[i]))
+			firn_manifest_sample_add(&sample, (uint32_t)i);
+	if (!firn_manifest_sample_is_enough(&sample))
+		return true;
+	for (unsigned i = 0; i < FIRN_MANIFEST_SAMPLES && done; i++) {
+		FirnRef ref;
+
+		done = get_item(&items[sample.indices[i]], &ref, &locations[i], error);
+		samples[i] = ref.location;
 	}
-	return firn_manifest_writer_add(writer, item->coords, &ref, error);
+	if (done)
+		firn_manifest_writer_train(writer, samples);
+	for (unsigned i = 0; i < FIRN_MANIFEST_SAMPLES; i++)
+		g_free(locations[i]);
+	return done;
 }
 
 static void
@@ -52,6 +102,12 @@ firn_commit_write_manifest(FirnCommitArray *array, const FirnCommitItem *items, 
 		return false;
 	}
 	writer = firn_manifest_writer_new(&id, &array->id, array->rank, (uint32_t)n);
+	if (array->c->many_tasks)
+		firn_manifest_writer_alone(writer);
+	if (!train(writer, items, n, error)) {
+		g_prefix_error(error, "%s: ", array->path);
+		return false;
+	}
 	for (size_t i = 0; i < n; i++) {
 		if (!add_item(writer, &items[i], error)) {
 			g_prefix_error(error, "%s: ", array->path);
@@ -123,6 +179,7 @@ run_cells(FirnCommitting *c, GError **error)
 		for (guint j = 0; array != NULL && j < array->cells->len; j++)
 			add_task(tasks, array, array->cells->pdata[j], NULL);
 	}
+	c->many_tasks = tasks->len >= MANY_TASKS;
 	return firn_commit_pool(c, "manifests", tasks->len, run_task, tasks, error);
 }
 
@@ -181,6 +238,7 @@ run_rests(FirnCommitting *c, GError **error)
 			if (array->olds[j].broken)
 				add_task(tasks, array, NULL, &array->olds[j]);
 	}
+	c->many_tasks = tasks->len >= MANY_TASKS;
 	return firn_commit_pool(c, "manifests", tasks->len, run_task, tasks, error);
 }
 

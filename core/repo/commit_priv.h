@@ -81,6 +81,7 @@ typedef struct {
 	uint64_t n_chunks;  /* changed */
 	uint32_t n_written; /* manifests */
 	uint64_t flushed_at;
+	bool many_tasks;      /* manifests are written on all threads at once */
 	pthread_mutex_t lock; /* protects all below */
 	GPtrArray *written;   /* char *: keys of objects that nobody refers to before `repo` does */
 } FirnCommitting;
