@@ -15,19 +15,39 @@
 #define INDEX_OFFSET (UINT64_C(1) << 40)
 #define DOT_ENTRIES  2u
 
+/* Indices of the base read at once, the view unlocked. */
+#define AHEAD          1024u
+#define END_OF_INDICES (UINT64_C(1) << 32)
+
+typedef struct {
+	uint32_t index;
+	uint64_t length; /* of a chunk */
+} Ahead;
+
 struct FirnDirStream {
 	uint64_t ino;
 	pthread_mutex_t lock; /* one reader at a time */
 	GPtrArray *names;     /* char *: the first part */
 	FirnPlace chunks;     /* the second part, if it has one */
 	bool has_chunks;
-	FirnDir *held;     /* referenced: `chunks`' array */
-	FirnRefIter *iter; /* over the base; NULL: none, or not begun */
-	FirnSnapshot *base;
-	bool iter_begun;
-	bool base_pending; /* base_index holds a value not yet used */
-	uint32_t base_index;
-	uint64_t base_length;
+	FirnDir *held; /* referenced: `chunks`' array */
+	/* Of the base: */
+	FirnSnapshot *base; /* NULL: not begun */
+	uint32_t base_rank;
+	FirnRefIter *iter; /* at `ahead_to` */
+	GArray *ahead;     /* Ahead: all from `ahead_from` to before `ahead_to` */
+	guint ahead_at;
+	uint64_t ahead_from;
+	uint64_t ahead_to;
+	/* Of the overlay: */
+	bool changed_known;     /* the rest holds while the array's `n_changes` is the same */
+	uint64_t changed_as_of; /* that */
+	uint64_t changed_from;
+	bool changed_found;
+	uint32_t changed_index; /* the smallest one from `changed_from` on */
+	/* Of the table, for one call: */
+	GArray *children; /* uint32_t, in order */
+	guint child_at;
 };
 
 int
@@ -46,6 +66,8 @@ firn_view_opendir(FirnView *view, uint64_t ino, FirnDirStream **out_dir)
 	dir = g_new0(FirnDirStream, 1);
 	dir->ino = ino;
 	pthread_mutex_init(&dir->lock, NULL);
+	dir->ahead = g_array_new(FALSE, FALSE, sizeof(Ahead));
+	dir->children = g_array_new(FALSE, FALSE, sizeof(uint32_t));
 	*out_dir = dir;
 	return 0;
 }
@@ -60,8 +82,7 @@ stream_reset(FirnView *view, FirnDirStream *dir)
 	dir->iter = NULL;
 	firn_snapshot_unref(dir->base);
 	dir->base = NULL;
-	dir->iter_begun = false;
-	dir->base_pending = false;
+	dir->changed_known = false;
 	dir->has_chunks = false;
 	if (dir->held != NULL)
 		firn_inode_unref(view, &dir->held->inode);
@@ -75,6 +96,8 @@ firn_view_closedir(FirnView *view, FirnDirStream *dir)
 	stream_reset(view, dir);
 	firn_view_unlock(view);
 	pthread_mutex_destroy(&dir->lock);
+	g_array_unref(dir->ahead);
+	g_array_unref(dir->children);
 	g_free(dir);
 }
 
@@ -209,9 +232,143 @@ firn_view_dir_restore(FirnView *view, FirnDirStream *dir, GBytes *kept)
 
 /* ---- the second part ---- */
 
+static void
+start_ahead(FirnDirStream *dir, uint64_t from)
+{
+	g_array_set_size(dir->ahead, 0);
+	dir->ahead_at = 0;
+	dir->ahead_from = from;
+	dir->ahead_to = from;
+}
+
+/* Begin with the base as it is now; a commit in between gives the array another one. */
+static void
+begin_base(FirnView *view, FirnDirStream *dir)
+{
+	FirnPlace *place = &dir->chunks;
+	FirnSnapshotNode node;
+
+	firn_ref_iter_free(dir->iter);
+	firn_snapshot_unref(dir->base);
+	dir->base = firn_snapshot_ref(place->array->tree->base);
+	firn_snapshot_node(dir->base, place->array->base_index, &node);
+	dir->base_rank = node.rank;
+	dir->iter = firn_ref_iter_new(view->repo, dir->base, &node, place->prefix, place->depth);
+	start_ahead(dir, 0);
+}
+
+/* An iterator only goes forward: `from` is not before `ahead_to`. */
+static void
+skip_base(FirnDirStream *dir, uint64_t from)
+{
+	const FirnPlace *place = &dir->chunks;
+	uint32_t seek[FIRN_MAX_RANK];
+
+	memcpy(seek, place->prefix, place->depth * sizeof *seek);
+	seek[place->depth] = (uint32_t)from;
+	firn_ref_iter_seek(dir->iter, seek, place->depth + 1);
+	start_ahead(dir, from);
+}
+
+/* Read on in the base, where the iterator is.  View lock held; dropped for I/O. */
+static int
+read_ahead(FirnView *view, FirnDirStream *dir)
+{
+	uint32_t depth = dir->chunks.depth;
+	bool leaf = depth + 1 == dir->base_rank;
+	GError *error = NULL;
+	int more = 1;
+
+	start_ahead(dir, dir->ahead_to);
+	firn_view_unlock(view);
+	while (more > 0 && dir->ahead->len < AHEAD && dir->ahead_to <= UINT32_MAX) {
+		Ahead next = { 0 };
+		const uint32_t *coords;
+		FirnRef ref;
+
+		more = firn_ref_iter_next(dir->iter, &coords, &ref, NULL, &error);
+		if (more <= 0)
+			break;
+		next.index = coords[depth];
+		next.length = ref.length;
+		g_array_append_val(dir->ahead, next);
+		dir->ahead_to = (uint64_t)next.index + 1;
+		if (!leaf && dir->ahead_to <= UINT32_MAX) {
+			uint32_t seek[FIRN_MAX_RANK];
+
+			memcpy(seek, coords, depth * sizeof *seek);
+			seek[depth] = (uint32_t)dir->ahead_to;
+			firn_ref_iter_seek(dir->iter, seek, depth + 1);
+		}
+	}
+	pthread_mutex_lock(&view->lock);
+	if (more < 0)
+		return firn_view_fail(view, "manifest", error), EIO;
+	if (more == 0)
+		dir->ahead_to = END_OF_INDICES;
+	return 0;
+}
+
+/* Whether an index of the base is still there.  View lock held. */
+static bool
+is_base_shown(FirnView *view, const FirnDirStream *dir, uint32_t index)
+{
+	FirnPlace child = dir->chunks;
+
+	child.dir = NULL;
+	child.prefix[child.depth++] = index;
+	if (!firn_chunk_base_visible(view, child.array, child.prefix, child.depth))
+		return false;
+	/* A directory of the base stays, even empty, until it is removed. */
+	return child.depth < dir->base_rank
+		       ? !firn_place_removed(&child)
+		       : firn_chunk_change(view, child.array, child.prefix) == NULL;
+}
+
+/* The smallest index >= from of the base; NULL: none.  View lock held; dropped for I/O. */
+static int
+next_base(FirnView *view, FirnDirStream *dir, uint64_t from, const Ahead **out_next)
+{
+	const FirnPlace *place = &dir->chunks;
+
+	*out_next = NULL;
+	while (from <= UINT32_MAX && place->array->in_base) {
+		int failed = 0;
+
+		if (dir->base != place->array->tree->base || from < dir->ahead_from)
+			begin_base(view, dir);
+		if (place->depth >= dir->base_rank)
+			return 0;
+		if (from > dir->ahead_to)
+			skip_base(dir, from);
+		while (dir->ahead_at > 0 &&
+		       g_array_index(dir->ahead, Ahead, dir->ahead_at - 1).index >= from)
+			dir->ahead_at--;
+		while (dir->ahead_at < dir->ahead->len &&
+		       g_array_index(dir->ahead, Ahead, dir->ahead_at).index < from)
+			dir->ahead_at++;
+		if (dir->ahead_at < dir->ahead->len) {
+			const Ahead *next = &g_array_index(dir->ahead, Ahead, dir->ahead_at);
+
+			if (is_base_shown(view, dir, next->index)) {
+				*out_next = next;
+				return 0;
+			}
+			from = (uint64_t)next->index + 1;
+			continue;
+		}
+		if (dir->ahead_to == END_OF_INDICES)
+			return 0;
+		failed = read_ahead(view, dir);
+		if (failed != 0)
+			return failed;
+	}
+	return 0;
+}
+
 /* The smallest index >= from among changed chunks that live below.  View lock held. */
 static bool
-next_changed(FirnView *view, const FirnPlace *place, uint64_t from, uint32_t *out_index)
+find_changed(FirnView *view, const FirnPlace *place, uint64_t from, uint32_t *out_index)
 {
 	FirnNodeChange *node =
 		place->array->tree->session
@@ -238,122 +395,87 @@ next_changed(FirnView *view, const FirnPlace *place, uint64_t from, uint32_t *ou
 	return false;
 }
 
-/* The smallest index >= from among table entries of the directory. */
+/* The same, remembered: there may be many deleted ones on the way. */
 static bool
-next_child(const FirnPlace *place, uint64_t from, uint32_t *out_index)
+next_changed(FirnView *view, FirnDirStream *dir, uint64_t from, uint32_t *out_index)
+{
+	const FirnDir *array = dir->chunks.array;
+
+	if (!dir->changed_known || dir->changed_as_of != array->n_changes ||
+	    from < dir->changed_from || (dir->changed_found && from > dir->changed_index)) {
+		dir->changed_known = true;
+		dir->changed_as_of = array->n_changes;
+		dir->changed_from = from;
+		dir->changed_found = find_changed(view, &dir->chunks, from, &dir->changed_index);
+	}
+	*out_index = dir->changed_index;
+	return dir->changed_found;
+}
+
+static gint
+compare_indices(gconstpointer a, gconstpointer b)
+{
+	uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+
+	return (x > y) - (x < y);
+}
+
+/* Take down the indices >= from among table entries of the directory.  View lock held. */
+static void
+take_children(FirnView *view, FirnDirStream *dir, uint64_t from)
 {
 	GHashTableIter iter;
+	FirnPlace place;
 	gpointer name;
 	gpointer value;
-	bool found = false;
 	uint32_t index;
 
-	if (place->dir == NULL)
-		return false;
-	g_hash_table_iter_init(&iter, place->dir->children);
-	while (g_hash_table_iter_next(&iter, &name, &value)) {
-		if (!firn_leaf_is_listed(value) || !firn_name_parse_index(name, &index) ||
-		    index < from || (found && index >= *out_index))
-			continue;
-		*out_index = index;
-		found = true;
-	}
-	return found;
+	g_array_set_size(dir->children, 0);
+	dir->child_at = 0;
+	/* It may have become a table entry since. */
+	if (firn_place_find(view, dir->ino, &place) != 0 || place.dir == NULL ||
+	    place.array != dir->chunks.array)
+		return;
+	g_hash_table_iter_init(&iter, place.dir->children);
+	while (g_hash_table_iter_next(&iter, &name, &value))
+		if (firn_leaf_is_listed(value) && firn_name_parse_index(name, &index) &&
+		    index >= from)
+			g_array_append_val(dir->children, index);
+	g_array_sort(dir->children, compare_indices);
 }
 
-/* Load the next index of the base into the stream.  View lock held; dropped for I/O. */
-static int
-next_base(FirnView *view, FirnDirStream *dir, uint64_t from)
+static bool
+next_child(FirnDirStream *dir, uint64_t from, uint32_t *out_index)
 {
-	FirnPlace *place = &dir->chunks;
-	uint32_t seek[FIRN_MAX_RANK];
-	GError *error = NULL;
-
-	if (dir->base_pending && dir->base_index >= from)
-		return 0;
-	dir->base_pending = false;
-	if (from > UINT32_MAX || !place->array->in_base ||
-	    !firn_chunk_base_visible(view, place->array, place->prefix, place->depth))
-		return 0;
-	if (!dir->iter_begun) {
-		FirnSnapshotNode node;
-
-		dir->iter_begun = true;
-		dir->base = firn_snapshot_ref(place->array->tree->base);
-		firn_snapshot_node(dir->base, place->array->base_index, &node);
-		dir->iter = firn_ref_iter_new(view->repo, dir->base, &node, place->prefix,
-					      place->depth);
-	}
-	memcpy(seek, place->prefix, place->depth * sizeof *seek);
-	seek[place->depth] = (uint32_t)from;
-	firn_ref_iter_seek(dir->iter, seek, place->depth + 1);
-	for (;;) {
-		bool leaf = place->depth + 1 == place->array->meta->rank;
-		FirnChunkChange *change = NULL;
-		const uint32_t *coords;
-		FirnRef ref;
-		int more;
-
-		firn_view_unlock(view);
-		more = firn_ref_iter_next(dir->iter, &coords, &ref, NULL, &error);
-		pthread_mutex_lock(&view->lock);
-		if (more < 0)
-			return firn_view_fail(view, "manifest", error), EIO;
-		if (more == 0)
-			return 0;
-		if (!firn_chunk_base_visible(view, place->array, coords, place->depth + 1))
-			continue;
-		/* A directory of the base stays, even empty, until it is removed. */
-		if (leaf)
-			change = firn_chunk_change(view, place->array, coords);
-		if (change != NULL)
-			continue;
-		if (!leaf) {
-			FirnPlace child = *place;
-
-			child.dir = NULL;
-			child.depth++;
-			memcpy(child.prefix, coords, child.depth * sizeof *coords);
-			if (firn_place_removed(&child)) {
-				memcpy(seek, coords, child.depth * sizeof *coords);
-				if (seek[place->depth]++ == UINT32_MAX)
-					return 0;
-				firn_ref_iter_seek(dir->iter, seek, child.depth);
-				continue;
-			}
-		}
-		dir->base_pending = true;
-		dir->base_index = coords[place->depth];
-		dir->base_length = ref.length;
-		return 0;
-	}
+	while (dir->child_at < dir->children->len &&
+	       g_array_index(dir->children, uint32_t, dir->child_at) < from)
+		dir->child_at++;
+	if (dir->child_at == dir->children->len)
+		return false;
+	*out_index = g_array_index(dir->children, uint32_t, dir->child_at);
+	return true;
 }
 
+/* `*out_base`: it is the base's; NULL: the table's or the overlay's. */
 static int
 next_index(FirnView *view, FirnDirStream *dir, uint64_t from, bool *out_found, uint32_t *out_index,
-	   bool *out_base)
+	   const Ahead **out_base)
 {
 	uint32_t candidate = 0;
-	int failed = next_base(view, dir, from);
+	int failed = next_base(view, dir, from, out_base);
 
-	*out_found = false;
-	*out_base = false;
+	*out_found = failed == 0 && *out_base != NULL;
 	if (failed != 0)
 		return failed;
-	if (dir->base_pending) {
-		*out_found = true;
-		*out_base = true;
-		*out_index = dir->base_index;
-	}
-	if (next_changed(view, &dir->chunks, from, &candidate) &&
-	    (!*out_found || candidate <= *out_index)) {
-		*out_base = false;
+	if (*out_found)
+		*out_index = (*out_base)->index;
+	if (next_changed(view, dir, from, &candidate) && (!*out_found || candidate <= *out_index)) {
+		*out_base = NULL;
 		*out_found = true;
 		*out_index = candidate;
 	}
-	if (next_child(&dir->chunks, from, &candidate) &&
-	    (!*out_found || candidate <= *out_index)) {
-		*out_base = false;
+	if (next_child(dir, from, &candidate) && (!*out_found || candidate <= *out_index)) {
+		*out_base = NULL;
 		*out_found = true;
 		*out_index = candidate;
 	}
@@ -391,7 +513,7 @@ emit(Sink *sink, uint64_t parent, const char *name, uint64_t next)
 
 /* Without attributes, a base chunk needs no look-up at all. */
 static bool
-emit_base(Sink *sink, FirnDirStream *dir, uint32_t index, const char *name, uint64_t next)
+emit_base(Sink *sink, FirnDirStream *dir, const Ahead *base, const char *name, uint64_t next)
 {
 	FirnPlace child = dir->chunks;
 	bool leaf = child.depth + 1 == child.array->meta->rank;
@@ -400,12 +522,12 @@ emit_base(Sink *sink, FirnDirStream *dir, uint32_t index, const char *name, uint
 
 	slot = leaf ? firn_slot_of_files(sink->view, child.array)
 		    : firn_slot_of_dirs(sink->view, child.array);
-	child.prefix[child.depth] = index;
+	child.prefix[child.depth] = base->index;
 	attr.st_ino = firn_slot_ino(slot, child.prefix, child.depth + 1);
 	if (attr.st_ino == 0 || (!leaf && firn_inode_find(sink->view, attr.st_ino) != NULL))
 		return emit(sink, dir->ino, name, next);
 	firn_attr_of_base(sink->view, child.array->tree, attr.st_ino, !leaf,
-			  leaf ? dir->base_length : 0, &attr);
+			  leaf ? base->length : 0, &attr);
 	return sink->fn(name, &attr, next, sink->data);
 }
 
@@ -415,20 +537,22 @@ list_chunks(FirnView *view, FirnDirStream *dir, uint64_t offset, Sink *sink)
 	uint64_t from = offset > INDEX_OFFSET ? offset - INDEX_OFFSET : 0;
 	int failed = 0;
 
+	if (dir->has_chunks)
+		take_children(view, dir, from);
 	while (failed == 0 && dir->has_chunks && firn_dir_is_array(dir->chunks.array) &&
 	       dir->chunks.depth < dir->chunks.array->meta->rank) {
 		uint32_t index = 0;
-		char name[16];
+		char name[FIRN_NAME_INDEX_MAX + 1];
+		const Ahead *base;
 		bool found;
-		bool base;
 
 		failed = next_index(view, dir, from, &found, &index, &base);
 		if (failed != 0 || !found)
 			break;
-		(void)g_snprintf(name, sizeof name, "%u", index);
+		firn_name_format_index(index, name);
 		from = (uint64_t)index + 1;
-		if (base) {
-			if (!emit_base(sink, dir, index, name, INDEX_OFFSET + from))
+		if (base != NULL) {
+			if (!emit_base(sink, dir, base, name, INDEX_OFFSET + from))
 				break;
 		} else if (!emit(sink, dir->ino, name, INDEX_OFFSET + from)) {
 			break;

@@ -58,6 +58,20 @@ firn_name_is_valid(const char *name)
 	return g_utf8_validate(name, (gssize)len, NULL);
 }
 
+void
+firn_name_format_index(uint32_t index, char out[FIRN_NAME_INDEX_MAX + 1])
+{
+	char digits[FIRN_NAME_INDEX_MAX];
+	size_t n = 0;
+
+	do
+		digits[n++] = (char)('0' + index % 10);
+	while ((index /= 10) > 0);
+	for (size_t i = 0; i < n; i++)
+		out[i] = digits[n - 1 - i];
+	out[n] = '\0';
+}
+
 char *
 firn_name_format_chunk(const uint32_t *coords, uint32_t rank)
 {

@@ -30,6 +30,10 @@ bool firn_name_is_scratch(const char *name);
 /* Whether `name` can be a path component of a node: valid UTF-8, 1..255 bytes, no '/', not "." "..". */
 bool firn_name_is_valid(const char *name);
 
+/* "12" for 12, with a NUL. */
+#define FIRN_NAME_INDEX_MAX 10
+void firn_name_format_index(uint32_t index, char out[FIRN_NAME_INDEX_MAX + 1]);
+
 /* "c/0/12" (rank 0: "c") for `coords`.  Caller owns (g_free). */
 char *firn_name_format_chunk(const uint32_t *coords, uint32_t rank);
 
