@@ -403,6 +403,20 @@ check_count(const FirnTxlogContent *c, GError **error)
 	return false;
 }
 
+/* All but what paths and padding take, which is little. */
+static size_t
+payload_size(const FirnTxlogContent *c)
+{
+	size_t size = 1024 + 256 * c->n_moves + 64 * c->n_arrays;
+
+	for (unsigned list = 0; list < FIRN_TXLOG_N_LISTS; list++)
+		size += sizeof(FirnId8) * c->n_ids[list];
+	for (size_t i = 0; i < c->n_arrays; i++)
+		size += c->arrays[i].n_chunks *
+			(4 + 12 + sizeof(uint32_t) * (size_t)c->arrays[i].rank);
+	return size;
+}
+
 GBytes *
 firn_txlog_encode(const FirnTxlogContent *c, int level, GError **error)
 {
@@ -415,7 +429,7 @@ firn_txlog_encode(const FirnTxlogContent *c, int level, GError **error)
 	if (!check_count(c, error))
 		return NULL;
 	assert_sorted(c);
-	b = firn_flat_builder_new(0);
+	b = firn_flat_builder_new(payload_size(c));
 	firn_flat_row_id12(&row, LOG_ID, &c->id);
 	for (unsigned id = LOG_LISTS; id <= LOG_MOVES; id++)
 		firn_flat_row_child(&row, id);

@@ -302,11 +302,19 @@ firn_changes_put_chunk(FirnChanges *changes, const FirnId8 *id, const char *path
 		       const uint32_t *coords, const FirnRef *ref, uint64_t seq)
 {
 	FirnNodeChange *node = firn_changes_find(changes, id);
-	FirnChunkChange *change;
-	bool made;
 
 	if (node == NULL)
 		node = add_entry(changes, id, path, FIRN_CHANGE_CHUNKS);
+	return firn_changes_put_chunk_of(changes, node, rank, coords, ref, seq);
+}
+
+FirnChunkChange *
+firn_changes_put_chunk_of(FirnChanges *changes, FirnNodeChange *node, uint32_t rank,
+			  const uint32_t *coords, const FirnRef *ref, uint64_t seq)
+{
+	FirnChunkChange *change;
+	bool made;
+
 	g_assert(node->kind != FIRN_CHANGE_DELETE && !rank_differs(node, rank));
 	if (node->chunks == NULL)
 		node->chunks = firn_chunk_map_new(rank);

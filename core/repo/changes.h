@@ -92,6 +92,10 @@ void firn_changes_move_node(FirnChanges *changes, const FirnId8 *id, const char 
 FirnChunkChange *firn_changes_put_chunk(FirnChanges *changes, const FirnId8 *id, const char *path,
 					uint32_t rank, const uint32_t *coords, const FirnRef *ref,
 					uint64_t seq);
+/* The same of an entry that was found before. */
+FirnChunkChange *firn_changes_put_chunk_of(FirnChanges *changes, FirnNodeChange *node,
+					   uint32_t rank, const uint32_t *coords,
+					   const FirnRef *ref, uint64_t seq);
 /* Forget what is recorded of a chunk (it was made and deleted here). */
 void firn_changes_forget_chunk(FirnChanges *changes, FirnNodeChange *node, const uint32_t *coords);
 /* Sequence number 0: inherited.  Kind NONE: gone, which is remembered of an inherited one. */

@@ -33,7 +33,7 @@ free_cell(gpointer data)
 
 	g_free(cell->from);
 	g_free(cell->to);
-	g_array_unref(cell->changes);
+	g_array_unref(cell->segments);
 	g_free(cell);
 }
 
@@ -112,7 +112,7 @@ make_cell(FirnCommitArray *array, const uint32_t *coords)
 	cell->array = array;
 	cell->from = g_new0(uint32_t, MAX(array->rank, 1));
 	cell->to = g_new0(uint32_t, MAX(array->rank, 1));
-	cell->changes = g_array_new(FALSE, FALSE, sizeof(FirnCommitChange));
+	cell->segments = g_array_new(FALSE, FALSE, sizeof(FirnCommitSegment));
 	firn_commit_cell_of(array, coords, cell->from);
 	for (uint32_t i = 0; i < array->rank; i++)
 		cell->to[i] = array->split[i] > UINT32_MAX - cell->from[i]
@@ -144,37 +144,59 @@ fail_outside(const FirnCommitArray *array, const uint32_t *coords, uint32_t rank
 	return false;
 }
 
+static bool
+in_cell(const FirnCommitCell *cell, const uint32_t *coords)
+{
+	for (uint32_t i = 0; i < cell->array->rank; i++)
+		if (coords[i] < cell->from[i] || coords[i] >= cell->to[i])
+			return false;
+	return true;
+}
+
+/* Give a cell the change at `at`; `follows`: right behind the last one it got. */
+static void
+add_change(FirnCommitCell *cell, const FirnChunkIter *at, bool follows)
+{
+	const FirnCommitSegment segment = { .first = *at, .n = 1 };
+
+	if (follows)
+		g_array_index(cell->segments, FirnCommitSegment, cell->segments->len - 1).n++;
+	else
+		g_array_append_val(cell->segments, segment);
+	cell->n_changes++;
+}
+
 /* Put each change into its cell. */
 static bool
 bucket(FirnCommitArray *array, GError **error)
 {
 	FirnChunkMap *map = array->change->chunks;
-	const FirnCommitCell *last = NULL;
-	FirnCommitCell *cell = NULL;
-	FirnCommitChange item;
+	FirnCommitCell *cell = NULL, *last = NULL;
+	const uint32_t *coords;
 	FirnChunkChange *change;
-	FirnChunkIter iter;
+	FirnChunkIter iter, at;
+	uint32_t rank;
 
 	if (map == NULL)
 		return true;
+	rank = firn_chunk_map_rank(map);
 	firn_chunk_iter_seek(&iter, map, NULL, 0);
-	while (firn_chunk_iter_next(&iter, &item.coords, &change)) {
-		uint32_t rank = firn_chunk_map_rank(map);
-		uint32_t from[FIRN_MAX_RANK];
+	for (at = iter; firn_chunk_iter_next(&iter, &coords, &change); at = iter) {
+		FirnCommitCell *before = last;
 
-		if (rank != array->rank ||
-		    !firn_commit_inside(item.coords, array->grid, array->rank)) {
+		/* `last`: of the change right before this one, if that is in one. */
+		last = NULL;
+		if (rank != array->rank || !firn_commit_inside(coords, array->grid, rank)) {
 			if (change->kind == FIRN_REF_NONE)
 				continue;
-			return fail_outside(array, item.coords, rank, error);
+			return fail_outside(array, coords, rank, error);
 		}
-		if (array->skip != NULL && firn_chunk_map_find(array->skip, item.coords) != NULL)
+		if (array->skip != NULL && firn_chunk_map_find(array->skip, coords) != NULL)
 			continue;
-		firn_commit_cell_of(array, item.coords, from);
-		if (last == NULL || firn_coords_compare(from, last->from, array->rank) != 0)
-			last = cell = make_cell(array, item.coords);
-		item.change = change;
-		g_array_append_val(cell->changes, item);
+		if (cell == NULL || !in_cell(cell, coords))
+			cell = make_cell(array, coords);
+		add_change(cell, &at, cell == before);
+		last = cell;
 	}
 	g_ptr_array_sort(array->cells, compare_cells);
 	return true;

@@ -174,7 +174,7 @@ same_ref(const FirnCommitItem *old, const FirnChunkChange *change)
 
 /* `old`, `change`: at the same coordinates; either may be NULL. */
 static void
-settle(Work *w, const FirnCommitItem *old, const FirnCommitChange *change)
+settle(Work *w, const FirnCommitItem *old, const FirnCommitWalk *change)
 {
 	FirnCommitItem item;
 	bool kept = old != NULL && w->array->keeps &&
@@ -201,23 +201,21 @@ settle(Work *w, const FirnCommitItem *old, const FirnCommitChange *change)
 static void
 overlay(Work *w, const FirnCommitCell *cell)
 {
-	guint i = 0, j = 0;
+	FirnCommitWalk walk = { .cell = cell };
+	bool more = firn_commit_walk_next(&walk);
+	guint i = 0;
 
-	while (i < w->olds->len || j < cell->changes->len) {
+	while (i < w->olds->len || more) {
 		const FirnCommitItem *old =
 			i < w->olds->len ? &g_array_index(w->olds, FirnCommitItem, i) : NULL;
-		const FirnCommitChange *change =
-			j < cell->changes->len ? &g_array_index(cell->changes, FirnCommitChange, j)
-					       : NULL;
-		int order = 0;
+		int order = old != NULL ? -1 : 1;
 
-		if (old != NULL && change != NULL)
-			order = firn_coords_compare(old->coords, change->coords, w->array->rank);
-		else
-			order = old != NULL ? -1 : 1;
-		settle(w, order <= 0 ? old : NULL, order >= 0 ? change : NULL);
+		if (old != NULL && more)
+			order = firn_coords_compare(old->coords, walk.coords, w->array->rank);
+		settle(w, order <= 0 ? old : NULL, order >= 0 ? &walk : NULL);
 		i += order <= 0;
-		j += order >= 0;
+		if (order >= 0)
+			more = firn_commit_walk_next(&walk);
 	}
 }
 

@@ -94,19 +94,31 @@ typedef struct {
 	bool broken;         /* some of it is */
 } FirnCommitOld;
 
+/* Changes that follow each other in the chunk map, all of one cell. */
 typedef struct {
-	const uint32_t *coords;        /* borrowed from the chunk map */
-	const FirnChunkChange *change; /* likewise */
-} FirnCommitChange;
+	FirnChunkIter first;
+	size_t n;
+} FirnCommitSegment;
 
 /* A cell of the array's grid of manifests, with changes. */
 typedef struct {
 	FirnCommitArray *array;
-	uint32_t *from;  /* rank items */
-	uint32_t *to;    /* rank items */
-	GArray *changes; /* FirnCommitChange, by coordinates */
-	bool effective;  /* something became different */
+	uint32_t *from;   /* rank items */
+	uint32_t *to;     /* rank items */
+	GArray *segments; /* FirnCommitSegment, by coordinates */
+	size_t n_changes; /* in all of them */
+	bool effective;   /* something became different */
 } FirnCommitCell;
+
+/* The changes of a cell, by coordinates; borrowed from the chunk map. */
+typedef struct {
+	const FirnCommitCell *cell;
+	guint segment; /* the next one */
+	size_t left;   /* of the last one */
+	FirnChunkIter iter;
+	const uint32_t *coords; /* the one in turn */
+	const FirnChunkChange *change;
+} FirnCommitWalk;
 
 /* What became of a cell, or of what was left of a broken manifest. */
 typedef struct {
@@ -177,6 +189,27 @@ void firn_commit_progress(const FirnCommitting *c, const char *what, uint64_t do
 typedef bool (*FirnCommitTask)(size_t index, void *data, GError **error);
 bool firn_commit_pool(const FirnCommitting *c, const char *what, size_t n, FirnCommitTask fn,
 		      void *data, GError **error) FIRN_MUST_USE;
+
+static inline bool
+firn_commit_walk_next(FirnCommitWalk *walk)
+{
+	FirnChunkChange *change;
+
+	if (walk->left == 0) {
+		const FirnCommitSegment *segment;
+
+		if (walk->segment == walk->cell->segments->len)
+			return false;
+		segment = &g_array_index(walk->cell->segments, FirnCommitSegment, walk->segment++);
+		walk->iter = segment->first;
+		walk->left = segment->n;
+	}
+	walk->left--;
+	if (!firn_chunk_iter_next(&walk->iter, &walk->coords, &change))
+		return false;
+	walk->change = change;
+	return true;
+}
 
 /* ---- steps, in order ---- */
 

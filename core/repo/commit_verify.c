@@ -68,14 +68,12 @@ check_geometry(const FirnCommitArray *array, const FirnMeta *meta, GError **erro
 	for (guint i = 0; i < array->cells->len; i++) {
 		const FirnCommitCell *cell = array->cells->pdata[i];
 
-		for (guint j = 0; j < cell->changes->len; j++) {
-			const FirnCommitChange *item =
-				&g_array_index(cell->changes, FirnCommitChange, j);
+		FirnCommitWalk walk = { .cell = cell };
 
-			if (item->change->kind != FIRN_REF_NONE &&
-			    item->change->seq < array->change->seq)
-				return fail_geometry(array, item->coords, error);
-		}
+		while (firn_commit_walk_next(&walk))
+			if (walk.change->kind != FIRN_REF_NONE &&
+			    walk.change->seq < array->change->seq)
+				return fail_geometry(array, walk.coords, error);
 	}
 	return check_old_refs(array, error);
 }
@@ -84,7 +82,8 @@ check_geometry(const FirnCommitArray *array, const FirnMeta *meta, GError **erro
 
 typedef struct {
 	const FirnCommitArray *array;
-	const FirnCommitChange *item;
+	const uint32_t *coords;
+	const FirnChunkChange *change;
 } Native;
 
 typedef struct {
@@ -98,11 +97,12 @@ collect(GArray *natives, const FirnCommitArray *array)
 	for (guint i = 0; i < array->cells->len; i++) {
 		const FirnCommitCell *cell = array->cells->pdata[i];
 
-		for (guint j = 0; j < cell->changes->len; j++) {
-			Native native = { array,
-					  &g_array_index(cell->changes, FirnCommitChange, j) };
+		FirnCommitWalk walk = { .cell = cell };
 
-			if (native.item->change->kind == FIRN_REF_NATIVE)
+		while (firn_commit_walk_next(&walk)) {
+			Native native = { array, walk.coords, walk.change };
+
+			if (walk.change->kind == FIRN_REF_NATIVE)
 				g_array_append_val(natives, native);
 		}
 	}
@@ -111,7 +111,7 @@ collect(GArray *natives, const FirnCommitArray *array)
 static bool
 check_native(FirnStore *store, const Native *native, const char *key, GError **error)
 {
-	const FirnChunkChange *change = native->item->change;
+	const FirnChunkChange *change = native->change;
 	g_autofree char *chunk = NULL;
 	uint64_t size = 0;
 	bool exists;
@@ -121,7 +121,7 @@ check_native(FirnStore *store, const Native *native, const char *key, GError **e
 	if (exists && change->length > 0 && change->offset <= size &&
 	    change->length <= size - change->offset)
 		return true;
-	chunk = firn_name_format_chunk(native->item->coords, native->array->rank);
+	chunk = firn_name_format_chunk(native->coords, native->array->rank);
 	g_set_error(error, FIRN_ERROR, FIRN_ERROR_NOT_FOUND,
 		    "%s %s: its object %s %s: write the chunk again", native->array->path, chunk,
 		    key, exists ? "is shorter than the journal says" : "is missing");
@@ -142,7 +142,7 @@ check_batch(size_t index, void *data, GError **error)
 		char text[FIRN_ID12_TEXT + 1];
 		char *key;
 
-		firn_id12_format(&native->item->change->u.id, text);
+		firn_id12_format(&native->change->u.id, text);
 		key = g_strconcat("chunks/", text, NULL);
 		g_ptr_array_add(keys, key);
 		if (!check_native(store, native, key, error))

@@ -198,8 +198,12 @@ apply_chunk(Reader *reader, const FirnRecord *record)
 		return reason;
 	if (node == NULL && firn_changes_find_path(changes, path) != NULL)
 		return "another node is at its path";
-	(void)firn_changes_put_chunk(changes, &record->id, path, record->rank, record->numbers,
-				     &record->ref, record->seq);
+	if (node != NULL)
+		(void)firn_changes_put_chunk_of(changes, node, record->rank, record->numbers,
+						&record->ref, record->seq);
+	else
+		(void)firn_changes_put_chunk(changes, &record->id, path, record->rank,
+					     record->numbers, &record->ref, record->seq);
 	if (reader->form == FIRN_JOURNAL_NET && changes->n_chunks == before)
 		return "the chunk is recorded twice";
 	if (node == NULL)

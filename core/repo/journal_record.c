@@ -82,7 +82,7 @@ typedef struct {
 } Cursor;
 
 static uint64_t
-take_varint(Cursor *cursor)
+take_long_varint(Cursor *cursor)
 {
 	uint64_t value = 0;
 
@@ -98,6 +98,14 @@ take_varint(Cursor *cursor)
 	cursor->bad = true;
 	cursor->at = cursor->end;
 	return 0;
+}
+
+static inline uint64_t
+take_varint(Cursor *cursor)
+{
+	if (cursor->at < cursor->end && *cursor->at < 0x80)
+		return *cursor->at++;
+	return take_long_varint(cursor);
 }
 
 static uint32_t
