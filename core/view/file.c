@@ -380,14 +380,17 @@ firn_view_release(FirnView *view, FirnFile *file)
 {
 	FirnLeaf *leaf = file->leaf;
 	bool last_writer = false;
+	int failed;
 
 	if (leaf != NULL && file->writable) {
 		pthread_mutex_lock(&view->lock);
 		last_writer = leaf->n_writers == 1;
 		firn_view_unlock(view);
-		(void)publish(view, leaf, last_writer);
+		failed = publish(view, leaf, last_writer);
 		if (last_writer) {
 			pthread_mutex_lock(&leaf->lock);
+			if (failed != 0)
+				firn_leaf_revert(view, leaf);
 			if (leaf->refused != NULL) {
 				firn_content_unref(leaf->refused);
 				leaf->refused = NULL;

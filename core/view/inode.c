@@ -60,6 +60,7 @@ inode_dispose(FirnView *view, FirnInode *inode)
 		if (leaf->content != NULL && !leaf->content->published)
 			leaf->content->disposable = true;
 		firn_content_unref(leaf->content);
+		firn_content_unref(leaf->previous);
 		firn_content_unref(leaf->refused);
 		g_free(leaf->coords);
 		pthread_mutex_destroy(&leaf->lock);

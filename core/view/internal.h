@@ -81,11 +81,12 @@ struct FirnLeaf {
 	pid_t writer;          /* the last that opened for writing */
 	_Atomic uint64_t size; /* as stat(2) shows it */
 
-	pthread_mutex_t lock; /* protects all below */
-	FirnContent *content; /* complete bytes; NULL: empty */
-	FirnSpool *spool;     /* bytes being written; NULL: `content` is all */
-	bool dirty;           /* the spool differs from `content` */
-	bool unpublished;     /* `content` is not recorded under the present name */
+	pthread_mutex_t lock;  /* protects all below */
+	FirnContent *content;  /* complete bytes; NULL: empty */
+	FirnSpool *spool;      /* bytes being written; NULL: `content` is all */
+	bool dirty;            /* the spool differs from `content` */
+	bool unpublished;      /* `content` is not recorded under the present name */
+	FirnContent *previous; /* what `content` replaces, while it is not recorded; NULL: none */
 	FirnContent
 		*refused; /* a document that was refused: what a writer that goes on had written */
 	bool touched;     /* something was written since it was opened or truncated */
@@ -508,6 +509,11 @@ int firn_node_settle(FirnView *view, GPtrArray *homeless);
 
 /* Publish what was written to a leaf under its present name.  Leaf lock held, view lock not. */
 int firn_leaf_publish(FirnView *view, FirnLeaf *leaf, bool last);
+/*
+ * The last writer is gone, and what it wrote could not be published: what was there before is
+ * there again.  Leaf lock held, view lock not.
+ */
+void firn_leaf_revert(FirnView *view, FirnLeaf *leaf);
 /*
  * Put `leaf` (complete, its lock held) at a name, record it, and take what was
  * there away.  View lock held.  `meta`: the parsed document if the role is DOC.

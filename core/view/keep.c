@@ -150,6 +150,7 @@ put_content(GByteArray *batch, const FirnLeaf *leaf)
 	firn_keep_add(out, leaf->unpublished);
 	add_content(out, leaf->content);
 	add_content(out, leaf->refused);
+	add_content(out, leaf->previous);
 	firn_keep_put(batch, FIRN_KEPT_CONTENT, leaf->key, out->data, out->len);
 }
 

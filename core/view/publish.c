@@ -183,7 +183,6 @@ firn_leaf_attach(FirnView *view, FirnLeaf *leaf, const FirnPlace *place, const c
 	leaf_set_role(view, leaf, &actual);
 	settle_at(view, leaf, dir, name,
 		  actual.kind == FIRN_LEAF_PENDING || actual.kind == FIRN_LEAF_SCRATCH);
-	leaf->unpublished = false;
 	if (actual.kind == FIRN_LEAF_PENDING) {
 		g_autofree char *path = firn_leaf_pending_path(leaf);
 
@@ -195,6 +194,11 @@ firn_leaf_attach(FirnView *view, FirnLeaf *leaf, const FirnPlace *place, const c
 		g_clear_pointer(&leaf->moved, g_free);
 	else if (actual.kind != FIRN_LEAF_SCRATCH && failed == 0)
 		firn_chunk_drop_moved(view, leaf);
+	leaf->unpublished = failed != 0;
+	if (failed == 0) {
+		firn_content_unref(leaf->previous);
+		leaf->previous = NULL;
+	}
 	firn_keep_content_locked(leaf);
 	return failed;
 }
@@ -406,4 +410,30 @@ firn_leaf_publish(FirnView *view, FirnLeaf *leaf, bool last)
 	if (failed != 0 || dead || !leaf->unpublished || kind == FIRN_LEAF_SCRATCH)
 		return failed;
 	return doc ? publish_doc(view, leaf, last) : publish_chunk(view, leaf);
+}
+
+void
+firn_leaf_revert(FirnView *view, FirnLeaf *leaf)
+{
+	FirnContent *content = leaf->unpublished ? leaf->previous : leaf->content;
+	bool other;
+
+	pthread_mutex_lock(&view->lock);
+	/* Scratch files are not published, and documents revert on their own. */
+	other = leaf->kind == FIRN_LEAF_SCRATCH || leaf->kind == FIRN_LEAF_DOC || leaf->inode.dead;
+	firn_view_unlock(view);
+	if (other || (!leaf->dirty && !leaf->unpublished))
+		return;
+	firn_leaf_drop_spool(leaf);
+	leaf->size = content != NULL ? content->length : 0;
+	leaf->touched = false;
+	if (leaf->unpublished) {
+		leaf->unpublished = false;
+		leaf->previous = NULL;
+		firn_leaf_set_content(leaf, content);
+	} else {
+		firn_keep_content(leaf);
+	}
+	/* The kernel has pages of what was written. */
+	firn_view_invalidate(view, leaf->inode.ino, NULL);
 }

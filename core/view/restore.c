@@ -95,6 +95,7 @@ restore_content(FirnRestore *restore, FirnLeaf *leaf)
 	leaf->unpublished = firn_keep_take(&content) != 0;
 	leaf->content = take_content(restore, &content);
 	leaf->refused = take_content(restore, &content);
+	leaf->previous = take_content(restore, &content);
 	leaf->size = firn_keep_take(&spool);
 	leaf->touched = firn_keep_take(&spool) != 0;
 	leaf->dirty = firn_keep_take(&spool) != 0;

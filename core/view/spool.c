@@ -287,6 +287,8 @@ firn_leaf_complete(FirnView *view, FirnLeaf *leaf)
 	}
 	leaf->dirty = false;
 	leaf->unpublished = true;
+	if (leaf->previous == NULL && leaf->content != NULL && leaf->content->published)
+		leaf->previous = firn_content_ref(leaf->content);
 	firn_leaf_set_content(leaf, content);
 	firn_leaf_drop_spool(leaf);
 	return 0;
