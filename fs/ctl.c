@@ -1,5 +1,6 @@
 #include "fs/ctl.h"
 
+#include "core/base/deadline.h"
 #include "core/repo/request.h"
 #include "fs/content.h"
 #include "fs/driver.h"
@@ -137,14 +138,21 @@ begun_here(FirnCtl *ctl, GError **error)
 	return refuse(error, FIRN_ERROR_INVALID, "no commit was begun on this open file");
 }
 
+/* One whose committer was killed may be on its way to its end. */
 static bool
-claim_commit(FirnCtl *ctl, GError **error)
+claim_commit(FirnCtl *ctl, unsigned wait_ms, GError **error)
 {
-	FIRN_LOCK_SCOPE(&ctl->driver->lock);
+	struct timespec until = firn_deadline_in(wait_ms);
+	FirnDriver *driver = ctl->driver;
+	FIRN_LOCK_SCOPE(&driver->lock);
 
-	if (ctl->driver->committing)
+	/* On the same open file it would wait for itself. */
+	while (driver->committing && driver->committing != ctl &&
+	       !pthread_cond_timedwait(&driver->yielded, &driver->lock, &until))
+		;
+	if (driver->committing)
 		return refuse(error, FIRN_ERROR_BUSY, "another commit of this mount is going on");
-	ctl->driver->committing = ctl;
+	driver->committing = ctl;
 	return true;
 }
 
@@ -154,6 +162,7 @@ yield_commit(FirnCtl *ctl)
 	FIRN_LOCK_SCOPE(&ctl->driver->lock);
 
 	ctl->driver->committing = NULL;
+	pthread_cond_signal(&ctl->driver->yielded);
 }
 
 static void
@@ -163,7 +172,43 @@ drop_image(FirnCtl *ctl)
 	g_clear_pointer(&ctl->image_path, g_free);
 }
 
-/* End the commit begun here as if it had never been begun. */
+/* What `firn sessions` shows of a session follows its base. */
+static void
+record_base(FirnDriver *driver, const FirnId12 *base)
+{
+	g_autoptr(GError) error = NULL;
+	g_autoptr(FirnSessionInfo) info = NULL;
+
+	{
+		FIRN_LOCK_SCOPE(&driver->lock);
+
+		driver->base = *base;
+	}
+	info = firn_state_read_info(driver->session->directory, &error);
+	if (info)
+		info->base = *base;
+	if (!info || !firn_state_write_info(info, &error))
+		firn_view_note(driver->view, NULL, "session.json: %s", error->message);
+}
+
+/* The session may have moved by itself: to a commit that was made, though nobody said so. */
+static void
+follow_base(FirnDriver *driver)
+{
+	FirnId12 base;
+	bool moved;
+
+	firn_view_base(driver->view, &base);
+	{
+		FIRN_LOCK_SCOPE(&driver->lock);
+
+		moved = firn_id12_compare(&base, &driver->base) != 0;
+	}
+	if (moved)
+		record_base(driver, &base);
+}
+
+/* End the commit begun here: nobody says whether it was made. */
 static void
 abandon_commit(FirnCtl *ctl)
 {
@@ -172,6 +217,7 @@ abandon_commit(FirnCtl *ctl)
 
 	if (!firn_view_commit_end(ctl->driver->view, NULL, &stale, &error))
 		firn_view_note(ctl->driver->view, NULL, "ending a commit: %s", error->message);
+	follow_base(ctl->driver);
 	firn_notify_push(ctl->driver->notify, stale);
 	drop_image(ctl);
 	yield_commit(ctl);
@@ -204,12 +250,13 @@ do_commit_begin(FirnCtl *ctl, JsonObject *request, JsonObject *reply, GError **e
 	int64_t wait_ms = firn_request_number(request, "wait_ms", 0, G_MAXINT, 0);
 	uint64_t seq = 0;
 
-	if (!need_writable(ctl, error) || !claim_commit(ctl, error))
+	if (!need_writable(ctl, error) || !claim_commit(ctl, (unsigned)wait_ms, error))
 		return false;
 	if (!firn_view_commit_begin(ctl->driver->view, (unsigned)wait_ms, &image, &seq, error)) {
 		yield_commit(ctl);
 		return false;
 	}
+	follow_base(ctl->driver);
 	if (!write_image(ctl, image, seq, error)) {
 		abandon_commit(ctl);
 		return false;
@@ -239,25 +286,6 @@ do_commit_intent(FirnCtl *ctl, JsonObject *request, JsonObject *reply, GError **
 		return false;
 	}
 	return firn_view_commit_intent(ctl->driver->view, &snapshot, error);
-}
-
-/* What `firn sessions` shows of a session follows its base. */
-static void
-record_base(FirnDriver *driver, const FirnId12 *base)
-{
-	g_autoptr(GError) error = NULL;
-	g_autoptr(FirnSessionInfo) info = NULL;
-
-	{
-		FIRN_LOCK_SCOPE(&driver->lock);
-
-		driver->base = *base;
-	}
-	info = firn_state_read_info(driver->session->directory, &error);
-	if (info)
-		info->base = *base;
-	if (!info || !firn_state_write_info(info, &error))
-		firn_view_note(driver->view, NULL, "session.json: %s", error->message);
 }
 
 static bool
@@ -418,6 +446,7 @@ firn_ctl_forget_commit(FirnDriver *driver)
 	/* That none was begun is as good. */
 	if (!firn_view_commit_end(driver->view, NULL, &stale, &error))
 		g_clear_error(&error);
+	follow_base(driver);
 	firn_notify_push(driver->notify, stale);
 }
 

@@ -43,10 +43,11 @@ struct FirnDriver {
 	bool init_answered;  /* the first exchange with the kernel is over */
 	uint64_t init_flags; /* what it offered in it (FUSE_INIT) */
 
-	pthread_mutex_t lock; /* protects all below */
-	FirnId12 base;        /* the snapshot the mount shows */
-	FirnCtl *committing;  /* the control file in whose name a commit was begun; NULL: none */
-	bool discard;         /* drop everything at the end */
+	pthread_mutex_t lock;   /* protects all below */
+	FirnId12 base;          /* the snapshot the mount shows */
+	pthread_cond_t yielded; /* `committing` became NULL */
+	FirnCtl *committing;    /* the control file in whose name a commit was begun; NULL: none */
+	bool discard;           /* drop everything at the end */
 };
 
 /* The process that ends last, and that a signal ends. */

@@ -1,3 +1,4 @@
+#include "core/base/deadline.h"
 #include "fs/channel.h"
 #include "fs/daemon.h"
 #include "fs/driver.h"
@@ -325,6 +326,7 @@ run(FirnOptions *options, struct fuse_args *args)
 	}
 	pthread_mutex_init(&driver.lock, NULL);
 	firn_readers_init(&driver.readers);
+	firn_deadline_cond_init(&driver.yielded);
 	driver.notify = firn_notify_new();
 	driver.handles = firn_handles_new(driver.succession.keep, driver.succession.n_restarts);
 	if (!options->no_passthrough)
@@ -342,6 +344,7 @@ run(FirnOptions *options, struct fuse_args *args)
 	firn_handles_free(driver.handles);
 	firn_passthrough_free(driver.passthrough);
 	firn_succession_free(&driver.succession);
+	pthread_cond_destroy(&driver.yielded);
 	pthread_mutex_destroy(&driver.lock);
 	g_free(driver.name);
 	g_free(driver.branch);

@@ -285,12 +285,12 @@ class Repo:
         """`firn mount REPO MOUNTPOINT ARGS`, as a context that unmounts."""
         return Mount(self.firn, self.mountpoint(), [*args, self.path], name)
 
-    def worker(self, token):
+    def worker(self, token, *args):
         """A mount of a fork."""
-        return Mount(self.firn, self.mountpoint(), ["--fork", token])
+        return Mount(self.firn, self.mountpoint(), [*args, "--fork", token])
 
-    def resume(self, session):
-        return Mount(self.firn, self.mountpoint(), ["--resume", session])
+    def resume(self, session, *args):
+        return Mount(self.firn, self.mountpoint(), [*args, "--resume", session])
 
     def official(self, **kw):
         import icechunk

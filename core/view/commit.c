@@ -94,31 +94,6 @@ check_session(FirnView *view, GError **error)
 }
 
 bool
-firn_view_commit_begin(FirnView *view, unsigned wait_ms, GBytes **out_image, uint64_t *out_seq,
-		       GError **error)
-{
-	bool ok;
-
-	if (firn_view_fsync_all(view) != 0) {
-		g_set_error(error, FIRN_ERROR, FIRN_ERROR_STORE,
-			    "written data cannot be made durable: see .firn/errors");
-		return false;
-	}
-	pthread_mutex_lock(&view->lock);
-	ok = check_session(view, error) && wait_for_writers(view, wait_ms, error) &&
-	     check_session(view, error) && settle_documents(view, error);
-	if (ok) {
-		view->committing = true;
-		view->commit_seq = firn_journal_last_seq(view->session->journal);
-		view->exported_seq = view->commit_seq;
-		*out_seq = view->commit_seq;
-		*out_image = firn_session_image(view->session);
-	}
-	firn_view_unlock(view);
-	return ok;
-}
-
-bool
 firn_view_commit_intent(FirnView *view, const FirnId12 *snapshot, GError **error)
 {
 	bool ok = false;
@@ -134,6 +109,11 @@ firn_view_commit_intent(FirnView *view, const FirnId12 *snapshot, GError **error
 		g_set_error(error, FIRN_ERROR, FIRN_ERROR_INVALID, "no commit was begun");
 	else
 		ok = firn_journal_intent(view->session->journal, view->commit_seq, snapshot, error);
+	if (ok) {
+		view->intended = true;
+		view->intent = *snapshot;
+		view->intent_seq = view->commit_seq;
+	}
 	firn_view_unlock(view);
 	return ok;
 }
@@ -154,44 +134,151 @@ log_between(FirnView *view, FirnSnapshot *from, FirnSnapshot *to)
 	return firn_repo_get_txlog(view->repo, firn_snapshot_id(to), NULL);
 }
 
+/* Whether what was intended is in the repository; `*out_known` false: that could not be found out. */
+static bool
+was_committed(FirnView *view, FirnId12 *out_snapshot, bool *out_known, GError **error)
+{
+	g_autoptr(FirnRepoInfo) info = NULL;
+	bool intended;
+
+	pthread_mutex_lock(&view->lock);
+	intended = view->intended;
+	*out_snapshot = view->intent;
+	firn_view_unlock(view);
+	*out_known = true;
+	if (!intended)
+		return false;
+	info = firn_repo_read_info(view->repo, error);
+	*out_known = info != NULL;
+	return info != NULL && firn_repo_info_find_snapshot(info, out_snapshot) != NULL;
+}
+
+/* `asked`: by who commits.  View lock held. */
+static bool
+move_on(FirnView *view, FirnSnapshot *to, FirnTxlog *log, bool asked, GError **error)
+{
+	const FirnId12 *id = firn_snapshot_id(to);
+	bool intended = view->intended && firn_id12_compare(&view->intent, id) == 0;
+	bool ok = true;
+
+	if (firn_id12_compare(firn_snapshot_id(view->tree->base), id) == 0) {
+		/* Asked again because nobody had heard the answer: it is done. */
+	} else if (view->committing && asked) {
+		ok = firn_view_move_to(view, to, view->commit_seq, log, error);
+	} else if (intended && !view->committing) {
+		if (firn_session_can_move(view->session, view->intent_seq))
+			ok = firn_view_move_to(view, to, view->intent_seq, log, error);
+	} else if (asked) {
+		g_set_error(error, FIRN_ERROR, FIRN_ERROR_INVALID, "no commit was begun");
+		ok = false;
+	}
+	if (ok && intended)
+		view->intended = false;
+	return ok;
+}
+
+static bool
+follow(FirnView *view, const FirnId12 *snapshot, bool asked, GError **error)
+{
+	g_autoptr(FirnSnapshot) to = firn_repo_get_snapshot(view->repo, snapshot, error);
+	g_autoptr(FirnSnapshot) from = NULL;
+	g_autoptr(FirnTxlog) log = NULL;
+	bool ok;
+
+	if (to == NULL)
+		return false;
+	pthread_mutex_lock(&view->lock);
+	from = firn_snapshot_ref(view->tree->base);
+	firn_view_unlock(view);
+	log = log_between(view, from, to);
+	/* Chunks of the next commit are carried over as durable as they are. */
+	(void)firn_view_fsync_all(view);
+	pthread_mutex_lock(&view->lock);
+	ok = move_on(view, to, log, asked, error);
+	firn_view_unlock(view);
+	if (ok)
+		firn_session_forget_previous(view->session);
+	return ok;
+}
+
+bool
+firn_view_settle_intent(FirnView *view, GError **error)
+{
+	FirnId12 snapshot;
+	bool known;
+
+	if (was_committed(view, &snapshot, &known, error))
+		return follow(view, &snapshot, false, error);
+	pthread_mutex_lock(&view->lock);
+	if (known && !view->committing)
+		view->intended = false;
+	firn_view_unlock(view);
+	return known;
+}
+
 bool
 firn_view_commit_end(FirnView *view, const FirnId12 *snapshot, GPtrArray **out_invalidations,
 		     GError **error)
 {
-	g_autoptr(FirnSnapshot) to = NULL;
-	g_autoptr(FirnSnapshot) from = NULL;
-	g_autoptr(FirnTxlog) log = NULL;
+	FirnId12 intended;
+	bool known = true;
 	bool ok = true;
 
-	if (snapshot != NULL) {
-		to = firn_repo_get_snapshot(view->repo, snapshot, error);
-		if (to == NULL)
-			return false;
-		pthread_mutex_lock(&view->lock);
-		from = firn_snapshot_ref(view->tree->base);
-		firn_view_unlock(view);
-		log = log_between(view, from, to);
-		/* Chunks of the next commit are carried over as durable as they are. */
-		(void)firn_view_fsync_all(view);
-	}
+	if (snapshot == NULL && was_committed(view, &intended, &known, error))
+		snapshot = &intended;
+	if (snapshot != NULL)
+		ok = follow(view, snapshot, true, error);
 	pthread_mutex_lock(&view->lock);
-	if (!view->committing && to != NULL &&
-	    firn_id12_compare(firn_snapshot_id(view->tree->base), snapshot) == 0) {
-		/* Asked again because nobody had heard the answer: it is done. */
-	} else if (!view->committing) {
-		g_set_error(error, FIRN_ERROR, FIRN_ERROR_INVALID, "no commit was begun");
-		ok = false;
-	} else if (to != NULL) {
-		ok = firn_view_move_to(view, to, view->commit_seq, log, error);
+	if (snapshot == NULL) {
+		ok = known && view->committing;
+		if (known && !ok)
+			g_set_error(error, FIRN_ERROR, FIRN_ERROR_INVALID, "no commit was begun");
+		if (known)
+			view->intended = false;
 	}
 	view->committing = false;
 	pthread_cond_broadcast(&view->changed);
 	firn_view_unlock(view);
-	if (ok && to != NULL)
-		firn_session_forget_previous(view->session);
 	*out_invalidations = firn_view_take_stale(view);
 	firn_view_sweep(view);
 	return ok;
+}
+
+bool
+firn_view_commit_begin(FirnView *view, unsigned wait_ms, GBytes **out_image, uint64_t *out_seq,
+		       GError **error)
+{
+	bool ok;
+
+	if (!firn_view_settle_intent(view, error))
+		return false;
+	if (firn_view_fsync_all(view) != 0) {
+		g_set_error(error, FIRN_ERROR, FIRN_ERROR_STORE,
+			    "written data cannot be made durable: see .firn/errors");
+		return false;
+	}
+	pthread_mutex_lock(&view->lock);
+	ok = check_session(view, error) && wait_for_writers(view, wait_ms, error) &&
+	     check_session(view, error) && settle_documents(view, error);
+	if (ok) {
+		view->committing = true;
+		view->intended = false;
+		view->commit_seq = firn_journal_last_seq(view->session->journal);
+		view->exported_seq = view->commit_seq;
+		*out_seq = view->commit_seq;
+		*out_image = firn_session_image(view->session);
+	}
+	firn_view_unlock(view);
+	firn_view_notify(view);
+	return ok;
+}
+
+void
+firn_view_base(FirnView *view, FirnId12 *out_base)
+{
+	FIRN_LOCK_SCOPE(&view->lock);
+
+	*out_base = view->session->header->base;
 }
 
 static void
@@ -230,6 +317,7 @@ firn_view_discard(FirnView *view, GPtrArray **out_invalidations, GError **error)
 		firn_chunk_retire_objects(view, own);
 		old = view->tree;
 		view->exported_seq = 0;
+		view->intended = false;
 		firn_view_forget_unsynced(view);
 		firn_view_build(view);
 		if (old->root != NULL) {
@@ -256,6 +344,8 @@ firn_view_fork(FirnView *view, GError **error)
 	FirnSession *session = view->session;
 	FirnForkToken *token = NULL;
 
+	if (!firn_view_settle_intent(view, error))
+		return NULL;
 	if (firn_view_fsync_all(view) != 0) {
 		g_set_error(error, FIRN_ERROR, FIRN_ERROR_STORE,
 			    "written data cannot be made durable: see .firn/errors");
@@ -277,8 +367,11 @@ GBytes *
 firn_view_image(FirnView *view)
 {
 	g_autoptr(GPtrArray) homeless = g_ptr_array_new_with_free_func(g_free);
+	GError *error = NULL;
 	GBytes *image;
 
+	if (!firn_view_settle_intent(view, &error))
+		(void)firn_view_fail(view, "commit", error);
 	pthread_mutex_lock(&view->lock);
 	if (!view->read_only) {
 		if (!view->committing)

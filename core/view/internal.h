@@ -175,6 +175,9 @@ struct FirnView {
 	uint64_t exported_seq; /* records up to here may be known to others */
 	bool committing;
 	uint64_t commit_seq;
+	bool intended; /* records up to intent_seq may have become `intent` */
+	FirnId12 intent;
+	uint64_t intent_seq;
 	uint32_t n_open_files;
 	uint64_t n_edited; /* atomic; base chunks that were opened for writing, ever */
 	FirnViewStats stats;
@@ -456,6 +459,14 @@ FirnContent *firn_content_restore(FirnView *view, FirnKeepReader *reader);
 /* Remove objects nobody needs any more, if that is durable.  No lock held. */
 void firn_view_sweep(FirnView *view);
 void firn_view_remove_objects(FirnView *view, const GArray *ids);
+
+/* ---- commit.c ---- */
+
+/*
+ * A commit whose end the mount was not told, or could not follow: follow it if it was made.
+ * No lock held but a leaf's.
+ */
+bool firn_view_settle_intent(FirnView *view, GError **error);
 
 /* ---- move.c: onto a new snapshot ---- */
 

@@ -291,6 +291,9 @@ put_view(FirnView *view)
 	firn_keep_add_bytes(out, firn_snapshot_id(tree->base), sizeof(FirnId12));
 	firn_keep_add(out, view->committing);
 	firn_keep_add(out, view->commit_seq);
+	firn_keep_add(out, view->intended);
+	firn_keep_add_bytes(out, &view->intent, sizeof view->intent);
+	firn_keep_add(out, view->intent_seq);
 	firn_keep_add(out, tree->root != NULL ? tree->root->inode.ino : 0);
 	if (out->len == view->kept_view->len &&
 	    memcmp(out->data, view->kept_view->data, out->len) == 0)

@@ -8,9 +8,21 @@
 void
 firn_node_wait(FirnView *view)
 {
-	while (view->committing) {
-		firn_view_checkpoint(view);
-		pthread_cond_wait(&view->changed, &view->lock);
+	GError *error = NULL;
+	bool ok = true;
+
+	while (view->committing || (view->intended && ok)) {
+		if (view->committing) {
+			firn_view_checkpoint(view);
+			pthread_cond_wait(&view->changed, &view->lock);
+			continue;
+		}
+		/* What is written now could not be carried over to that commit. */
+		firn_view_unlock(view);
+		ok = firn_view_settle_intent(view, &error);
+		if (!ok)
+			(void)firn_view_fail(view, "commit", error);
+		pthread_mutex_lock(&view->lock);
 	}
 }
 

@@ -27,6 +27,9 @@ firn_view_kept(const FirnKept *kept, FirnViewKept *out, GError **error)
 	firn_keep_take_fixed(&reader, &out->base, sizeof out->base);
 	out->committing = firn_keep_take(&reader) != 0;
 	out->commit_seq = firn_keep_take(&reader);
+	out->intended = firn_keep_take(&reader) != 0;
+	firn_keep_take_fixed(&reader, &out->intent, sizeof out->intent);
+	out->intent_seq = firn_keep_take(&reader);
 	out->root = firn_keep_take(&reader);
 	return !reader.bad || firn_restore_refuse(error, "nothing of the view");
 }
@@ -185,6 +188,9 @@ restore_all(FirnRestore *restore, const FirnViewKept *head, GError **error)
 	view->next_tree = head->next_tree;
 	view->committing = head->committing;
 	view->commit_seq = head->commit_seq;
+	view->intended = head->intended;
+	view->intent = head->intent;
+	view->intent_seq = head->intent_seq;
 	restore->root = head->root;
 	/* Whether a base chunk was ever edited in place is not known: look. */
 	view->n_edited = 1;

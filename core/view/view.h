@@ -52,6 +52,9 @@ typedef struct {
 	uint64_t journal_end;  /* bytes of it that count */
 	bool committing;
 	uint64_t commit_seq, next_ino, next_tree, root; /* private */
+	bool intended;
+	FirnId12 intent;
+	uint64_t intent_seq;
 } FirnViewKept;
 bool firn_view_kept(const FirnKept *kept, FirnViewKept *out, GError **error) FIRN_MUST_USE;
 FirnView *firn_view_restore(FirnSession *session, const FirnViewOptions *options,
@@ -206,9 +209,14 @@ bool firn_view_commit_begin(FirnView *view, unsigned wait_ms, GBytes **out_image
 /* Record, durably, that all up to the begun seq is about to become `snapshot`. */
 bool firn_view_commit_intent(FirnView *view, const FirnId12 *snapshot, GError **error)
 	FIRN_MUST_USE;
-/* `snapshot` is committed: move to it.  NULL `snapshot`: it was not; go on as before. */
+/*
+ * `snapshot` is committed: move to it.  NULL `snapshot`: nobody says so; move if what was intended
+ * is in the repository, else go on as before.  When moving fails, the next _begin does it.
+ */
 bool firn_view_commit_end(FirnView *view, const FirnId12 *snapshot, GPtrArray **out_invalidations,
 			  GError **error) FIRN_MUST_USE;
+/* The snapshot the session is based on. */
+void firn_view_base(FirnView *view, FirnId12 *out_base);
 /* Drop all uncommitted changes.  BUSY while files are open for writing. */
 bool firn_view_discard(FirnView *view, GPtrArray **out_invalidations, GError **error) FIRN_MUST_USE;
 /* A token for workers that start from here (caller owns). */

@@ -1,6 +1,7 @@
 """System calls of the command and the driver: counted, failed, killed at, recorded (calls.c)."""
 import errno
 import fcntl
+import json
 import mmap
 import os
 import struct
@@ -10,6 +11,8 @@ from conftest import BUILD
 LIBRARY = BUILD / "tests/crash/calls.so"
 KILL, KILL_AFTER = 0, -1
 ALWAYS = 1 << 60
+# Whoever looks at what a dead driver left wants none that takes over.
+ALONE = ("-o", "restart=off")
 CONTROL = struct.Struct("<QQQiI16s200s")
 ENTRY = struct.Struct("<8sQQQIIII")
 
@@ -58,6 +61,19 @@ class Calls:
                 parts.append(data[at:at + n])
                 at += n
             yield what.rstrip(b"\0").decode(), ino, offset, length, parts[0].decode(), parts[1].decode(), parts[2]
+
+
+class Committing:
+    """A commit of a mount in slow motion."""
+
+    def __init__(self, m):
+        self.m, self.fd = m, os.open(m.path / ".firn/ctl", os.O_RDWR)
+
+    def ask(self, **request):
+        os.write(self.fd, json.dumps(request).encode())
+        reply = json.loads(os.pread(self.fd, 1 << 20, 0))
+        assert reply["ok"], reply
+        return reply
 
 
 def say(errnum):

@@ -1,4 +1,4 @@
-"""A close that fails leaves what was there."""
+"""A close that fails leaves what was there; a commit nobody told the mount of is followed."""
 import errno
 import os
 import signal
@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from calls import ALWAYS, ERRORS, Calls
-from conftest import assert_same, children, put, put_array, read_tree
+from calls import ALONE, ALWAYS, ERRORS, Calls, Committing
+from conftest import assert_committed, assert_same, children, group_json, put, put_array, read_tree
 
 OLD = {"native": b"old" * 5000, "inline": b"old", "streamed": b"old" * 200_000, "base": b"base" * 1000, "pending": b"old"}
 NEW = {"native": b"new!" * 4000, "inline": b"n" * 9, "streamed": b"new!" * 200_000}
@@ -61,3 +61,34 @@ def test_close_that_fails__leaves_what_was_there(repo, mounts, tmp_path, there, 
         put(m.main, chunk, new)
         assert (m.main / chunk).read_bytes() == new
     m.firn("commit", m, "-m", "all", "--force")
+
+
+@pytest.mark.parametrize("died", ["the command", "the driver too", "the mount too"])
+def test_commit_whose_end_nobody_told__is_followed(repo, mounts, died):
+    m = mounts.enter_context(repo.mount())
+    put_array(m.main, "a", (10,), (1,))
+    put(m.main, "a/c/1", b"x" * 600)
+    m.commit("base")
+    put(m.main, "a/c/1", b"y" * 600)
+    put(m.main, "a/c/2", b"z" * 600)
+    put(m.main, "g/zarr.json", group_json())
+    c = Committing(m)
+    image = c.ask(op="commit-begin", wait_ms=1000)["journal"]
+    snapshot = m.firn.snapshot("commit", image, "-m", "slow")
+    c.ask(op="commit-intent", snapshot=snapshot)
+    put(m.main, "a/c/3", b"of the next one")
+    (m.main / "a/c/2").unlink()
+    if died == "the driver too":
+        replaced(m)
+    if died == "the mount too":
+        id = m.session()["id"]
+        m.kill()
+        m = mounts.enter_context(repo.resume(id, *ALONE))
+    os.close(c.fd)
+    put(m.main, "g/zarr.json", group_json(later=1))
+    assert m.session()["base"] == snapshot
+    want = read_tree(m.main)
+    assert "a/c/2" not in want and want["a/c/3"] == b"of the next one"
+    m.commit("the next")
+    assert_same(read_tree(m.main), want)
+    assert_committed(repo, m.main)
