@@ -1,5 +1,6 @@
 #include "fs/ctl.h"
 
+#include "core/base/crash.h"
 #include "core/base/deadline.h"
 #include "core/repo/request.h"
 #include "fs/content.h"
@@ -261,6 +262,7 @@ do_commit_begin(FirnCtl *ctl, JsonObject *request, JsonObject *reply, GError **e
 		abandon_commit(ctl);
 		return false;
 	}
+	firn_crash_point(FIRN_CRASH_IMAGE_WRITTEN);
 	status = firn_view_status(ctl->driver->view);
 	json_object_set_string_member(reply, "journal", ctl->image_path);
 	json_object_set_int_member(reply, "seq", (gint64)seq);

@@ -1,5 +1,7 @@
 #include "fs/finish.h"
 
+#include "core/base/crash.h"
+
 #include "fs/daemon.h"
 
 static bool
@@ -68,6 +70,7 @@ publish(FirnDriver *driver)
 				driver->session_id, error->message);
 		return false;
 	}
+	firn_crash_point(FIRN_CRASH_FORK_PUBLISHED);
 	firn_daemon_log("the journal of session %s is published for fork %s", driver->session_id,
 			driver->fork_of);
 	return true;

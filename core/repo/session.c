@@ -1,6 +1,7 @@
 #include "core/repo/session.h"
 
 #include "core/base/clock.h"
+#include "core/base/crash.h"
 #include "core/base/error.h"
 #include "core/zarr/name.h"
 
@@ -118,6 +119,7 @@ begin(FirnSession *session, const char *state_root, GError **error)
 	session->lock_fd = firn_state_lock(session->directory, error);
 	if (session->lock_fd < 0)
 		return false;
+	firn_crash_point(FIRN_CRASH_STATE_MADE);
 	path = journal_path(session->directory, "");
 	if (!write_parents(session, error) || !write_info(session, error))
 		return false;
@@ -557,7 +559,10 @@ carry_all(Carry *carry, FirnSnapshot *snapshot, GError **error)
 		    !firn_journal_durable(carry->journal, carry->durable_seq, error))
 			return false;
 	}
-	return firn_journal_sync(carry->journal, error);
+	if (!firn_journal_sync(carry->journal, error))
+		return false;
+	firn_crash_point(FIRN_CRASH_NEXT_WRITTEN);
+	return true;
 }
 
 static bool
@@ -607,6 +612,7 @@ firn_session_move(FirnSession *session, FirnSnapshot *snapshot, uint64_t seq, Fi
 		return false;
 	}
 	(void)rename(parent, previous);
+	firn_crash_point(FIRN_CRASH_NEXT_PUBLISHED);
 	firn_journal_close(session->journal);
 	session->journal = carry.journal;
 	session->durable_seq = carry.durable_seq;
@@ -622,6 +628,7 @@ firn_session_move(FirnSession *session, FirnSnapshot *snapshot, uint64_t seq, Fi
 	session->base = firn_snapshot_ref(snapshot);
 	/* What session.json says of the base is for people: the journal decides. */
 	(void)!write_info(session, NULL);
+	firn_crash_point(FIRN_CRASH_MOVED);
 	return true;
 }
 

@@ -1,6 +1,7 @@
 #include "core/view/internal.h"
 
 #include "core/base/clock.h"
+#include "core/base/crash.h"
 
 #include <errno.h>
 #include <string.h>
@@ -416,6 +417,7 @@ firn_chunk_record(FirnView *view, FirnDir *array, const uint32_t *coords, FirnCo
 	if (!firn_journal_put_chunk(session->journal, &array->id, path, rank, coords, &ref, &seq,
 				    &error))
 		return firn_view_fail(view, path, error);
+	firn_crash_point(FIRN_CRASH_RECORD_APPENDED);
 	firn_view_recorded(view);
 	array->n_changes++;
 	view->stats.published++;

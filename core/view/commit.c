@@ -1,5 +1,6 @@
 #include "core/view/internal.h"
 
+#include "core/base/crash.h"
 #include "core/base/deadline.h"
 
 #include <errno.h>
@@ -115,6 +116,8 @@ firn_view_commit_intent(FirnView *view, const FirnId12 *snapshot, GError **error
 		view->intent_seq = view->commit_seq;
 	}
 	firn_view_unlock(view);
+	if (ok)
+		firn_crash_point(FIRN_CRASH_INTENT_RECORDED);
 	return ok;
 }
 

@@ -1,5 +1,6 @@
 #include "core/view/internal.h"
 
+#include "core/base/crash.h"
 #include "core/base/deadline.h"
 
 #include <errno.h>
@@ -175,10 +176,14 @@ firn_view_fsync_all(FirnView *view)
 	if (!todo)
 		return 0;
 	failed = sync_objects(view, &flush);
-	if (failed == 0)
+	if (failed == 0) {
+		firn_crash_point(FIRN_CRASH_OBJECTS_SYNCED);
 		failed = note_durable(view, &flush);
-	if (failed == 0)
+	}
+	if (failed == 0) {
+		firn_crash_point(FIRN_CRASH_DURABLE_NOTED);
 		failed = sync_journal(view, &flush);
+	}
 	if (failed == 0) {
 		settle(view, &flush);
 		firn_view_remove_objects(view, flush.garbage);

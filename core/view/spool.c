@@ -1,5 +1,7 @@
 #include "core/view/internal.h"
 
+#include "core/base/crash.h"
+
 #include <errno.h>
 #include <string.h>
 
@@ -285,6 +287,8 @@ firn_leaf_complete(FirnView *view, FirnLeaf *leaf)
 		content = firn_content_new(view, FIRN_CONTENT_NATIVE, spool->size);
 		content->id = id;
 	}
+	if (content != NULL && content->kind == FIRN_CONTENT_NATIVE)
+		firn_crash_point(FIRN_CRASH_OBJECT_WRITTEN);
 	leaf->dirty = false;
 	leaf->unpublished = true;
 	if (leaf->previous == NULL && leaf->content != NULL && leaf->content->published)
