@@ -4,7 +4,7 @@
 # make test        everything, in about ten minutes: units, sanitizers, fuzz corpus, mounts
 # make bench       firn against the official library; BENCH_ARGS='--json out.json' passes arguments
 # Single parts:    check check-asan check-tsan check-valgrind fuzz-check fuzz
-#                  pytest PYTEST='-k region -x'   soak   bench-core   lint hdr-check layers format format-check
+#                  pytest PYTEST='-k region -x'   tools matrix soak   bench-core   lint hdr-check layers format format-check
 # install uninstall clean; PREFIX, DESTDIR
 # Variables:       V=1 (show commands)  VARIANT=release|debug|asan|tsan|cov|fuzz  WERROR=0|1
 #                  CC CFLAGS CPPFLAGS LDFLAGS  T=<unit test>  FUZZ_SECONDS
@@ -121,10 +121,17 @@ bench: setup fuse
 	$(Q)FIRN_BUILD=build/release $(PYTHON) tests/bench/bench.py $(BENCH_ARGS)
 pytest: all programs fuse
 	$(Q)FIRN_BUILD=$(BUILD) $(PYTHON) -m pytest $(PYTEST)
-# The long forms: an hour and more.
-.PHONY: soak
-soak: all programs fuse
-	$(Q)FIRN_BUILD=$(BUILD) $(PYTHON) -m pytest -m soak --timeout=7200 $(PYTEST)
+# Every tool, and the table of them; the long forms: some hours.  Both go on where a tool could not be installed, and fail.
+.PHONY: tools matrix soak
+tools: setup
+	$(Q)tests/interop/tools/setup.sh
+matrix soak: all programs fuse
+	-$(Q)$(MAKE) tools
+matrix:
+	$(Q)FIRN_BUILD=$(BUILD) $(PYTHON) -m pytest -m 'tools or not soak' --tools-table=tests/interop/TOOLS.md \
+	    tests/interop/test_tool_matrix.py $(PYTEST)
+soak:
+	$(Q)FIRN_BUILD=$(BUILD) $(PYTHON) -m pytest -m 'soak or tools' --timeout=7200 $(PYTEST)
 # Programs that a test or a benchmark runs.
 .PHONY: benchmarks bench-core programs
 benchmarks: $(call exe,$(BENCH))

@@ -34,6 +34,8 @@ sys.path.insert(0, str(HERE / "oracle"))
 
 
 def pytest_configure(config):
+    if config.getoption("--tools-table") and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(ToolsTable(config.getoption("--tools-table")))
     if not os.path.exists("/dev/fuse"):
         pytest.exit("there is no /dev/fuse: these tests mount, and skip nothing", 1)
     for name in ("firn", "firnfs"):
@@ -49,6 +51,41 @@ def pytest_configure(config):
     # how they ended can be asked.
     PR_SET_CHILD_SUBREAPER = 36
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+# ---- the table of tools ----
+
+def pytest_addoption(parser):
+    parser.addoption("--tools-table", metavar="FILE", help="write what the tests say of tools (their property `row`) there")
+
+
+class ToolsTable:
+    """Rows in the order of the tests, from the reports, so that the tests may run in processes."""
+
+    def __init__(self, path):
+        self.path, self.rows, self.bad, self.order = pathlib.Path(path), [], [], {}
+
+    def pytest_collection_finish(self, session):
+        self.order = {item.nodeid: i for i, item in enumerate(session.items)}
+
+    def pytest_runtest_logreport(self, report):
+        if report.failed:
+            self.bad.append(report.nodeid)
+        if report.when == "call" and report.passed:
+            self.rows += [(report.nodeid, value) for name, value in report.user_properties if name == "row"]
+
+    def pytest_sessionfinish(self, session):
+        if self.bad or not self.rows:
+            print(f"\n{self.path} is not written: {len(self.bad)} tests failed", file=sys.stderr)
+            return
+        lines = ["# Tools on a mount", "",
+                 "Written by `make matrix`; each line is a test of `test_tool_matrix.py` that passed. \"Works\": writes on a mount,",
+                 "unmodified, the bytes are those on a plain directory before and after a commit, and another tool reads them.", "",
+                 "| tool | version | | test |", "| --- | --- | --- | --- |"]
+        for nodeid, value in sorted(self.rows, key=lambda r: self.order.get(r[0], 0)):
+            tool, version, verdict = value.split("|")
+            lines.append(f"| {tool} | {version} | {verdict} | `{nodeid.rpartition('::')[2]}` |")
+        self.path.write_text("\n".join(lines) + "\n")
 
 
 def as_root(*command, **kw):
@@ -340,7 +377,8 @@ def mount(repo, mounts):
 @pytest.fixture(autouse=True)
 def unhang(request):
     """A system call on a mount whose driver hangs cannot be interrupted: kill the driver."""
-    limit = 200 * PATIENCE
+    marker = request.node.get_closest_marker("timeout")
+    limit = (marker.args[0] if marker else request.config.getoption("timeout")) - 40
 
     def fire():
         for m in list(LIVE):

@@ -1,7 +1,9 @@
 """Test suites of others: pjdfstest, fsx, fio, and our own stress run; `make soak` runs their long forms.
 
-pjdfstest and fsx come from crates.io (`cargo install pjdfstest@0.2.2 fsx@0.3.2`); FIRN_SUITES names the
-directory their programs are in, else they are looked for in PATH. fio is a Debian package.
+FIRN_STRESS_SECONDS is how long the short stress run is: 5, in .ci/run 60.
+
+`make tools` installs pjdfstest and fsx below build/tools, and fio; FIRN_SUITES names another directory of programs, and
+PATH is looked through too.
 """
 import json
 import os
@@ -25,20 +27,25 @@ expected_failures = []
 [dummy_auth]
 entries = [["nobody", "nogroup"], ["daemon", "daemon"]]
 """
-FSX = """
-[weights]
-mapread = 10
-mapwrite = 10
-fsync = 1
-invalidate = 1
-truncate = 3
-"""
+# Weights of fsx; a weight that is not given is 10 for read, write, truncate, mapread, mapwrite and 0 for the others.
+# Left out: punch_hole, which is EOPNOTSUPP on a mount.
+FSX = {
+    "mixed": "[weights]\nfsync = 1\ninvalidate = 1\ntruncate = 3",
+    "opened again": "[weights]\nclose_open = 10\nmapread = 0\nmapwrite = 0",
+    "every call": "[weights]\nclose_open = 2\ninvalidate = 2\nfsync = 1\nfdatasync = 1\nsendfile = 5\nposix_fadvise = 5\n"
+                  "copy_file_range = 5\nposix_fallocate = 2",
+    "small": "flen = 3000\n[opsize]\nmax = 700\n[weights]\nclose_open = 5\ninvalidate = 2",
+    "large": "flen = 8388608\n[opsize]\nmax = 1048576\nalign = 4096\n[weights]\nclose_open = 1",
+    "truncated": "[weights]\ntruncate = 40\nclose_open = 5\ninvalidate = 5",
+    "mapped": "nomsyncafterwrite = true\n[weights]\nmapread = 40\nmapwrite = 40\ntruncate = 2\nfsync = 1",
+    "synced": "[weights]\nfsync = 20\nfdatasync = 20\nclose_open = 5",
+}
 
 
 def program(name):
-    path = os.pathsep.join([os.environ.get("FIRN_SUITES", ""), os.environ["PATH"]])
+    path = os.pathsep.join([os.environ.get("FIRN_SUITES", ""), str(HERE.parent.parent / "build/tools/cargo/bin"), os.environ["PATH"]])
     found = shutil.which(name, path=path)
-    assert found, f"there is no {name}: cargo install {name}, or apt-get install fio; FIRN_SUITES=DIRECTORY says where"
+    assert found, f"there is no {name}: make tools"
     return found
 
 
@@ -62,22 +69,29 @@ def test_pjdfstest(repo, mounts, tmp_path):
     assert excluded - failed == set(), "are excluded and do not fail"
 
 
-def fsx(path, tmp_path, seed, operations):
-    (tmp_path / "fsx.toml").write_text(FSX)
+def fsx(path, tmp_path, settings, seed, operations):
+    (tmp_path / "fsx.toml").write_text(settings)
     p = subprocess.run([program("fsx"), "-f", tmp_path / "fsx.toml", "-N", str(operations), "-S", str(seed),
-                        "-P", tmp_path, path], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=900)
+                        "-P", tmp_path, path], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=1800)
     assert p.returncode == 0, p.stdout[-3000:]
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(2000)
 @pytest.mark.parametrize("where", ["scratch.bin", "a/c/0", "a/c/1"])
-@pytest.mark.parametrize("seed", range(1, 4))
-def test_fsx(repo, mount, tmp_path, where, seed):
+@pytest.mark.parametrize("seed, settings", enumerate(FSX, 1))
+def test_fsx(repo, mount, tmp_path, where, seed, settings):
     put_array(mount.main, "a", (4,), (1,))
     (mount.main / "a/c").mkdir()
     (mount.main / "a/c/1").write_bytes(b"of the base" * 30000)
     mount.commit("a chunk that is there")
-    fsx(mount.main / where, tmp_path, seed, 20000)
+    fsx(mount.main / where, tmp_path, FSX[settings], seed, 4000 if settings == "large" else 20000)
+    if where != "scratch.bin":
+        left = (mount.main / where).read_bytes()
+        if not left:        # an empty file has no place in a snapshot
+            (mount.main / where).unlink()
+        mount.commit("what fsx left")
+        assert_committed(repo, mount.main)
 
 
 @pytest.mark.soak
@@ -109,7 +123,8 @@ def stressed(mount, seconds, workers, seed, commits):
 
 
 def test_stress(repo, mount):
-    assert stressed(mount, 5, 4, 1, False)["operations"] > 200
+    seconds = float(os.environ.get("FIRN_STRESS_SECONDS", 5))
+    assert stressed(mount, seconds, 4, 1, False)["operations"] > 40 * seconds
 
 
 @pytest.mark.soak
