@@ -161,9 +161,12 @@ $(BUILD)/%.ok: $(BUILD)/%
 check: all $(patsubst %,%.ok,$(filter %$(T),$(call exe,$(UNIT)))) fuzz-check
 check-asan check-tsan: check-%:
 	$(Q)$(MAKE) VARIANT=$* check
-check-valgrind: $(call exe,$(UNIT))
-	$(Q)for t in $(filter %$(T),$^); do CK_FORK=no CK_TIMEOUT_MULTIPLIER=20 G_SLICE=always-malloc valgrind -q \
-	    --leak-check=full --error-exitcode=9 $$t || exit 1; done
+# Half an hour. No fork per test, so that valgrind follows it.
+check-valgrind: $(patsubst %,%.valgrind,$(filter %$(T),$(call exe,$(UNIT))))
+%.valgrind: %
+	$(call say,GRIND)
+	$(Q)CK_FORK=no CK_DEFAULT_TIMEOUT=0 G_SLICE=always-malloc G_DEBUG=fatal-criticals valgrind -q --leak-check=full \
+	    --error-exitcode=9 --child-silent-after-fork=yes $< >$<.valgrind.log 2>&1 || { cat $<.valgrind.log; exit 1; }
 
 # ---- fuzzing: same source is a fuzz target (clang) and a corpus replay (any compiler) ----
 $(BUILD)/tests/fuzz/replay-%: $(BUILD)/tests/fuzz/fuzz-%.o $(BUILD)/tests/fuzz/replay.o $(BUILD)/libfirn.a

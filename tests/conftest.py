@@ -60,19 +60,16 @@ def pytest_addoption(parser):
 
 
 class ToolsTable:
-    """Rows in the order of the tests, from the reports, so that the tests may run in processes."""
+    """Rows by line of the test, from the reports, so that the tests may run in processes."""
 
     def __init__(self, path):
-        self.path, self.rows, self.bad, self.order = pathlib.Path(path), [], [], {}
-
-    def pytest_collection_finish(self, session):
-        self.order = {item.nodeid: i for i, item in enumerate(session.items)}
+        self.path, self.rows, self.bad = pathlib.Path(path), [], []
 
     def pytest_runtest_logreport(self, report):
         if report.failed:
             self.bad.append(report.nodeid)
         if report.when == "call" and report.passed:
-            self.rows += [(report.nodeid, value) for name, value in report.user_properties if name == "row"]
+            self.rows += [(report.location[1], report.nodeid, value) for name, value in report.user_properties if name == "row"]
 
     def pytest_sessionfinish(self, session):
         if self.bad or not self.rows:
@@ -82,7 +79,7 @@ class ToolsTable:
                  "Written by `make matrix`; each line is a test of `test_tool_matrix.py` that passed. \"Works\": writes on a mount,",
                  "unmodified, the bytes are those on a plain directory before and after a commit, and another tool reads them.", "",
                  "| tool | version | | test |", "| --- | --- | --- | --- |"]
-        for nodeid, value in sorted(self.rows, key=lambda r: self.order.get(r[0], 0)):
+        for _, nodeid, value in sorted(self.rows):
             tool, version, verdict = value.split("|")
             lines.append(f"| {tool} | {version} | {verdict} | `{nodeid.rpartition('::')[2]}` |")
         self.path.write_text("\n".join(lines) + "\n")
