@@ -51,8 +51,7 @@ struct FirnDir {
 	FirnSlot *
 		dir_slot; /* arrays in a base: numbers of chunk directories, for the life of this */
 	FirnSlot *file_slot; /* ... of chunk files, renewed when a commit changed chunks */
-	GHashTable
-		*removed;   /* chunk directories of the base that were removed: "c/0"; NULL: none */
+	GHashTable *removed; /* removed.c: "c/0" -> its number (uint64_t *); NULL: none */
 	uint64_t n_changes; /* grows with every change of a chunk: look-ups that did I/O check it */
 };
 
@@ -253,6 +252,7 @@ enum {
 	FIRN_KEPT_CHANGE,   /* sequence number of the record of a changed chunk */
 	FIRN_KEPT_ERROR,    /* count, modulo how many are kept */
 	FIRN_KEPT_STALE,    /* count */
+	FIRN_KEPT_REMOVED,  /* its number */
 };
 
 typedef enum {
@@ -291,6 +291,9 @@ void firn_keep_gone(FirnInode *inode);
 void firn_keep_mtime(FirnInode *inode);
 void firn_keep_change(FirnView *view, const FirnChunkChange *change);
 void firn_keep_change_gone(FirnView *view, uint64_t seq);
+/* A removed chunk directory (removed.c). */
+void firn_keep_removed(FirnView *view, uint64_t number, const FirnDir *array, const char *key);
+void firn_keep_removed_gone(FirnView *view, uint64_t number);
 /* The overlay is another one. */
 void firn_keep_all_changes(FirnView *view);
 void firn_keep_slot(FirnView *view, const FirnSlot *slot);
@@ -538,13 +541,20 @@ char *firn_leaf_pending_path(const FirnLeaf *leaf);
 /* Make a pending leaf (NULL: not in the table) the chunk its recorded content now is. */
 int firn_leaf_adopt(FirnView *view, FirnDir *array, const char *path, const uint32_t *coords);
 
+/* ---- removed.c: chunk directories of the base that were removed.  View lock held ---- */
+
+bool firn_place_removed(const FirnPlace *child);
+void firn_place_set_removed(const FirnPlace *child, bool removed);
+/* All of them are there again, or gone with the base they were in. */
+void firn_dir_forget_removed(FirnDir *array);
+/* One a predecessor knew, by its number in what is kept (takes `key`). */
+void firn_dir_restore_removed(FirnDir *array, uint64_t number, char *key);
+
 /* ---- name.c ---- */
 
 /* The chunk directory, or the chunk (`out_file`), a name in a place stands for; false: neither. */
 bool firn_place_child(const FirnPlace *place, const char *name, FirnPlace *out_child,
 		      bool *out_file);
-bool firn_place_removed(const FirnPlace *child);
-void firn_place_set_removed(const FirnPlace *child, bool removed);
 int firn_place_writable(FirnView *view, const FirnPlace *place);
 /* Whether a table entry appears in listings, and keeps its directory from being removed. */
 bool firn_leaf_is_listed(const FirnInode *inode);

@@ -43,20 +43,11 @@ firn_keep_gone(FirnInode *inode)
 static void
 add_dir(GByteArray *out, const FirnDir *dir)
 {
-	GHashTableIter iter;
-	gpointer key;
-
 	firn_keep_add(out, dir->tree->number);
 	firn_keep_add_bytes(out, &dir->id, sizeof dir->id);
 	firn_keep_add(out, dir->base_index);
 	firn_keep_add(out, dir->dir_slot != NULL ? dir->dir_slot->number : 0);
 	firn_keep_add(out, dir->file_slot != NULL ? dir->file_slot->number : 0);
-	firn_keep_add(out, dir->removed != NULL ? g_hash_table_size(dir->removed) : 0);
-	if (dir->removed == NULL)
-		return;
-	g_hash_table_iter_init(&iter, dir->removed);
-	while (g_hash_table_iter_next(&iter, &key, NULL))
-		firn_keep_add_text(out, key);
 }
 
 static void
@@ -229,6 +220,26 @@ firn_keep_change_gone(FirnView *view, uint64_t seq)
 {
 	if (view->keep != NULL && seq != 0)
 		firn_keep_drop(view->batch, FIRN_KEPT_CHANGE, seq);
+}
+
+void
+firn_keep_removed(FirnView *view, uint64_t number, const FirnDir *array, const char *key)
+{
+	g_autoptr(GByteArray) out = NULL;
+
+	if (view->keep == NULL)
+		return;
+	out = g_byte_array_new();
+	firn_keep_add(out, array->inode.ino);
+	firn_keep_add_text(out, key);
+	firn_keep_put(view->batch, FIRN_KEPT_REMOVED, number, out->data, out->len);
+}
+
+void
+firn_keep_removed_gone(FirnView *view, uint64_t number)
+{
+	if (view->keep != NULL)
+		firn_keep_drop(view->batch, FIRN_KEPT_REMOVED, number);
 }
 
 static void

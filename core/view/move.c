@@ -179,8 +179,7 @@ rebind(Move *move, FirnDir *dir)
 		dir->file_slot = NULL;
 		dir->n_changes++;
 	}
-	if (dir->removed != NULL)
-		g_hash_table_remove_all(dir->removed);
+	firn_dir_forget_removed(dir);
 	/* Directories the kernel thinks missing may be there now, too. */
 	if (chunks && others_changed(dir, own, move->log))
 		firn_view_invalidate(view, dir->inode.ino, "c");

@@ -40,43 +40,6 @@ firn_place_child(const FirnPlace *place, const char *name, FirnPlace *out_child,
 	return true;
 }
 
-static char *
-removed_key(const FirnPlace *child)
-{
-	return firn_name_format_chunk(child->prefix, child->depth);
-}
-
-bool
-firn_place_removed(const FirnPlace *child)
-{
-	g_autofree char *key = NULL;
-
-	if (child->array->removed == NULL)
-		return false;
-	key = removed_key(child);
-	return g_hash_table_contains(child->array->removed, key);
-}
-
-void
-firn_place_set_removed(const FirnPlace *child, bool removed)
-{
-	FirnDir *array = child->array;
-
-	firn_keep_mark(&array->inode);
-	if (array->removed == NULL) {
-		if (!removed)
-			return;
-		array->removed = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
-	}
-	if (removed) {
-		g_hash_table_add(array->removed, removed_key(child));
-	} else {
-		g_autofree char *key = removed_key(child);
-
-		g_hash_table_remove(array->removed, key);
-	}
-}
-
 static void
 found_inode(FirnView *view, FirnInode *inode, struct stat *out_attr)
 {

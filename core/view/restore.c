@@ -195,7 +195,8 @@ restore_all(FirnRestore *restore, const FirnViewKept *head, GError **error)
 	/* Whether a base chunk was ever edited in place is not known: look. */
 	view->n_edited = 1;
 	ok = firn_restore_trees(restore, &head->base, error) &&
-	     firn_restore_inodes(restore, error) && firn_restore_roots(restore, error);
+	     firn_restore_inodes(restore, error) && firn_restore_removed(restore, error) &&
+	     firn_restore_roots(restore, error);
 	view->keep = keep;
 	if (!ok)
 		return false;

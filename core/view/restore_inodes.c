@@ -72,7 +72,6 @@ make_dir(FirnRestore *restore, uint64_t ino, FirnKeepReader *reader)
 {
 	FirnDir *dir = g_new0(FirnDir, 1);
 	uint64_t number = firn_keep_take(reader);
-	uint64_t n_removed;
 
 	firn_inode_init(restore->view, &dir->inode, ino, true);
 	dir->children = g_hash_table_new(g_str_hash, g_str_equal);
@@ -86,11 +85,6 @@ make_dir(FirnRestore *restore, uint64_t ino, FirnKeepReader *reader)
 	/* Which slots are its own is found out when there are some. */
 	(void)firn_keep_take(reader);
 	(void)firn_keep_take(reader);
-	n_removed = firn_keep_take(reader);
-	if (n_removed > 0)
-		dir->removed = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
-	for (uint64_t i = 0; i < n_removed && !reader->bad; i++)
-		g_hash_table_add(dir->removed, firn_keep_take_text(reader));
 	return &dir->inode;
 }
 
@@ -319,6 +313,25 @@ firn_restore_inodes(FirnRestore *restore, GError **error)
 		if (inode->directory)
 			finish_dir(restore, (FirnDir *)inode,
 				   g_hash_table_lookup(records, &inode->ino));
+	}
+	return restore->wrong == NULL || firn_restore_refuse(error, restore->wrong);
+}
+
+bool
+firn_restore_removed(FirnRestore *restore, GError **error)
+{
+	GHashTableIter iter;
+	gpointer key;
+	gpointer value;
+
+	g_hash_table_iter_init(&iter, restore->kept->kinds[FIRN_KEPT_REMOVED]);
+	while (g_hash_table_iter_next(&iter, &key, &value)) {
+		FirnKeepReader reader = firn_keep_reader(value);
+		FirnInode *array = need(restore, firn_keep_take(&reader), true);
+
+		if (array != NULL)
+			firn_dir_restore_removed((FirnDir *)array, *(uint64_t *)key,
+						 firn_keep_take_text(&reader));
 	}
 	return restore->wrong == NULL || firn_restore_refuse(error, restore->wrong);
 }

@@ -20,6 +20,8 @@ bool firn_restore_refuse(GError **error, const char *what);
 bool firn_restore_trees(FirnRestore *restore, const FirnId12 *base, GError **error);
 /* Directories and files, their places, and the numbers computed for chunks. */
 bool firn_restore_inodes(FirnRestore *restore, GError **error);
+/* Chunk directories that were removed. */
+bool firn_restore_removed(FirnRestore *restore, GError **error);
 /* The root of each hierarchy, when its inodes are there. */
 bool firn_restore_roots(FirnRestore *restore, GError **error);
 

@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -207,6 +208,30 @@ with ThreadPoolExecutor(4) as pool:
 group.attrs["done"] = True
 assert (array[:] == values).all()
 """
+
+
+def test_removed_chunk_directories_stay_removed(firn, repo):
+    with repo.mount() as m:
+        (m.main / "zarr.json").write_text('{"zarr_format":3,"node_type":"group","attributes":{}}')
+        (m.main / "a").mkdir()
+        (m.main / "a/zarr.json").write_bytes(doc([6, 2], [1, 1]))
+        for i in range(6):
+            (m.main / f"a/c/{i}").mkdir(parents=True)
+            (m.main / f"a/c/{i}/0").write_bytes(b"x")
+        m.commit()
+        for i in range(5):
+            shutil.rmtree(m.main / f"a/c/{i}")
+        kill_worker(m)
+        assert sorted(os.listdir(m.main / "a/c")) == ["5"]
+        (m.main / "a/c/2").mkdir()
+        kill_worker(m)
+        assert sorted(os.listdir(m.main / "a/c")) == ["2", "5"] and os.listdir(m.main / "a/c/2") == []
+        os.rmdir(m.main / "a/c/2")
+        kill_worker(m)
+        assert sorted(os.listdir(m.main / "a/c")) == ["5"]
+        m.commit()
+        kill_worker(m)
+        assert sorted(os.listdir(m.main / "a/c")) == ["5"]
 
 
 def write_under_kills(m, n, every=(0.02, 0.15)):
