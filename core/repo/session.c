@@ -1,9 +1,8 @@
-#include "core/repo/session.h"
+#include "core/repo/session_priv.h"
 
 #include "core/base/clock.h"
 #include "core/base/crash.h"
 #include "core/base/error.h"
-#include "core/zarr/name.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -12,11 +11,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* What a move to another base replaced, until nobody would go back to it. */
-#define PREVIOUS ".previous"
-
-static char *
-journal_path(const char *directory, const char *suffix)
+char *
+firn_session_journal_path(const char *directory, const char *suffix)
 {
 	return g_strconcat(directory, "/journal", suffix, NULL);
 }
@@ -61,9 +57,8 @@ load_base(FirnSession *session, GError **error)
 	return session->config != NULL;
 }
 
-/* The overlay starts as what the parents left. */
-static bool
-inherit(FirnSession *session, GError **error)
+bool
+firn_session_inherit(FirnSession *session, GError **error)
 {
 	for (guint i = 0; i < session->parents->len; i++) {
 		FirnSection *section = session->parents->pdata[i];
@@ -77,9 +72,8 @@ inherit(FirnSession *session, GError **error)
 	return true;
 }
 
-/* The driver's process and the mount point are the driver's to say. */
-static bool
-write_info(FirnSession *session, GError **error)
+bool
+firn_session_write_info(FirnSession *session, GError **error)
 {
 	g_autoptr(FirnSessionInfo) old = firn_state_read_info(session->directory, NULL);
 	FirnSessionInfo info = {
@@ -120,8 +114,8 @@ begin(FirnSession *session, const char *state_root, GError **error)
 	if (session->lock_fd < 0)
 		return false;
 	firn_crash_point(FIRN_CRASH_STATE_MADE);
-	path = journal_path(session->directory, "");
-	if (!write_parents(session, error) || !write_info(session, error))
+	path = firn_session_journal_path(session->directory, "");
+	if (!write_parents(session, error) || !firn_session_write_info(session, error))
 		return false;
 	session->journal = firn_journal_create(path, session->header, false, error);
 	return session->journal != NULL;
@@ -195,7 +189,7 @@ firn_session_start_fork(FirnRepo *repo, const FirnForkToken *token, const char *
 	session->header->fork = g_strdup(token->fork);
 	session->header->session = firn_id12_random();
 	session->header->created_us = firn_clock_now_us();
-	if (load_base(session, error) && inherit(session, error) &&
+	if (load_base(session, error) && firn_session_inherit(session, error) &&
 	    begin(session, state_root, error))
 		return session;
 	firn_session_free(session);
@@ -289,7 +283,7 @@ prune(FirnChanges *changes)
 static bool
 load(FirnSession *session, bool stopped, FirnSection **out_section, GError **error)
 {
-	g_autofree char *path = journal_path(session->directory, "");
+	g_autofree char *path = firn_session_journal_path(session->directory, "");
 	FirnSection *section;
 
 	session->journal = firn_journal_resume(path, stopped, out_section, &session->torn, error);
@@ -305,7 +299,8 @@ load(FirnSession *session, bool stopped, FirnSection **out_section, GError **err
 			    firn_repo_url(session->repo));
 		return false;
 	}
-	if (!load_base(session, error) || !read_parents(session, error) || !inherit(session, error))
+	if (!load_base(session, error) || !read_parents(session, error) ||
+	    !firn_session_inherit(session, error))
 		return false;
 	if (!firn_changes_apply(session->changes, section->changes, false)) {
 		g_set_error(error, FIRN_ERROR, FIRN_ERROR_FORMAT,
@@ -328,7 +323,7 @@ firn_session_resume(FirnRepo *repo, const FirnSessionInfo *info, GError **error)
 	if (session->lock_fd >= 0 && load(session, info->stopped, &section, error) &&
 	    finish_intent(session, section, error)) {
 		prune(session->changes);
-		if (write_info(session, error))
+		if (firn_session_write_info(session, error))
 			return session;
 	}
 	firn_session_free(session);
@@ -339,10 +334,10 @@ firn_session_resume(FirnRepo *repo, const FirnSessionInfo *info, GError **error)
 static bool
 roll_back(const char *directory, uint64_t file, uint64_t end, GError **error)
 {
-	g_autofree char *path = journal_path(directory, "");
-	g_autofree char *previous = journal_path(directory, PREVIOUS);
+	g_autofree char *path = firn_session_journal_path(directory, "");
+	g_autofree char *previous = firn_session_journal_path(directory, FIRN_SESSION_PREVIOUS);
 	g_autofree char *parent = g_strconcat(directory, "/parent", NULL);
-	g_autofree char *previous_parent = g_strconcat(parent, PREVIOUS, NULL);
+	g_autofree char *previous_parent = g_strconcat(parent, FIRN_SESSION_PREVIOUS, NULL);
 	struct stat st;
 
 	if (stat(path, &st) == 0 && st.st_ino != file && stat(previous, &st) == 0 &&
@@ -385,16 +380,6 @@ firn_session_take_over(FirnRepo *repo, const FirnId12 *id, const char *directory
 	session->lock_fd = -1;
 	firn_session_free(session);
 	return NULL;
-}
-
-void
-firn_session_forget_previous(FirnSession *session)
-{
-	g_autofree char *journal = journal_path(session->directory, PREVIOUS);
-	g_autofree char *parent = g_strconcat(session->directory, "/parent", PREVIOUS, NULL);
-
-	(void)unlink(journal);
-	(void)unlink(parent);
 }
 
 FirnSession *
@@ -447,219 +432,4 @@ firn_session_image(const FirnSession *session)
 			    session->journal != NULL ? firn_journal_last_seq(session->journal) : 0,
 			    out);
 	return g_byte_array_free_to_bytes(out);
-}
-
-/* ---- moving to another base ---- */
-
-typedef struct {
-	FirnSession *session;
-	FirnJournal *journal;
-	FirnChanges *changes;
-	uint64_t seq;
-	bool durable;         /* what is durable already, or the rest */
-	uint64_t durable_seq; /* in `journal` */
-} Carry;
-
-static bool
-is_carried(const Carry *carry, uint64_t seq)
-{
-	return seq > carry->seq && (seq <= carry->session->durable_seq) == carry->durable;
-}
-
-/* One node's chunks that came after the commit began. */
-static bool
-carry_node(Carry *carry, const FirnNodeChange *node, const FirnSnapshot *snapshot, GError **error)
-{
-	FirnSnapshotNode found;
-	FirnChunkChange *change;
-	const uint32_t *coords;
-	FirnChunkIter iter;
-	bool has_place;
-	size_t index;
-	uint32_t rank;
-
-	if (node->chunks == NULL)
-		return true;
-	rank = firn_chunk_map_rank(node->chunks);
-	has_place = firn_snapshot_find_path(snapshot, node->path, strlen(node->path), &index);
-	if (has_place) {
-		firn_snapshot_node(snapshot, index, &found);
-		has_place = found.kind == FIRN_NODE_ARRAY && found.rank == rank;
-	}
-	firn_chunk_iter_seek(&iter, node->chunks, NULL, 0);
-	while (firn_chunk_iter_next(&iter, &coords, &change)) {
-		FirnRef ref;
-		uint64_t seq;
-
-		if (!is_carried(carry, change->seq))
-			continue;
-		firn_chunk_change_get(change, &ref);
-		if (has_place) {
-			FirnChunkChange *kept;
-
-			if (!firn_journal_put_chunk(carry->journal, &found.id, node->path, rank,
-						    coords, &ref, &seq, error))
-				return false;
-			kept = firn_changes_put_chunk(carry->changes, &found.id, node->path, rank,
-						      coords, &ref, seq);
-			kept->ino = change->ino;
-			kept->mtime_ns = change->mtime_ns;
-		} else if (ref.kind != FIRN_REF_NONE) {
-			g_autofree char *name = firn_name_format_chunk(coords, rank);
-			g_autofree char *path =
-				g_strconcat(strcmp(node->path, "/") == 0 ? "" : node->path, "/",
-					    name, NULL);
-
-			if (!firn_journal_put_pending(carry->journal, path, &ref, &seq, error))
-				return false;
-			firn_changes_put_pending(carry->changes, path, &ref, seq);
-		}
-	}
-	return true;
-}
-
-static bool
-carry_pending(Carry *carry, GError **error)
-{
-	GHashTableIter iter;
-	gpointer value;
-
-	g_hash_table_iter_init(&iter, carry->session->changes->pending);
-	while (g_hash_table_iter_next(&iter, NULL, &value)) {
-		FirnPending *pending = value;
-		FirnRef ref;
-		uint64_t seq;
-
-		if (!is_carried(carry, pending->seq))
-			continue;
-		firn_chunk_change_get(&pending->content, &ref);
-		if (!firn_journal_put_pending(carry->journal, pending->path, &ref, &seq, error))
-			return false;
-		firn_changes_put_pending(carry->changes, pending->path, &ref, seq);
-	}
-	return true;
-}
-
-static bool
-carry_all(Carry *carry, FirnSnapshot *snapshot, GError **error)
-{
-	g_autoptr(GPtrArray) nodes = firn_changes_sorted_by_id(carry->session->changes);
-
-	/* What is durable comes first, and the journal says up to where. */
-	for (unsigned pass = 0; pass < 2; pass++) {
-		carry->durable = pass == 0;
-		for (guint i = 0; i < nodes->len; i++)
-			if (!carry_node(carry, nodes->pdata[i], snapshot, error))
-				return false;
-		if (!carry_pending(carry, error))
-			return false;
-		if (pass == 0)
-			carry->durable_seq = firn_journal_last_seq(carry->journal);
-		if (pass == 0 && carry->durable_seq > 0 &&
-		    !firn_journal_durable(carry->journal, carry->durable_seq, error))
-			return false;
-	}
-	if (!firn_journal_sync(carry->journal, error))
-		return false;
-	firn_crash_point(FIRN_CRASH_NEXT_WRITTEN);
-	return true;
-}
-
-static bool
-publish_journal(FirnSession *session, GError **error)
-{
-	g_autofree char *from = journal_path(session->directory, ".next");
-	g_autofree char *to = journal_path(session->directory, "");
-	g_autofree char *previous = journal_path(session->directory, PREVIOUS);
-	int fd;
-
-	/* Who takes over from a driver that dies right now goes on with the old one. */
-	(void)unlink(previous);
-	(void)(link(to, previous) == 0);
-	if (rename(from, to) != 0) {
-		firn_error_set_errno(error, errno, "cannot replace %s", to);
-		return false;
-	}
-	fd = open(session->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (fd >= 0) {
-		(void)fsync(fd);
-		close(fd);
-	}
-	return true;
-}
-
-bool
-firn_session_move(FirnSession *session, FirnSnapshot *snapshot, uint64_t seq, FirnChanges **out_old,
-		  GError **error)
-{
-	g_autofree char *next = journal_path(session->directory, ".next");
-	g_autofree char *parent = g_strconcat(session->directory, "/parent", NULL);
-	g_autofree char *previous = g_strconcat(parent, PREVIOUS, NULL);
-	g_autoptr(FirnJournalHeader) header = firn_journal_header_copy(session->header);
-	Carry carry = { .session = session, .seq = seq };
-
-	header->base = *firn_snapshot_id(snapshot);
-	g_array_set_size(header->ancestors, 0);
-	header->created_us = firn_clock_now_us();
-	carry.journal = firn_journal_create(next, header, true, error);
-	if (carry.journal == NULL)
-		return false;
-	carry.changes = firn_changes_new();
-	if (!carry_all(&carry, snapshot, error) || !publish_journal(session, error)) {
-		firn_journal_close(carry.journal);
-		firn_changes_free(carry.changes);
-		(void)unlink(next);
-		return false;
-	}
-	(void)rename(parent, previous);
-	firn_crash_point(FIRN_CRASH_NEXT_PUBLISHED);
-	firn_journal_close(session->journal);
-	session->journal = carry.journal;
-	session->durable_seq = carry.durable_seq;
-	if (out_old != NULL)
-		*out_old = session->changes;
-	else
-		firn_changes_free(session->changes);
-	session->changes = carry.changes;
-	firn_journal_header_free(session->header);
-	session->header = g_steal_pointer(&header);
-	g_ptr_array_set_size(session->parents, 0);
-	firn_snapshot_unref(session->base);
-	session->base = firn_snapshot_ref(snapshot);
-	/* What session.json says of the base is for people: the journal decides. */
-	(void)!write_info(session, NULL);
-	firn_crash_point(FIRN_CRASH_MOVED);
-	return true;
-}
-
-bool
-firn_session_reset(FirnSession *session, GError **error)
-{
-	g_autofree char *next = journal_path(session->directory, ".next");
-	g_autoptr(FirnJournalHeader) header = firn_journal_header_copy(session->header);
-	FirnChanges *old = session->changes;
-	FirnJournal *journal;
-
-	header->session = firn_id12_random();
-	session->changes = firn_changes_new();
-	if (!inherit(session, error))
-		goto fail;
-	journal = firn_journal_create(next, header, true, error);
-	if (journal == NULL)
-		goto fail;
-	if (!publish_journal(session, error)) {
-		firn_journal_close(journal);
-		goto fail;
-	}
-	firn_journal_close(session->journal);
-	session->journal = journal;
-	firn_journal_header_free(session->header);
-	session->header = g_steal_pointer(&header);
-	session->durable_seq = 0;
-	firn_changes_free(old);
-	return true;
-fail:
-	firn_changes_free(session->changes);
-	session->changes = old;
-	return false;
 }
