@@ -90,6 +90,14 @@ class Disk:
         directory, name = self._at(path)
         return directory.now[name] if name else self.top
 
+    def _synced_node(self, path, ino):
+        """By name if it is a directory: it may have the inode number of a file that was removed."""
+        try:
+            node = self._node(path)
+        except KeyError:          # a file that has no name any more
+            return self.by_ino[ino]
+        return node if isinstance(node, Directory) else self.by_ino[ino]
+
     def apply(self, what, ino, offset, path, path2, data):
         self.time += 1
         if what == "create":
@@ -100,8 +108,7 @@ class Disk:
         elif what == "trunc":
             self.by_ino[ino].pending.append(("trunc", offset))
         elif what == "fsync":
-            node = self._node(path) if ino not in self.by_ino else self.by_ino[ino]
-            self._sync(node)
+            self._sync(self._synced_node(path, ino))
         elif what == "syncfs":
             self._sync_all(self.top)
             for node in self.by_ino.values():

@@ -205,6 +205,16 @@ def play(repo, mounts, tmp_path, seed, rounds, cuts):
     return done
 
 
+def test_simulated_disk__directory_with_the_inode_number_of_a_removed_file__is_synced(tmp_path):
+    disk = Disk("/r")
+    for call in [("create", 7, 0, "/r/f", "", b""), ("unlink", 0, 0, "/r/f", "", b""), ("mkdir", 0, 0, "/r/d", "", b""),
+                 ("fsync", 1, 0, "/r", "", b""), ("create", 8, 0, "/r/d/g", "", b""), ("write", 8, 0, "/r/d/g", "", b"x"),
+                 ("fsync", 8, 0, "/r/d/g", "", b""), ("fsync", 7, 0, "/r/d", "", b"")]:
+        disk.apply(*call)
+    disk.write(tmp_path / "cut", random.Random(1), "any", 0)
+    assert (tmp_path / "cut/d/g").read_bytes() == b"x"
+
+
 def test_power_cuts(repo, mounts, tmp_path):
     play(repo, mounts, tmp_path, 1, 3, 25)
 
