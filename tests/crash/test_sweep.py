@@ -34,6 +34,12 @@ def end_round(calls):
 stepped = pytest.mark.parametrize("step", [3, pytest.param(1, marks=pytest.mark.soak)])
 
 
+def failing(short):
+    """One errno in the short form, all in the long one."""
+    others = [pytest.param(e, marks=pytest.mark.soak) for e in ERRORS if e != short]
+    return pytest.mark.parametrize("how", [short, *others], ids=errno.errorcode.get)
+
+
 def hold(calls):
     calls.arm(0, 0, 0)
 
@@ -61,8 +67,7 @@ def check_committed(repo, m, want, k=0):
 
 @stepped
 @pytest.mark.parametrize("times", [pytest.param(1, marks=pytest.mark.soak), ALWAYS], ids=["once", "for-good"])
-@pytest.mark.parametrize("how", [errno.ENOSPC, *(pytest.param(e, marks=pytest.mark.soak) for e in ERRORS[1:])],
-                         ids=errno.errorcode.get)
+@failing(errno.ENOSPC)
 def test_commit_command_fails(repo, mounts, tmp_path, step, how, times):
     """All of one commit's calls in turn."""
     m = fresh(repo, mounts)
@@ -149,8 +154,7 @@ def work(main, tree, n):
 
 @stepped
 @pytest.mark.parametrize("times", [1, pytest.param(ALWAYS, marks=pytest.mark.soak)], ids=["once", "for-good"])
-@pytest.mark.parametrize("how", [errno.ENOSPC, *(pytest.param(e, marks=pytest.mark.soak) for e in ERRORS[1:])],
-                         ids=errno.errorcode.get)
+@failing(errno.EDQUOT)
 def test_driver_fails(repo, mounts, tmp_path, step, how, times):
     calls = Calls(tmp_path / "calls", tmp_path)
     with repo.firn.watching(calls.env):
@@ -207,8 +211,7 @@ def test_driver_fails(repo, mounts, tmp_path, step, how, times):
 
 
 @stepped
-@pytest.mark.parametrize("how", [errno.ENOSPC, *(pytest.param(e, marks=pytest.mark.soak) for e in ERRORS[1:])],
-                         ids=errno.errorcode.get)
+@failing(errno.EIO)
 def test_driver_fails_in_a_commit(repo, mounts, tmp_path, step, how):
     """The mount's part of a commit: begin, intent, move."""
     calls = Calls(tmp_path / "calls", tmp_path)
@@ -280,6 +283,35 @@ def test_driver_killed_at_every_call(repo, mounts, tmp_path, step, how):
         assert repo.firn.run("commit", m, "-m", "the end").returncode in (0, 4)
     check_committed(repo, m, want)
     print(f"the driver was killed at {calls.total} calls")
+    assert calls.total > 15 // step
+
+
+@stepped
+@pytest.mark.parametrize("how", [KILL, pytest.param(KILL_AFTER, marks=pytest.mark.soak)], ids=["before", "after"])
+def test_driver_killed_at_every_call__nobody_notices(repo, mounts, tmp_path, step, how):
+    """With its supervisor: no error, nothing lost, the commit goes through."""
+    calls = Calls(tmp_path / "calls", tmp_path)
+    with repo.firn.watching(calls.env):
+        m = mounts.enter_context(repo.mount())
+    put_array(m.main, "a", (100,), (1,))
+    m.commit("base")
+    want, n, killed = read_tree(m.main), 0, 0
+    for k in sweep(calls, 1, how, step):
+        n += 1
+        for act, path, data in work(m.main, want, n):
+            act()
+            want[path] = data
+            if data is None:
+                del want[path]
+        m.commit(f"{k}")
+        failed, what, path = end_round(calls)
+        killed += failed
+        assert_same(read_tree(m.main), want, f"call {k} ({what} of {path})", ("mount", "expected"))
+        assert m.session()["restarts"] == killed, (k, what, path)
+        if n % 7 == 0:
+            check_committed(repo, m, want)
+    check_committed(repo, m, want)
+    print(f"the driver was killed at {calls.total} calls, and nobody noticed")
     assert calls.total > 15 // step
 
 
