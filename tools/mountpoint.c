@@ -221,21 +221,29 @@ firn_mount_find(const char *path, GError **error)
 	return mount;
 }
 
-FirnMount *
-firn_mount_find_session(const char *id)
+static FirnMount *
+find_at(const char *directory, const char *id)
 {
-	FILE *table = setmntent("/proc/self/mounts", "re");
-	FirnMount *found = NULL;
+	FirnMount *found = firn_mount_find(directory, NULL);
+
+	if (found && strcmp(firn_mount_string(found, "id"), id) != 0)
+		g_clear_pointer(&found, firn_mount_free);
+	return found;
+}
+
+FirnMount *
+firn_mount_find_session(const char *id, const char *mountpoint, const char *repository)
+{
+	FirnMount *found = mountpoint ? find_at(mountpoint, id) : NULL;
+	FILE *table = found ? NULL : setmntent("/proc/self/mounts", "re");
 	struct mntent entry;
 	char text[MOUNT_LINE];
 
-	while (table && !found && getmntent_r(table, &entry, text, sizeof(text))) {
-		if (strcmp(entry.mnt_type, "fuse.firn") != 0)
-			continue;
-		found = firn_mount_find(entry.mnt_dir, NULL);
-		if (found && strcmp(firn_mount_string(found, "id"), id) != 0)
-			g_clear_pointer(&found, firn_mount_free);
-	}
+	/* Others' mounts are left alone: the driver of one may not answer. */
+	while (table && !found && getmntent_r(table, &entry, text, sizeof(text)))
+		if (!strcmp(entry.mnt_type, "fuse.firn") && !strcmp(entry.mnt_fsname, repository) &&
+		    g_strcmp0(entry.mnt_dir, mountpoint) != 0)
+			found = find_at(entry.mnt_dir, id);
 	if (table)
 		endmntent(table);
 	return found;

@@ -22,8 +22,11 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(FirnMount, firn_mount_free)
  */
 FirnMount *firn_mount_find(const char *path, GError **error) FIRN_MUST_USE;
 
-/* The mount of session `id`, looked for among all mounts of ours; NULL if there is none. */
-FirnMount *firn_mount_find_session(const char *id);
+/*
+ * The mount of session `id`: at `mountpoint` (where it was last; NULL: unknown),
+ * or moved since, among the mounts of `repository`.  NULL: none.  Caller owns.
+ */
+FirnMount *firn_mount_find_session(const char *id, const char *mountpoint, const char *repository);
 
 /* Whether `path` is a mount point whose driver is gone. */
 bool firn_mount_is_dead(const char *path);

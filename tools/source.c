@@ -85,7 +85,7 @@ origin_of_info(const char *name, FirnSessionInfo *info, GError **error)
 		return origin;
 	}
 	firn_id12_format(&info->id, id);
-	mount = firn_mount_find_session(id);
+	mount = firn_mount_find_session(id, info->mountpoint, info->repository);
 	if (mount) {
 		firn_session_info_free(info);
 		return origin_of_mount(name, mount);

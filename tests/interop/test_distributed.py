@@ -1,8 +1,10 @@
 """Forks, workers with mounts of their own, journals, merges and conflicts."""
 import itertools
 import json
+import os
 import random
 import shutil
+import signal
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
@@ -11,8 +13,8 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from conftest import (Firn, Mount, array_json, assert_committed, assert_same, group_json, plain, put, put_array,
-                      read_tree, store_tree)
+from conftest import (PATIENCE, Firn, Mount, Repo, array_json, assert_committed, assert_same, group_json, plain, put,
+                      put_array, read_tree, store_tree)
 
 
 # ---- the whole cycle, with processes and xarray ----
@@ -380,6 +382,21 @@ def test_merge_of_live_mounts_and_sessions(forks):
     assert (forks.m.main / "a/c/1").read_bytes() == b"1"
     assert (forks.m.main / "a/c/2").read_bytes() == b"2" * 900
     assert_committed(forks.repo, forks.m.main)
+
+
+def test_merge_by_session_id__asks_no_mount_of_others(forks, firn, tmp_path):
+    """One whose driver does not answer would have everybody wait for it."""
+    firn("init", tmp_path / "other")
+    other = Repo(firn, tmp_path / "other", tmp_path / "others")
+    with other.mount() as stopped, forks.repo.worker(forks.token) as w:
+        put(w.main, "a/c/1", b"1")
+        worker = stopped.session()["worker"]
+        os.kill(worker, signal.SIGSTOP)
+        try:
+            forks.firn("merge", "-o", forks.tmp / "m.journal", w.session()["id"], timeout=20 * PATIENCE)
+        finally:
+            os.kill(worker, signal.SIGCONT)
+        w.umount("--discard")
 
 
 def test_superseded_chunks_of_an_exported_journal_stay(forks):
