@@ -245,7 +245,8 @@ run_mounted(FirnDriver *driver, FirnDaemon *daemon, const FirnKept *kept, GError
 
 	if (!connect_kernel(driver, kept, error))
 		return false;
-	ok = firn_notify_start(driver->notify, driver->fuse, driver->view, error);
+	ok = firn_notify_start(driver->notify, driver->fuse, driver->view, &driver->succession,
+			       error);
 	if (ok) {
 		firn_view_set_notify(driver->view, notify_kernel, driver->notify);
 		if (kept)

@@ -10,7 +10,9 @@
 struct FirnNotify {
 	struct fuse_session *fuse;
 	FirnView *view;
+	FirnSuccession *succession;
 	pthread_t thread;
+	bool said_waiting; /* the thread's own */
 
 	pthread_mutex_t lock; /* protects all below */
 	pthread_cond_t changed;
@@ -42,6 +44,18 @@ tell(struct fuse_session *fuse, const FirnInvalidation *what)
 		fuse_lowlevel_notify_inval_inode(fuse, what->ino, 0, 0);
 }
 
+/*
+ * The kernel takes a lock whose holder may wait for an answer of ours, and no
+ * signal ends that: the supervisor must know, in case we are killed meanwhile.
+ */
+static void
+say_waiting(FirnNotify *notify, bool waiting)
+{
+	if (notify->said_waiting != waiting)
+		firn_succession_waits(notify->succession, waiting ? gettid() : 0);
+	notify->said_waiting = waiting;
+}
+
 static void *
 run(void *data)
 {
@@ -51,11 +65,18 @@ run(void *data)
 	while (!notify->stop) {
 		FirnInvalidation *what = g_queue_pop_head(&notify->queue);
 
+		if (!what && notify->said_waiting) {
+			pthread_mutex_unlock(&notify->lock);
+			say_waiting(notify, false);
+			pthread_mutex_lock(&notify->lock);
+			continue;
+		}
 		if (!what) {
 			pthread_cond_wait(&notify->changed, &notify->lock);
 			continue;
 		}
 		pthread_mutex_unlock(&notify->lock);
+		say_waiting(notify, true);
 		tell(notify->fuse, what);
 		firn_view_told(notify->view, what);
 		firn_invalidation_free(what);
@@ -70,12 +91,14 @@ run(void *data)
 }
 
 bool
-firn_notify_start(FirnNotify *notify, struct fuse_session *fuse, FirnView *view, GError **error)
+firn_notify_start(FirnNotify *notify, struct fuse_session *fuse, FirnView *view,
+		  FirnSuccession *succession, GError **error)
 {
 	int errnum;
 
 	notify->fuse = fuse;
 	notify->view = view;
+	notify->succession = succession;
 	notify->running = true;
 	errnum = pthread_create(&notify->thread, NULL, run, notify);
 	if (errnum) {

@@ -3,6 +3,7 @@
 
 #include "core/base/error.h"
 #include "core/view/view.h"
+#include "fs/succession.h"
 
 struct fuse_session;
 
@@ -16,7 +17,7 @@ typedef struct FirnNotify FirnNotify;
 FirnNotify *firn_notify_new(void);
 /* Begin telling; what was queued before is told then. */
 bool firn_notify_start(FirnNotify *notify, struct fuse_session *fuse, FirnView *view,
-		       GError **error) FIRN_MUST_USE;
+		       FirnSuccession *succession, GError **error) FIRN_MUST_USE;
 /* Queue `invalidations` (FirnInvalidation *; taken; NULL is a no-op).  Any thread, any lock. */
 void firn_notify_push(FirnNotify *notify, GPtrArray *invalidations);
 /* Wait until all that was queued before is told, or for `timeout_ms`.  False: it is not. */

@@ -1,6 +1,7 @@
 #include "fs/succession.h"
 
 #include "fs/daemon.h"
+#include "fs/stuck.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -26,11 +27,15 @@
 #define MAX_DEATHS   WEIGHT_LIMIT
 #define MESSAGE_SIZE 4096u
 
+/* While a thread waits for the kernel: how often we look whether it alone is left. */
+#define LOOK_MS 100
+
 /* First byte of a message of the worker; text follows. */
 enum {
 	HAND_OVER = 'H', /* with descriptors; text: the log */
 	REFUSE = 'R',    /* text: the reason */
 	END = 'E',       /* answered when everything is let go */
+	WAITS = 'W',     /* text: a thread (0: none) that waits for the kernel */
 };
 
 typedef struct {
@@ -38,6 +43,7 @@ typedef struct {
 	int signals; /* signalfd */
 	int channel; /* to the worker */
 	pid_t worker;
+	pid_t waiting; /* its thread that waits for the kernel; 0: none */
 	bool serving;  /* there is a mount */
 	bool stopping; /* told to end */
 	bool ending;   /* the worker is about to end */
@@ -126,6 +132,17 @@ firn_succession_refuse(FirnSuccession *succession, const char *reason)
 }
 
 void
+firn_succession_waits(FirnSuccession *succession, pid_t tid)
+{
+	char text[16];
+
+	if (succession->channel < 0)
+		return;
+	g_snprintf(text, sizeof text, "%d", (int)tid);
+	(void)send_message(succession->channel, WAITS, text, NULL, 0);
+}
+
+void
 firn_succession_end(FirnSuccession *succession)
 {
 	if (succession->channel >= 0 && send_message(succession->channel, END, NULL, NULL, 0))
@@ -192,6 +209,9 @@ take_message(Supervisor *supervisor)
 		g_free(supervisor->refused);
 		supervisor->refused = g_strdup(text + 1);
 		break;
+	case WAITS:
+		supervisor->waiting = (pid_t)g_ascii_strtoll(text + 1, NULL, 10);
+		break;
 	case END:
 		supervisor->ending = true;
 		let_go(supervisor->succession);
@@ -200,6 +220,23 @@ take_message(Supervisor *supervisor)
 	default:
 		break;
 	}
+}
+
+/* Workers of before that were stuck end when they can. */
+static bool
+reap(const Supervisor *supervisor, int *out_status)
+{
+	bool ended = false;
+	int status;
+	pid_t pid;
+
+	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+		if (pid != supervisor->worker)
+			continue;
+		*out_status = status;
+		ended = true;
+	}
+	return ended;
 }
 
 /* Whether the worker ended: how. */
@@ -211,10 +248,18 @@ take_signal(Supervisor *supervisor, int *out_status)
 	if (read(supervisor->signals, &info, sizeof info) != (ssize_t)sizeof info)
 		return false;
 	if (info.ssi_signo == SIGCHLD)
-		return waitpid(supervisor->worker, out_status, WNOHANG) == supervisor->worker;
+		return reap(supervisor, out_status);
 	supervisor->stopping = true;
 	kill(supervisor->worker, (int)info.ssi_signo);
 	return false;
+}
+
+static bool
+has_message(int channel)
+{
+	struct pollfd fd = { .fd = channel, .events = POLLIN };
+
+	return poll(&fd, 1, 0) > 0;
 }
 
 /* How the worker ended. */
@@ -227,16 +272,22 @@ watch(Supervisor *supervisor)
 		struct pollfd fds[2] = { { .fd = supervisor->channel, .events = POLLIN },
 					 { .fd = supervisor->signals, .events = POLLIN } };
 
-		if (poll(fds, 2, -1) < 0 && errno != EINTR)
+		int n = poll(fds, 2, supervisor->waiting != 0 ? LOOK_MS : -1);
+
+		if (n < 0 && errno != EINTR)
 			return 0;
+		if (n == 0 && firn_stuck_is(supervisor->worker, supervisor->waiting, &status))
+			break;
 		if ((fds[0].revents & (POLLIN | POLLHUP)) != 0)
 			take_message(supervisor);
 		if ((fds[1].revents & POLLIN) != 0 && take_signal(supervisor, &status))
 			break;
 	}
-	/* What it said last. */
-	while (supervisor->channel >= 0)
+	/* What it said last.  A thread that is stuck keeps the other end open. */
+	while (supervisor->channel >= 0 && has_message(supervisor->channel))
 		take_message(supervisor);
+	close_fd(&supervisor->channel);
+	supervisor->waiting = 0;
 	return status;
 }
 

@@ -47,6 +47,12 @@ bool firn_succession_hand_over(FirnSuccession *succession, int fuse_fd, int lock
 			       const char *log) FIRN_MUST_USE;
 /* The worker must not be replaced (any more), for `reason`. */
 void firn_succession_refuse(FirnSuccession *succession, const char *reason);
+/*
+ * In the worker: its thread `tid` is about to wait for the kernel, which may
+ * wait for an answer of ours; 0: no more.  If the worker is killed then, that
+ * thread stays, until a successor has answered.
+ */
+void firn_succession_waits(FirnSuccession *succession, pid_t tid);
 /* The mount is about to end: returns when the supervisor has let go of everything. */
 void firn_succession_end(FirnSuccession *succession);
 

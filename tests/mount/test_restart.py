@@ -419,6 +419,46 @@ def test_a_commit_goes_through(firn, repo):
         assert [(m.main / "a" / "c" / str(i)).read_bytes() for i in range(96)] == [bytes([i + 1]) for i in range(96)]
 
 
+def test_kills_while_the_kernel_is_told_what_to_forget(firn, repo):
+    """It takes the lock of the directory, whose holder waits for the driver: neither ends before the other."""
+    stop = threading.Event()
+    done = [0] * 5
+
+    def commit():
+        while not stop.is_set():
+            m.firn.run("commit", m, "-m", "under way")
+
+    def change(k):
+        rng = random.Random(k)
+        while not stop.is_set():
+            path = m.main / f"a/c/{rng.randrange(2000)}"
+            if rng.random() < 0.5:
+                path.unlink(missing_ok=True)
+            else:
+                path.write_bytes(b"x" * 600)
+            done[k] += 1
+
+    with repo.mount() as m:
+        (m.main / "zarr.json").write_text('{"zarr_format":3,"node_type":"group","attributes":{}}')
+        (m.main / "a").mkdir()
+        (m.main / "a/zarr.json").write_bytes(doc([2000], [1]))
+        (m.main / "a/c").mkdir()
+        threads = [threading.Thread(target=change, args=(k,), daemon=True) for k in range(5)]
+        threads.append(threading.Thread(target=commit, daemon=True))
+        for t in threads:
+            t.start()
+        with killing(m, every=(0.02, 0.15)) as kills:
+            for _ in range(6):
+                before = list(done)
+                time.sleep(1)
+                wait_for(lambda: all(now > then for now, then in zip(done, before)))
+        stop.set()
+        for t in threads:
+            t.join(30 * PATIENCE)
+        assert not any(t.is_alive() for t in threads) and len(kills) > 5
+        m.commit("at the end", "--allow-empty")
+
+
 def test_a_discard_goes_through(firn, repo):
     with repo.mount() as m:
         (m.main / "kept").mkdir()
