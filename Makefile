@@ -122,11 +122,12 @@ bench: setup fuse
 pytest: all programs fuse
 	$(Q)FIRN_BUILD=$(BUILD) $(PYTHON) -m pytest $(PYTEST)
 # Every tool, and the table of them; the long forms: some hours.  Both go on where a tool could not be installed, and fail.
-.PHONY: tools matrix soak
+.PHONY: tools try-tools matrix soak
 tools: setup
 	$(Q)tests/interop/tools/setup.sh
-matrix soak: all programs fuse
-	-$(Q)$(MAKE) tools
+try-tools: setup
+	-$(Q)tests/interop/tools/setup.sh
+matrix soak: all programs fuse try-tools
 matrix:
 	$(Q)FIRN_BUILD=$(BUILD) $(PYTHON) -m pytest -m 'tools or not soak' --tools-table=tests/interop/TOOLS.md \
 	    tests/interop/test_tool_matrix.py $(PYTEST)
