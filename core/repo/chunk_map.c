@@ -3,7 +3,7 @@
 #include <string.h>
 
 /* Bytes nothing links to any more, at least, before the rest is moved together. */
-#define WASTE_MIN (64u * 1024)
+#define WASTE_MIN ((size_t)64 * 1024)
 
 static uint32_t *
 inner_key(const FirnChunkMap *map, FirnChunkInner *inner, uint32_t i)

@@ -195,6 +195,7 @@ bucket(FirnCommitArray *array, GError **error)
 			continue;
 		if (cell == NULL || !in_cell(cell, coords))
 			cell = make_cell(array, coords);
+		g_assert(cell != NULL);
 		add_change(cell, &at, cell == before);
 		last = cell;
 	}

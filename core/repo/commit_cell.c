@@ -189,6 +189,7 @@ settle(Work *w, const FirnCommitItem *old, const FirnCommitWalk *change)
 		log_chunk(w, old->coords);
 		return;
 	}
+	g_assert(change->change != NULL);
 	if (change->change->kind != FIRN_REF_NONE) {
 		item = (FirnCommitItem){ .coords = change->coords, .change = change->change };
 		g_array_append_val(w->items, item);
