@@ -278,11 +278,16 @@ class Mount:
             time.sleep(0.005)
         raise FirnError(f"driver {self.pid} of {self.path} did not end")
 
+    def _logs(self):
+        """What drivers and sanitizers said, of sessions that are still there."""
+        logs = [*self.firn.state.rglob("log"), *self.firn.reports.iterdir()]
+        return "".join(f"\n{p}:\n{p.read_text(errors='replace')[-3000:]}" for p in logs)
+
     def _ended(self):
         self.gone = True
         LIVE.discard(self)
         status = self._reap()
-        assert status == 0, f"driver of {self.path} ended with status {status:#x}"
+        assert status == 0, f"driver of {self.path} ended with status {status:#x}{self._logs()}"
         assert not os.path.ismount(self.path)
 
     def __enter__(self):

@@ -25,29 +25,52 @@ class Writer(threading.Thread):
         self.unsure = {}         # chunk -> what may be there instead
         self.n = 0
 
+    def write(self, name, data):
+        fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, dir_fd=self.directory)
+        try:
+            while data:
+                data = data[os.write(fd, data):]
+        finally:
+            os.close(fd)
+
+    def unlink(self, name):
+        try:
+            os.unlink(name, dir_fd=self.directory)
+        except FileNotFoundError:
+            pass
+
+    def step(self):
+        i = self.number + WRITERS * self.rng.randrange(CHUNKS)
+        data = self.rng.randbytes(8) * self.rng.choice([1, 64, 65, 700, 5000, 40_000])
+        how = self.rng.randrange(5)
+        self.unsure = {i: None if how == 0 else data}
+        if how == 0:
+            self.unlink(f"{i}")
+        elif how == 1:
+            self.write(f"{i}.{self.n:032x}.partial", data)
+            os.replace(f"{i}.{self.n:032x}.partial", f"{i}", src_dir_fd=self.directory, dst_dir_fd=self.directory)
+        else:
+            # Created anew: in place, O_TRUNC may leave nothing of it for a moment.
+            self.unlink(f"{i}")
+            self.known[i] = None
+            self.write(f"{i}", data)
+        self.known[i] = None if how == 0 else data
+        self.unsure = {}
+        self.n += 1
+
     def run(self):
-        while True:
-            i = self.number + WRITERS * self.rng.randrange(CHUNKS)
-            data = self.rng.randbytes(8) * self.rng.choice([1, 64, 65, 700, 5000, 40_000])
-            how = self.rng.randrange(5)
-            path = self.main / f"a/c/{i}"
-            self.unsure = {i: None if how == 0 else data}
-            try:
-                if how == 0:
-                    path.unlink(missing_ok=True)
-                elif how == 1:
-                    path.with_name(f"{i}.{self.n:032x}.partial").write_bytes(data)
-                    os.replace(path.with_name(f"{i}.{self.n:032x}.partial"), path)
-                else:
-                    # Created anew: in place, O_TRUNC may leave nothing of it for a moment.
-                    path.unlink(missing_ok=True)
-                    self.known[i] = None
-                    path.write_bytes(data)
-            except OSError:
-                return
-            self.known[i] = None if how == 0 else data
-            self.unsure = {}
-            self.n += 1
+        # By path, what lies below a mount that is gone would answer, and say that there is no such file.
+        try:
+            self.directory = os.open(self.main / "a/c", os.O_RDONLY | os.O_DIRECTORY)
+        except OSError:
+            return
+        try:
+            while True:
+                self.step()
+        except OSError:
+            pass
+        finally:
+            os.close(self.directory)
 
 
 def committer(m, stop):
