@@ -39,10 +39,6 @@ for variant in release ${VARIANTS-asan tsan}; do
     units "$variant"
 done
 summary+=("$(printf '%-28s %6d files replayed' 'fuzz corpus, each variant' "$(find tests/fuzz/corpus -type f | wc -l)")")
-if compgen -G 'tests/mount/test-*.c' >/dev/null; then
-    part "mounts from C"
-    make -s check-mount
-fi
 part "mounts with the tools people use"
 run_pytest release interop
 for variant in ${VARIANTS-asan tsan}; do
