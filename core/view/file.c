@@ -13,6 +13,7 @@ file_new(FirnView *view, FirnLeaf *leaf, uint64_t ino, int flags, pid_t pid)
 	FirnFile *file = g_new0(FirnFile, 1);
 
 	file->ino = ino;
+	file->pid = pid;
 	file->fd = -1;
 	file->writable = (flags & O_ACCMODE) != O_RDONLY;
 	pthread_mutex_init(&file->lock, NULL);
@@ -206,7 +207,7 @@ firn_view_file_kept(const FirnFile *file, FirnFileKept *out)
 	out->base = file->leaf == NULL;
 	out->writable = file->writable;
 	out->key = file->leaf != NULL ? file->leaf->key : 0;
-	out->pid = file->leaf != NULL ? file->leaf->writer : 0;
+	out->pid = file->pid;
 }
 
 int

@@ -137,6 +137,7 @@ struct FirnFile {
 	FirnLeaf *leaf; /* NULL: a base chunk with a computed number; set later if it is edited */
 	FirnContent *content; /* without leaf */
 	uint64_t ino;
+	pid_t pid; /* who opened it */
 	bool writable;
 	bool append;
 	pthread_mutex_t lock; /* protects fd */
