@@ -451,7 +451,7 @@ def test_kills_while_the_kernel_is_told_what_to_forget(firn, repo):
             for _ in range(6):
                 before = list(done)
                 time.sleep(1)
-                wait_for(lambda: all(now > then for now, then in zip(done, before)))
+                wait_for(lambda: all(count > last for count, last in zip(done, before)))
         stop.set()
         for t in threads:
             t.join(30 * PATIENCE)
