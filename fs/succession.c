@@ -378,6 +378,18 @@ give_up(int signum, const char *why)
 	_exit(EXIT_FAILURE);
 }
 
+/* Ends as the worker did, which has told whoever mounted why it could not. */
+G_GNUC_NORETURN static void
+follow(const Supervisor *supervisor, int status)
+{
+	int code = WIFEXITED(status) ? WEXITSTATUS(status) : EXIT_FAILURE;
+
+	if (supervisor->serving && code != EXIT_SUCCESS)
+		firn_daemon_log("the driver (process %ld) ended with exit code %d",
+				(long)supervisor->worker, code);
+	_exit(code);
+}
+
 static bool
 start_signals(Supervisor *supervisor, GError **error)
 {
@@ -416,7 +428,7 @@ firn_succession_start(FirnSuccession *succession, int *ready_fd, GError **error)
 		close_fd(ready_fd);
 		status = watch(&supervisor);
 		if (!WIFSIGNALED(status))
-			_exit(WIFEXITED(status) ? WEXITSTATUS(status) : EXIT_FAILURE);
+			follow(&supervisor, status);
 		why = objection(&supervisor, WTERMSIG(status));
 		if (why != NULL)
 			give_up(WTERMSIG(status), why);

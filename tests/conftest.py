@@ -120,15 +120,17 @@ class Firn:
         self.home.mkdir(parents=True, exist_ok=True)
         self.reports = self.home / "reports"
         self.reports.mkdir(exist_ok=True)
+        self.logs = self.home / "logs"
+        self.logs.mkdir(exist_ok=True)
         self.state = self.home / "state"
         log = f"log_path={self.reports}/"
         self.env = os.environ | {
             "PATH": f"{BIN}:{os.environ['PATH']}",
             "XDG_STATE_HOME": str(self.state),
             "XDG_CONFIG_HOME": str(self.home / "config"),
-            "ASAN_OPTIONS": f"{log}asan:detect_leaks=1",
-            "UBSAN_OPTIONS": f"{log}ubsan:print_stacktrace=1",
-            "TSAN_OPTIONS": f"{log}tsan:halt_on_error=0:suppressions={HERE}/tsan.supp",
+            "ASAN_OPTIONS": f"{log}asan:detect_leaks=1:exitcode=66",
+            "UBSAN_OPTIONS": f"{log}ubsan:print_stacktrace=1:exitcode=67",
+            "TSAN_OPTIONS": f"{log}tsan:halt_on_error=0:exitcode=68:suppressions={HERE}/tsan.supp",
             "G_SLICE": "always-malloc",     # GLib's own allocator hides what sanitizers look for
             "G_DEBUG": "fatal-criticals",   # what GLib calls critical is a fault of ours
             "LC_ALL": "C.UTF-8",
@@ -209,7 +211,12 @@ class Mount:
         self.gone = False
         if not mounted:
             self.firn("mount", *args, self.path)
-        self.pid = int(self.session()["pid"])
+        session = self.session()
+        self.pid = int(session["pid"])
+        # Its log goes with the session, and with it the last words: they have a second name.
+        if session["state_dir"]:
+            with contextlib.suppress(OSError):
+                os.link(f"{session['state_dir']}/log", firn.logs / session["id"])
         LIVE.add(self)
 
     @property
@@ -245,13 +252,24 @@ class Mount:
         while any(alive(pid) for pid in workers) and time.monotonic() < end:
             time.sleep(0.002)
         if detach:
-            subprocess.run(["fusermount3", "-u", "-z", self.path], stderr=subprocess.DEVNULL, check=False)
+            self._detach()
         else:
             # A request on its way while the last thread ends is told ECONNABORTED.
             while self._says() == errno.ECONNABORTED and time.monotonic() < end:
                 time.sleep(0.002)
         self.gone = True
         LIVE.discard(self)
+
+    def died(self):
+        """The driver ended without being asked, which leaves the mount: how it ended."""
+        status = self._reap()
+        self.gone = True
+        LIVE.discard(self)
+        self._detach()
+        return status
+
+    def _detach(self):
+        subprocess.run(["fusermount3", "-u", "-z", self.path], stderr=subprocess.DEVNULL, check=False)
 
     def _says(self):
         try:
@@ -279,9 +297,9 @@ class Mount:
         raise FirnError(f"driver {self.pid} of {self.path} did not end")
 
     def _logs(self):
-        """What drivers and sanitizers said, of sessions that are still there."""
-        logs = [*self.firn.state.rglob("log"), *self.firn.reports.iterdir()]
-        return "".join(f"\n{p}:\n{p.read_text(errors='replace')[-3000:]}" for p in logs)
+        """What drivers and sanitizers said."""
+        said = [*self.firn.logs.iterdir(), *self.firn.reports.iterdir()]
+        return "".join(f"\n{p}:\n{p.read_text(errors='replace')[-5000:]}" for p in said)
 
     def _ended(self):
         self.gone = True
@@ -300,7 +318,7 @@ class Mount:
             self.umount()
         except BaseException:
             self.abort()
-            subprocess.run(["fusermount3", "-u", "-z", self.path], stderr=subprocess.DEVNULL, check=False)
+            self._detach()
             LIVE.discard(self)
             if kind is None:
                 raise

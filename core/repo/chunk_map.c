@@ -1,4 +1,4 @@
-#include "core/repo/chunk_map_private.h"
+#include "core/repo/chunk_map_priv.h"
 
 #include <string.h>
 

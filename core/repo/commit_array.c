@@ -144,15 +144,6 @@ fail_outside(const FirnCommitArray *array, const uint32_t *coords, uint32_t rank
 	return false;
 }
 
-static bool
-in_cell(const FirnCommitCell *cell, const uint32_t *coords)
-{
-	for (uint32_t i = 0; i < cell->array->rank; i++)
-		if (coords[i] < cell->from[i] || coords[i] >= cell->to[i])
-			return false;
-	return true;
-}
-
 /* Give a cell the change at `at`; `follows`: right behind the last one it got. */
 static void
 add_change(FirnCommitCell *cell, const FirnChunkIter *at, bool follows)
@@ -193,7 +184,7 @@ bucket(FirnCommitArray *array, GError **error)
 		}
 		if (array->skip != NULL && firn_chunk_map_find(array->skip, coords) != NULL)
 			continue;
-		if (cell == NULL || !in_cell(cell, coords))
+		if (cell == NULL || !firn_commit_in_cell(cell, coords))
 			cell = make_cell(array, coords);
 		g_assert(cell != NULL);
 		add_change(cell, &at, cell == before);

@@ -66,15 +66,6 @@ visible(const FirnCommitArray *array, const FirnCommitOld *old, const uint32_t *
 	return true;
 }
 
-static bool
-in_cell(const FirnCommitCell *cell, const uint32_t *coords)
-{
-	for (uint32_t i = 0; i < cell->array->rank; i++)
-		if (coords[i] < cell->from[i] || coords[i] >= cell->to[i])
-			return false;
-	return true;
-}
-
 static void
 log_chunk(Work *w, const uint32_t *coords)
 {
@@ -99,7 +90,7 @@ load_cell(Work *w, const FirnCommitCell *cell, const FirnCommitOld *old, GError 
 
 		if (n > 0 && item.coords[0] >= cell->to[0])
 			break;
-		if (in_cell(cell, item.coords) && visible(w->array, old, item.coords))
+		if (firn_commit_in_cell(cell, item.coords) && visible(w->array, old, item.coords))
 			g_array_append_val(w->olds, item);
 	}
 	return true;

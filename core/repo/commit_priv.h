@@ -171,6 +171,15 @@ firn_commit_inside(const uint32_t *coords, const uint32_t *grid, uint32_t rank)
 	return true;
 }
 
+static inline bool
+firn_commit_in_cell(const FirnCommitCell *cell, const uint32_t *coords)
+{
+	for (uint32_t i = 0; i < cell->array->rank; i++)
+		if (coords[i] < cell->from[i] || coords[i] >= cell->to[i])
+			return false;
+	return true;
+}
+
 /* Chunks along each axis of an array of `snapshot`. */
 void firn_commit_node_grid(const FirnSnapshot *snapshot, const FirnSnapshotNode *node,
 			   uint32_t *out_grid);

@@ -15,18 +15,14 @@ open_writers(FirnView *view)
 {
 	GPtrArray *writers = g_ptr_array_new_with_free_func(g_free);
 	GHashTableIter iter;
-	gpointer value;
+	FirnLeaf *leaf;
 
 	g_hash_table_iter_init(&iter, view->inodes);
-	while (g_hash_table_iter_next(&iter, NULL, &value)) {
-		FirnLeaf *leaf = value;
-		g_autofree char *path = NULL;
+	while ((leaf = firn_leaf_next(&iter)) != NULL) {
+		char *writer = firn_leaf_writer(leaf);
 
-		if (leaf->inode.directory || leaf->n_writers == 0 || leaf->inode.dead ||
-		    leaf->kind == FIRN_LEAF_SCRATCH)
-			continue;
-		path = firn_inode_path(&leaf->inode);
-		g_ptr_array_add(writers, g_strdup_printf("%s (pid %d)", path, (int)leaf->writer));
+		if (writer != NULL)
+			g_ptr_array_add(writers, writer);
 	}
 	return writers;
 }

@@ -107,6 +107,31 @@ firn_inode_dispose_all(FirnView *view)
 	}
 }
 
+FirnLeaf *
+firn_leaf_next(GHashTableIter *iter)
+{
+	gpointer value;
+
+	while (g_hash_table_iter_next(iter, NULL, &value)) {
+		const FirnInode *inode = value;
+
+		if (!inode->directory && !inode->dead)
+			return value;
+	}
+	return NULL;
+}
+
+char *
+firn_leaf_writer(const FirnLeaf *leaf)
+{
+	g_autofree char *path = NULL;
+
+	if (leaf->n_writers == 0 || leaf->kind == FIRN_LEAF_SCRATCH)
+		return NULL;
+	path = firn_inode_path(&leaf->inode);
+	return g_strdup_printf("%s (pid %d)", path, (int)leaf->writer);
+}
+
 FirnInode *
 firn_inode_find(FirnView *view, uint64_t ino)
 {

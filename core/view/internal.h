@@ -225,6 +225,10 @@ FirnDir *firn_dir_new(FirnView *view, FirnTree *tree, FirnDir *parent, const cha
 		      uint64_t ino);
 FirnLeaf *firn_leaf_new(FirnView *view, FirnDir *parent, const char *name, FirnLeafKind kind,
 			uint64_t ino);
+/* The next file of the table (an iterator of `inodes`) that is not gone; NULL: the end. */
+FirnLeaf *firn_leaf_next(GHashTableIter *iter);
+/* Who writes it: "/a/c/0 (pid 12)"; NULL: nobody whom a commit waits for.  Caller owns. */
+char *firn_leaf_writer(const FirnLeaf *leaf);
 /* Path from the hierarchy's root: "/", "/a/b".  Caller owns. */
 char *firn_dir_path(const FirnDir *dir);
 char *firn_inode_path(const FirnInode *inode);

@@ -243,23 +243,20 @@ drop_pending(FirnView *view)
 {
 	g_autoptr(GPtrArray) dropped = g_ptr_array_new();
 	GHashTableIter iter;
-	gpointer value;
+	FirnLeaf *leaf;
 
 	g_hash_table_iter_init(&iter, view->inodes);
-	while (g_hash_table_iter_next(&iter, NULL, &value)) {
-		FirnLeaf *leaf = value;
+	while ((leaf = firn_leaf_next(&iter)) != NULL) {
 		g_autofree char *path = NULL;
 
-		if (leaf->inode.directory || leaf->kind != FIRN_LEAF_PENDING || leaf->inode.dead ||
-		    leaf->n_open > 0)
+		if (leaf->kind != FIRN_LEAF_PENDING || leaf->n_open > 0)
 			continue;
 		path = firn_inode_path(&leaf->inode);
 		if (!g_hash_table_contains(view->session->changes->pending, path))
 			g_ptr_array_add(dropped, leaf);
 	}
 	for (guint i = 0; i < dropped->len; i++) {
-		FirnLeaf *leaf = dropped->pdata[i];
-
+		leaf = dropped->pdata[i];
 		firn_view_invalidate(view, leaf->inode.parent->inode.ino, leaf->inode.name);
 		firn_inode_unlink(view, &leaf->inode);
 	}

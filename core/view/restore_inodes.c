@@ -347,6 +347,7 @@ firn_restore_roots(FirnRestore *restore, GError **error)
 	while (g_hash_table_iter_next(&iter, &key, &value)) {
 		FirnKeepReader reader = firn_keep_reader(value);
 		FirnTree *tree = g_hash_table_lookup(restore->trees, key);
+		FirnInode *root;
 		FirnId12 base;
 		uint64_t ino;
 
@@ -355,8 +356,9 @@ firn_restore_roots(FirnRestore *restore, GError **error)
 		ino = firn_keep_take(&reader);
 		if (tree == restore->view->tree)
 			ino = restore->root;
-		if (ino != 0 && need(restore, ino, true) != NULL)
-			tree->root = (FirnDir *)firn_inode_ref(need(restore, ino, true));
+		root = ino != 0 ? need(restore, ino, true) : NULL;
+		if (root != NULL)
+			tree->root = (FirnDir *)firn_inode_ref(root);
 	}
 	return restore->wrong == NULL || firn_restore_refuse(error, restore->wrong);
 }

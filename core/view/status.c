@@ -48,7 +48,7 @@ firn_view_status(FirnView *view)
 {
 	FirnViewStatus *status = g_new0(FirnViewStatus, 1);
 	GHashTableIter iter;
-	gpointer value;
+	FirnLeaf *leaf;
 
 	status->nodes = g_ptr_array_new_with_free_func(g_free);
 	status->pending = g_ptr_array_new_with_free_func(g_free);
@@ -60,16 +60,12 @@ firn_view_status(FirnView *view)
 	status->n_changed_chunks = view->session->changes->n_chunks;
 	add_nodes(view, status->nodes);
 	g_hash_table_iter_init(&iter, view->inodes);
-	while (g_hash_table_iter_next(&iter, NULL, &value)) {
-		FirnLeaf *leaf = value;
-		g_autofree char *path = NULL;
+	while ((leaf = firn_leaf_next(&iter)) != NULL) {
+		g_autofree char *path = firn_inode_path(&leaf->inode);
+		char *writer = firn_leaf_writer(leaf);
 
-		if (leaf->inode.directory || leaf->inode.dead)
-			continue;
-		path = firn_inode_path(&leaf->inode);
-		if (leaf->n_writers > 0 && leaf->kind != FIRN_LEAF_SCRATCH)
-			g_ptr_array_add(status->writers,
-					g_strdup_printf("%s (pid %d)", path, (int)leaf->writer));
+		if (writer != NULL)
+			g_ptr_array_add(status->writers, writer);
 		if (is_pending(leaf))
 			g_ptr_array_add(status->pending, g_steal_pointer(&path));
 		else if (leaf->kind == FIRN_LEAF_SCRATCH)

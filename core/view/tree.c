@@ -435,16 +435,13 @@ firn_tree_forget_outside(FirnView *view, FirnDir *array)
 {
 	FirnInode *root = g_hash_table_lookup(array->children, "c");
 	GHashTableIter iter;
-	gpointer value;
+	FirnLeaf *leaf;
 
 	if (root != NULL && root->directory)
 		forget_outside(view, array, (FirnDir *)root, 0);
 	g_hash_table_iter_init(&iter, view->inodes);
-	while (g_hash_table_iter_next(&iter, NULL, &value)) {
-		FirnLeaf *leaf = value;
-
-		if (leaf->inode.directory || leaf->kind != FIRN_LEAF_CHUNK ||
-		    leaf->array != array || leaf->inode.dead ||
+	while ((leaf = firn_leaf_next(&iter)) != NULL) {
+		if (leaf->kind != FIRN_LEAF_CHUNK || leaf->array != array ||
 		    firn_meta_contains(array->meta, leaf->coords, array->meta->rank))
 			continue;
 		leaf->inode.dead = true;

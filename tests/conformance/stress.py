@@ -8,7 +8,6 @@ each; all workers together write their own bytes of shared chunk files.  With --
 all the time.  Prints one JSON object with counts; exits 1 at the first difference, naming the seed.
 """
 import argparse
-import errno
 import json
 import mmap
 import multiprocessing

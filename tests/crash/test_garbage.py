@@ -4,11 +4,10 @@ nothing removes them."""
 import datetime
 import os
 import signal
-import subprocess
 import time
 
 from calls import ALONE, points
-from conftest import LIVE, FirnError, assert_committed, assert_same, group_json, put, put_array, read_tree
+from conftest import FirnError, assert_committed, assert_same, group_json, put, put_array, read_tree
 
 POINTS = {name: driver for name, driver in points().items() if name not in ("state-made", "fork-published")}
 
@@ -39,13 +38,6 @@ def work(main, n):
     put(main, f"g{n}/zarr.json", group_json(n=n))
 
 
-def ended(m):
-    m._reap()
-    m.gone = True
-    LIVE.discard(m)
-    subprocess.run(["fusermount3", "-u", "-z", m.path], stderr=subprocess.DEVNULL, check=False)
-
-
 def killed_at(repo, mounts, point, driver, n):
     """Change and commit, dying at `point`."""
     with repo.firn.watching({"FIRN_CRASH_AT": point} if driver else {}):
@@ -60,7 +52,7 @@ def killed_at(repo, mounts, point, driver, n):
     except (OSError, FirnError):
         assert driver
     if driver:
-        ended(m)
+        m.died()
     else:
         m.umount("--discard")
 

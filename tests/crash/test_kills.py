@@ -10,7 +10,7 @@ import time
 import pytest
 
 from calls import ALONE, Committing
-from conftest import BIN, LIVE, assert_committed, assert_same, put, put_array, read_tree
+from conftest import BIN, assert_committed, assert_same, put, put_array, read_tree
 
 MNT_FORCE = 1
 WRITERS, CHUNKS = 4, 12          # each writer has chunks of its own
@@ -101,10 +101,7 @@ def kills(repo, mounts, seed, n):
         ctypes.CDLL(None).umount2(os.fsencode(m.path), MNT_FORCE)
         for t in writers + extra:
             t.join()
-        m._reap()
-        m.gone = True
-        LIVE.discard(m)
-        subprocess.run(["fusermount3", "-u", "-z", m.path], stderr=subprocess.DEVNULL, check=False)
+        m.died()
         m = mounts.enter_context(repo.resume(id, *ALONE))
         got = {int(p[4:]): d for p, d in read_tree(m.main).items() if p.startswith("a/c/")}
         known = {}

@@ -3,12 +3,11 @@ the work goes on."""
 import json
 import os
 import signal
-import subprocess
 
 import pytest
 
 from calls import ALONE, points
-from conftest import LIVE, FirnError, assert_committed, assert_same, group_json, put, put_array, read_tree
+from conftest import FirnError, assert_committed, assert_same, group_json, put, put_array, read_tree
 
 POINTS = points()
 # Of the command, but only where there is nothing of a mount.
@@ -36,10 +35,7 @@ def change(main):
 
 def ended(m):
     """The driver killed itself."""
-    assert m._reap() in (signal.SIGKILL, 0)      # 0: it was no child of ours
-    m.gone = True
-    LIVE.discard(m)
-    subprocess.run(["fusermount3", "-u", "-z", m.path], stderr=subprocess.DEVNULL, check=False)
+    assert m.died() in (signal.SIGKILL, 0)      # 0: it was no child of ours
 
 
 def tip(repo):

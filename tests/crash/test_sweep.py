@@ -3,13 +3,12 @@ errno, what was there stays, and when the cause is gone the work goes on."""
 import errno
 import os
 import signal
-import subprocess
 import time
 
 import pytest
 
 from calls import ALONE, ALWAYS, ERRORS, KILL, KILL_AFTER, Calls, say
-from conftest import LIVE, alive, assert_committed, assert_same, group_json, put, put_array, read_tree
+from conftest import alive, assert_committed, assert_same, group_json, put, put_array, read_tree
 
 MOST = 400          # calls of one operation: more means that the sweep does not end
 
@@ -152,6 +151,13 @@ def work(main, tree, n):
             (lambda: put(main, "a/c/6", middle[:900]), "a/c/6", middle[:900])]
 
 
+def acknowledged(tree, path, data):
+    """An operation of work() went well: this is what the tree has now."""
+    tree[path] = data
+    if data is None:
+        del tree[path]
+
+
 @stepped
 @pytest.mark.parametrize("times", [1, pytest.param(ALWAYS, marks=pytest.mark.soak)], ids=["once", "for-good"])
 @failing(errno.EDQUOT)
@@ -180,9 +186,7 @@ def test_driver_fails(repo, mounts, tmp_path, step, how, times):
                 else:
                     want.pop(path, None)
             else:
-                want[path] = data
-                if data is None:
-                    del want[path]
+                acknowledged(want, path, data)
         fd = os.open(m.main, os.O_RDONLY)
         try:
             os.fsync(fd)
@@ -199,9 +203,7 @@ def test_driver_fails(repo, mounts, tmp_path, step, how, times):
         assert not raised or failed, (k, raised)
         for act, path, data in work(m.main, want, n):      # the cause is gone
             act()
-            want[path] = data
-            if data is None:
-                del want[path]
+            acknowledged(want, path, data)
         assert_same(read_tree(m.main), want, f"after call {k} ({what} of {path})", ("mount", "expected"))
         if n % 10 == 0 or not failed:
             m.commit(f"{k}")
@@ -257,9 +259,7 @@ def test_driver_killed_at_every_call(repo, mounts, tmp_path, step, how):
                 for act, path, data in work(m.main, want, n):
                     unsure = {path: data}
                     act()
-                    want[path] = data
-                    if data is None:
-                        del want[path]
+                    acknowledged(want, path, data)
                 unsure = {}
                 repo.firn.run("commit", m, "-m", f"{k}")
             except OSError as error:
@@ -269,7 +269,7 @@ def test_driver_killed_at_every_call(repo, mounts, tmp_path, step, how):
                 break
             if alive(m.pid):                          # it was a call of nobody's asking, and the last
                 os.kill(m.pid, signal.SIGKILL)
-            _gone(m)
+            m.died()
             if n % 7 == 0:
                 repo.check()
             m = mounts.enter_context(repo.resume(id, *ALONE)) if id in repo.firn("sessions") else mounts.enter_context(repo.mount(*ALONE))
@@ -300,9 +300,7 @@ def test_driver_killed_at_every_call__nobody_notices(repo, mounts, tmp_path, ste
         n += 1
         for act, path, data in work(m.main, want, n):
             act()
-            want[path] = data
-            if data is None:
-                del want[path]
+            acknowledged(want, path, data)
         m.commit(f"{k}")
         failed, what, path = end_round(calls)
         killed += failed
@@ -313,10 +311,3 @@ def test_driver_killed_at_every_call__nobody_notices(repo, mounts, tmp_path, ste
     check_committed(repo, m, want)
     print(f"the driver was killed at {calls.total} calls, and nobody noticed")
     assert calls.total > 15 // step
-
-
-def _gone(m):
-    m._reap()
-    m.gone = True
-    LIVE.discard(m)
-    subprocess.run(["fusermount3", "-u", "-z", m.path], stderr=subprocess.DEVNULL, check=False)

@@ -8,7 +8,6 @@ import pathlib
 import resource
 import shutil
 import stat
-import subprocess
 import time
 
 import icechunk as ic

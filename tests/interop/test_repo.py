@@ -1,6 +1,5 @@
 """Repositories of ours and the official library's, each used by the other."""
 import concurrent.futures
-import pathlib
 import subprocess
 import sys
 

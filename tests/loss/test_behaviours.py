@@ -4,19 +4,16 @@ The table is tests/behaviours.md.
 """
 import ast
 import datetime
-import json
 import os
-import pathlib
 import re
 import shutil
-import subprocess
 
 import icechunk as ic
 import numpy as np
 import pytest
 import zarr
 
-from conftest import (HERE, Repo, array_json, assert_committed, assert_same, group_json, put, put_array, read_tree,
+from conftest import (HERE, Repo, array_json, assert_committed, assert_same, group_json, put, put_array,
                       store_tree)
 from parties import DOC, OURS, Parties, apply
 

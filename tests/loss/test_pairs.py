@@ -13,7 +13,7 @@ import tempfile
 
 import pytest
 
-from conftest import Firn, Mount, Repo, array_json, assert_same, group_json, read_tree, store_tree
+from conftest import Firn, Repo, array_json, assert_same, group_json, read_tree, store_tree
 from parties import DOC, apply, base_tree
 
 SAME = group_json(same=1)

@@ -5,8 +5,8 @@ import shutil
 
 import pytest
 
-from conftest import array_json, assert_committed, assert_same, group_json, put, read_tree, store_tree
-from parties import DOC, Parties, apply
+from conftest import array_json, assert_committed, group_json, put, store_tree
+from parties import DOC, Parties
 
 
 @pytest.fixture

@@ -6,12 +6,10 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
-import time
 
 import pytest
 
-from conftest import BIN, GOLDEN, array_json, assert_committed, assert_same, group_json, put, put_array, read_tree
+from conftest import BIN, GOLDEN, assert_committed, assert_same, group_json, put, put_array, read_tree
 
 ID = re.compile(r"[0-9A-HJKMNP-TV-Z]{20}\Z")
 ROOT = pathlib.Path(__file__).resolve().parents[2]

@@ -4,7 +4,6 @@ import pathlib
 import shutil
 
 import icechunk as ic
-import numpy as np
 import pytest
 import zarr
 

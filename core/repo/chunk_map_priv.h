@@ -1,5 +1,5 @@
-#ifndef FIRN_CORE_REPO_CHUNK_MAP_PRIVATE_H
-#define FIRN_CORE_REPO_CHUNK_MAP_PRIVATE_H
+#ifndef FIRN_CORE_REPO_CHUNK_MAP_PRIV_H
+#define FIRN_CORE_REPO_CHUNK_MAP_PRIV_H
 
 #include "core/repo/chunk_map.h"
 
