@@ -84,7 +84,7 @@ firn_cmd_fsck(FirnCli *cli, int argc, char **argv)
 		{ "deep", 0, 0, G_OPTION_ARG_NONE, &deep,
 		  "Also look whether every chunk's object is there, and long enough", NULL },
 		{ "repair", 0, 0, G_OPTION_ARG_NONE, &repair,
-		  "Remove temporary files that dead writers left", NULL },
+		  "Remove what dead writers left, and nothing else needs", NULL },
 		{ NULL, 0, 0, 0, NULL, NULL, NULL },
 	};
 	int result = firn_cli_parse_args(cli, &argc, &argv, entries, 1, 1);

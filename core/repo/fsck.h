@@ -39,7 +39,8 @@ typedef struct {
 
 typedef struct {
 	bool deep;   /* also compare native references with the chunk objects there are */
-	bool repair; /* remove temporary files of writers that died a day ago or earlier */
+	bool repair; /* remove what writers left that died a day ago or earlier: temporary files, and
+			 backups of `repo` that no update followed and another one equals */
 	/* May be NULL.  Steps done of total (0: unknown); called by the calling thread. */
 	void (*progress)(const char *what, uint64_t done, uint64_t total, void *data);
 	void *data; /* for progress */

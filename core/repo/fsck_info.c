@@ -1,4 +1,3 @@
-#include "core/base/clock.h"
 #include "core/base/error.h"
 #include "core/format/v1.h"
 #include "core/repo/fsck_priv.h"
@@ -10,10 +9,7 @@
 #define MAX_THREADS 4u
 
 /* Backups are tried from the newest on; a day's damage is not more than this. */
-#define MAX_BACKUPS 20u
-
-/* A put takes seconds: what is older than this belongs to nobody. */
-#define ABANDONED_US ((int64_t)24 * 3600 * 1000000)
+#define MAX_BACKUPS  20u
 
 #define RESTORE_REPO "restore the object from a copy"
 
@@ -23,7 +19,7 @@
 static char *
 find_backup(FirnFsck *f)
 {
-	g_autoptr(GPtrArray) keys = firn_store_list_keys(f->store, "overwritten/", "", NULL);
+	g_autoptr(GPtrArray) keys = firn_store_list_keys(f->store, FIRN_REPO_BACKUPS, "", NULL);
 
 	if (keys == NULL)
 		return NULL;
@@ -333,50 +329,4 @@ firn_fsck_walk(FirnFsck *f)
 	}
 	done = firn_pool_run(f->info->snapshots->len, MAX_THREADS, check_listed, f, step, f, NULL);
 	g_assert(done);
-}
-
-/* ---- leftovers ---- */
-
-typedef struct {
-	FirnFsck *f;
-	int64_t now_us;
-	GPtrArray *old; /* char * */
-} Leftovers;
-
-static bool
-note_old(const char *key, uint64_t size, int64_t mtime_us, void *data)
-{
-	Leftovers *leftovers = data;
-
-	(void)size;
-	if (mtime_us < leftovers->now_us - ABANDONED_US)
-		g_ptr_array_add(leftovers->old, g_strdup(key));
-	return true;
-}
-
-void
-firn_fsck_leftovers(FirnFsck *f)
-{
-	FirnFsckAbout about = { .kind = "leftover", .remedy = "firn fsck --repair removes it" };
-	Leftovers leftovers = { .f = f, .now_us = (int64_t)firn_clock_now_us() };
-	g_autoptr(GPtrArray) old = g_ptr_array_new_with_free_func(g_free);
-	g_autoptr(GError) error = NULL;
-
-	leftovers.old = old;
-	if (!firn_store_list_temporaries(f->store, note_old, &leftovers, &error)) {
-		firn_fsck_find(f, &(FirnFsckAbout){ "unreadable", "", NULL, RESTORE_REPO }, "%s",
-			       error->message);
-		return;
-	}
-	for (guint i = 0; i < old->len; i++) {
-		FirnFsckReport *report = f->report;
-		bool removed =
-			f->options->repair && firn_store_remove(f->store, old->pdata[i], NULL);
-		guint before = report->findings->len;
-
-		about.object = old->pdata[i];
-		firn_fsck_find(f, &about, "a writer died before the file was whole");
-		if (report->findings->len > before)
-			((FirnFsckFinding *)report->findings->pdata[before])->repaired = removed;
-	}
 }

@@ -74,8 +74,6 @@ void firn_fsck_count(FirnFsck *f, uint64_t *counter, uint64_t n);
 bool firn_fsck_read_info(FirnFsck *f, GError **error);
 /* Check every snapshot that is listed (version 2), or that the refs lead to. */
 void firn_fsck_walk(FirnFsck *f);
-/* Report temporary files, and remove the old ones if asked to. */
-void firn_fsck_leftovers(FirnFsck *f);
 
 /* ---- fsck_snapshot.c, fsck_log.c ---- */
 
@@ -89,6 +87,11 @@ void firn_fsck_log(FirnFsck *f, const FirnId12 *id, const FirnSnapshot *snapshot
 		   const char *label);
 /* Whether two of the manifests of `node` hold one place. */
 bool firn_fsck_overlap(const FirnSnapshot *snapshot, const FirnSnapshotNode *node);
+
+/* ---- fsck_leftover.c ---- */
+
+/* Report what killed writers left, and remove it if asked to. */
+void firn_fsck_leftovers(FirnFsck *f);
 
 /* ---- fsck_manifest.c ---- */
 

@@ -27,6 +27,11 @@ char *firn_repo_key(const char *folder, const FirnId12 *id);
 /* The object's bytes; NOT_FOUND if there is none.  `len` 0 means all of it.  Caller owns. */
 GBytes *firn_repo_fetch(FirnRepo *repo, const char *key, uint64_t len, GError **error);
 
+/* Where earlier versions of `repo` are, under names that say when they were replaced. */
+#define FIRN_REPO_BACKUPS "overwritten/"
+/* When, of "repo.<14 digits>.<id>": milliseconds since the epoch.  False: it is no such name. */
+bool firn_repo_backup_time(const char *name, uint64_t *out_ms);
+
 /* Remove an object nobody refers to; if that fails it stays as garbage for a gc. */
 void firn_repo_discard(FirnStore *store, const char *key);
 

@@ -4,6 +4,7 @@
 #include "core/repo/repo_internal.h"
 
 #include <inttypes.h>
+#include <string.h>
 #include <time.h>
 
 /* 3000-01-01T00:00:00Z: names count down to it, so that the newest backup sorts first. */
@@ -25,6 +26,24 @@ backup_name(void)
 	firn_id12_format(&id, text);
 	return g_strdup_printf("repo.%014" PRIu64 ".%s",
 			       now_ms < BACKUP_EPOCH_MS ? BACKUP_EPOCH_MS - now_ms : 0, text);
+}
+
+bool
+firn_repo_backup_time(const char *name, uint64_t *out_ms)
+{
+	uint64_t left = 0;
+	FirnId12 id;
+
+	if (!g_str_has_prefix(name, "repo.") || strlen(name) != 5 + 14 + 1 + FIRN_ID12_TEXT ||
+	    name[19] != '.' || !firn_id12_parse(name + 20, FIRN_ID12_TEXT, &id))
+		return false;
+	for (const char *at = name + 5; at < name + 19; at++) {
+		if (!g_ascii_isdigit(*at))
+			return false;
+		left = left * 10 + (uint64_t)(*at - '0');
+	}
+	*out_ms = left < BACKUP_EPOCH_MS ? BACKUP_EPOCH_MS - left : 0;
+	return true;
 }
 
 /* A random part of a time that doubles: writers that collided once then do not again. */
@@ -78,7 +97,7 @@ static bool
 replace(FirnRepo *repo, const FirnVersion *version, const char *backup, GBytes *file,
 	GError **error)
 {
-	g_autofree char *key = g_strconcat("overwritten/", backup, NULL);
+	g_autofree char *key = g_strconcat(FIRN_REPO_BACKUPS, backup, NULL);
 	GError *failed = NULL;
 	FirnVersion written;
 

@@ -77,3 +77,19 @@ def zeros(size):
 def age(path, days):
     at = path.stat().st_mtime - days * 86400
     os.utime(path, (at, at))
+
+
+def age_backups(repo, days):
+    """As if every backup of `repo` had been made so long before: their names say when, and the logs have the names."""
+    def ago(name):
+        return f"{name[:5]}{int(name[5:19]) + days * 86_400_000:014d}{name[19:]}"
+
+    def rename(tables):
+        for update in tables["latest_updates"]:
+            if "backup_path" in update:
+                update["backup_path"] = ago(update["backup_path"])
+
+    for path in [repo / "repo", *(repo / "overwritten").iterdir()]:
+        edit(path, rename)
+        if path.parent != repo:
+            path.rename(path.with_name(ago(path.name)))

@@ -2,6 +2,7 @@
 import json
 import pathlib
 import shutil
+import time
 
 import icechunk as ic
 import pytest
@@ -449,6 +450,47 @@ def test_leftovers__shown_when_old_and_removed_by_repair_only(firn, both):
     assert not any(p.exists() for p in old) and young.exists()
     young.unlink()
     assert firn("fsck", "--repair", both).count("\n") == 1
+
+
+def test_backup_without_an_update__removed_by_repair_only_if_another_says_the_same(firn, golden):
+    """Who is killed between backing `repo` up and replacing it leaves a name that no log has."""
+    damage.age_backups(golden, 3)
+    logged = sorted((golden / "overwritten").iterdir())
+    middle = logged[len(logged) // 2]
+
+    def left(like, ms, id="0" * 20):
+        """A backup of `like`'s content, made `ms` before a logged one (they count down)."""
+        path = golden / f"overwritten/repo.{int(middle.name[5:19]) + ms:014d}.{id}"
+        shutil.copy2(like, path)
+        return path
+
+    assert firn.json("fsck", golden)["findings"] == []
+    extra = [left(middle, 1), left(middle, 2), left(golden / "repo", int(logged[0].name[5:19]) - int(middle.name[5:19]) - 5)]
+    of_its_own = left(logged[-1], 3)                   # not what the update that followed had found
+    now = 32503680000000 - int(time.time() * 1000)
+    young = golden / f"overwritten/repo.{now:014d}.{'1' * 20}"
+    shutil.copy2(golden / "repo", young)
+    other = golden / "overwritten/repo.mine"
+    shutil.copy2(golden / "repo", other)
+    found = firn.json("fsck", golden)
+    assert found["clean"] and {f["object"] for f in found["findings"]} == {str(p.relative_to(golden)) for p in extra}
+    assert all(p.exists() for p in extra)
+    firn("fsck", "--repair", golden)
+    assert not any(p.exists() for p in extra)
+    assert all(p.exists() for p in [*logged, of_its_own, young, other])
+    # The log goes on in a backup; where that is not there, nobody knows what it names.
+    at = []
+
+    def spill(t):
+        at.append(t["latest_updates"][1]["backup_path"])
+        t["repo_before_updates"] = at[0]
+        t["latest_updates"] = t["latest_updates"][:1]
+
+    damage.edit(golden / "repo", spill)
+    again = left(middle, 1)
+    assert [f["object"] for f in firn.json("fsck", golden)["findings"]] == [str(again.relative_to(golden))]
+    (golden / "overwritten" / at[0]).unlink()
+    assert firn.json("fsck", golden)["findings"] == []
 
 
 def test_repair__leaves_damaged_objects_alone(firn, golden):
