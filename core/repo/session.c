@@ -411,16 +411,16 @@ firn_session_read_only(FirnRepo *repo, FirnSnapshot *base)
 bool
 firn_session_remove_state(FirnSession *session, GError **error)
 {
-	g_autoptr(FirnSessionInfo) info = NULL;
+	bool done;
 
 	if (session->directory == NULL)
 		return true;
 	firn_journal_close(session->journal);
 	session->journal = NULL;
+	done = firn_state_remove_locked(session->directory, error);
 	close(session->lock_fd);
 	session->lock_fd = -1;
-	info = firn_state_read_info(session->directory, error);
-	return info != NULL && firn_state_remove(info, error);
+	return done;
 }
 
 GBytes *

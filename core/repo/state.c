@@ -417,18 +417,23 @@ empty_directory(int fd, unsigned depth)
 }
 
 bool
+firn_state_remove_locked(const char *directory, GError **error)
+{
+	int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	bool done = fd >= 0 && empty_directory(fd, TREE_DEPTH) && rmdir(directory) == 0;
+
+	if (!done)
+		firn_error_set_errno(error, errno, "cannot remove %s", directory);
+	return done;
+}
+
+bool
 firn_state_remove(const FirnSessionInfo *info, GError **error)
 {
 	int lock = firn_state_lock(info->directory, error);
-	int fd;
-	bool done;
+	bool done = lock >= 0 && firn_state_remove_locked(info->directory, error);
 
-	if (lock < 0)
-		return false;
-	fd = open(info->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	done = fd >= 0 && empty_directory(fd, TREE_DEPTH) && rmdir(info->directory) == 0;
-	if (!done)
-		firn_error_set_errno(error, errno, "cannot remove %s", info->directory);
-	close(lock);
+	if (lock >= 0)
+		close(lock);
 	return done;
 }

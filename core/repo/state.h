@@ -57,6 +57,8 @@ GPtrArray *firn_state_list(const char *root, GError **error) FIRN_MUST_USE;
 FirnSessionInfo *firn_state_find(const char *root, const char *id, GError **error) FIRN_MUST_USE;
 /* Remove a state directory that is not live.  Errors: BUSY, STORE. */
 bool firn_state_remove(const FirnSessionInfo *info, GError **error) FIRN_MUST_USE;
+/* The same by who holds its lock (and closes it afterwards): nobody takes it up meanwhile. */
+bool firn_state_remove_locked(const char *directory, GError **error) FIRN_MUST_USE;
 
 /* ---- forks ---- */
 
