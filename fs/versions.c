@@ -59,10 +59,15 @@ find_ref(FirnDriver *driver, unsigned kind, const char *name, FirnId12 *out_id)
 		const FirnRefInfo *ref = g_ptr_array_index(refs, i);
 		g_autofree char *shown = shown_name(ref->name);
 
-		if (!strcmp(shown, name)) {
-			*out_id = ref->snapshot;
-			return 0;
+		if (strcmp(shown, name) != 0)
+			continue;
+		if (ref->damage) {
+			firn_view_note(driver->view, NULL, "%s/%s: %s", directories[kind], name,
+				       ref->damage);
+			return EIO;
 		}
+		*out_id = ref->snapshot;
+		return 0;
 	}
 	return ENOENT;
 }

@@ -23,11 +23,16 @@ list(const FirnCli *cli, GPtrArray *refs)
 		char id[FIRN_ID12_TEXT + 1];
 
 		firn_id12_format(&ref->snapshot, id);
-		if (!cli->json)
+		if (!cli->json && ref->damage)
+			printf("%-*s  %s (%s)\n", FIRN_ID12_TEXT, "damaged", ref->name,
+			       ref->damage);
+		else if (!cli->json)
 			printf("%s  %s\n", id, ref->name);
 		json_builder_begin_object(builder);
 		firn_json_string(builder, "name", ref->name);
-		firn_json_string(builder, "snapshot", id);
+		firn_json_string(builder, "snapshot", ref->damage ? NULL : id);
+		if (ref->damage)
+			firn_json_string(builder, "damage", ref->damage);
 		json_builder_end_object(builder);
 	}
 	json_builder_end_array(builder);

@@ -33,6 +33,7 @@ firn_ref_info_free(gpointer data)
 	FirnRefInfo *ref = data;
 
 	g_free(ref->name);
+	g_free(ref->damage);
 	firn_repo_raw_free(ref->raw);
 	g_free(ref);
 }

@@ -31,6 +31,7 @@ typedef struct {
 typedef struct {
 	char *name;
 	FirnId12 snapshot;
+	char *damage; /* why nobody can say what it is (`snapshot` is zero then); NULL: one can */
 	gpointer raw; /* private */
 } FirnRefInfo;
 

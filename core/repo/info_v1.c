@@ -19,23 +19,26 @@ typedef struct {
 	bool has_root;   /* the initial snapshot was met */
 } Builder;
 
+/* `*out_damage` (caller owns) not NULL: it says nothing.  `*out_there` false: it was deleted since. */
 static bool
-read_ref(FirnRepo *repo, const char *key, FirnId12 *out_id, GError **error)
+read_ref(FirnRepo *repo, const char *key, FirnId12 *out_id, char **out_damage, bool *out_there,
+	 GError **error)
 {
 	g_autoptr(GBytes) file = NULL;
 	FirnSpan text;
 
+	*out_damage = NULL;
 	if (!firn_store_get(repo->store, key, 0, MAX_REF_BYTES, &file, NULL, error))
 		return false;
-	/* Deleted since it was listed: as a broken one, but that is the honest message. */
-	if (file != NULL)
-		text.data = g_bytes_get_data(file, &text.len);
-	if (file != NULL && firn_v1_ref_parse(text, out_id, NULL))
+	*out_there = file != NULL;
+	if (file == NULL)
 		return true;
-	g_set_error(error, FIRN_ERROR, file != NULL ? FIRN_ERROR_FORMAT : FIRN_ERROR_NOT_FOUND,
-		    "%s: %s %s", firn_repo_url(repo), key,
-		    file != NULL ? "is no {\"snapshot\": \"ID\"} document" : "has just vanished");
-	return false;
+	text.data = g_bytes_get_data(file, &text.len);
+	if (!firn_v1_ref_parse(text, out_id, NULL))
+		*out_damage = g_strdup_printf("%s: %s is no {\"snapshot\": \"ID\"} document: "
+					      "restore it from a copy",
+					      firn_repo_url(repo), key);
+	return true;
 }
 
 /* Take over one snapshot; `*out_parent` is where to go on, false if it is the root. */
@@ -136,6 +139,31 @@ add_branch(Builder *builder, const char *name, const FirnId12 *id)
 	return true;
 }
 
+/* What a ref.json says; false without `error`: the ref is there twice. */
+static bool
+add_read_ref(Builder *builder, const char *key, const char *name, bool is_tag, GError **error)
+{
+	FirnId12 id = { { 0 } };
+	char *damage;
+	bool there;
+
+	if (!read_ref(builder->repo, key, &id, &damage, &there, error))
+		return false;
+	if (!there)
+		return true;
+	if (damage == NULL && !add_history(builder, &id, error))
+		return false;
+	if (!(is_tag ? firn_repo_info_add_tag(builder->info, name, &id)
+		     : add_branch(builder, name, &id))) {
+		g_free(damage);
+		return false;
+	}
+	(is_tag ? firn_repo_info_find_tag(builder->info, name)
+		: firn_repo_info_find_branch(builder->info, name))
+		->damage = damage;
+	return true;
+}
+
 static bool
 has_key(const Builder *builder, const char *key)
 {
@@ -151,7 +179,7 @@ add_ref(Builder *builder, const char *key, GError **error)
 	size_t skip = strlen(is_tag ? TAG_PREFIX : BRANCH_PREFIX);
 	g_autofree char *name = NULL;
 	g_autofree char *deleted = NULL;
-	FirnId12 id;
+	GError *failed = NULL;
 	bool added;
 
 	if (!g_str_has_suffix(key, REF_FILE) ||
@@ -165,12 +193,11 @@ add_ref(Builder *builder, const char *key, GError **error)
 		added = firn_repo_info_add_tag(builder->info, name, &firn_id_initial_snapshot) &&
 			firn_repo_info_remove_tag(builder->info, name);
 	} else {
-		if (!read_ref(builder->repo, key, &id, error) || !add_history(builder, &id, error))
-			return false;
-		added = is_tag ? firn_repo_info_add_tag(builder->info, name, &id)
-			       : add_branch(builder, name, &id);
+		added = add_read_ref(builder, key, name, is_tag, &failed);
 	}
-	if (!added)
+	if (failed != NULL)
+		g_propagate_error(error, failed);
+	else if (!added)
 		g_set_error(error, FIRN_ERROR, FIRN_ERROR_FORMAT, "%s: %s is there twice",
 			    firn_repo_url(builder->repo), key);
 	return added;

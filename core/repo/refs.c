@@ -107,6 +107,10 @@ resolve_ref(const FirnRefInfo *ref, const char *what, const char *name, FirnId12
 {
 	if (ref == NULL)
 		return not_found(what, name, error);
+	if (ref->damage != NULL) {
+		g_set_error_literal(error, FIRN_ERROR, FIRN_ERROR_FORMAT, ref->damage);
+		return false;
+	}
 	*out_id = ref->snapshot;
 	return true;
 }
@@ -130,10 +134,8 @@ resolve_plain(const FirnRepoInfo *info, const char *ref, FirnId12 *out_id, GErro
 	found = firn_repo_info_find_branch(info, ref);
 	if (found == NULL)
 		found = firn_repo_info_find_tag(info, ref);
-	if (found != NULL) {
-		*out_id = found->snapshot;
-		return true;
-	}
+	if (found != NULL)
+		return resolve_ref(found, "ref", ref, out_id, error);
 	if (strlen(ref) >= MIN_ID_PREFIX && resolve_snapshot(info, ref, out_id, &failed))
 		return true;
 	/* An ambiguous id is worth saying; an unknown one is as likely a mistyped branch. */
@@ -213,10 +215,11 @@ firn_refs_resolve_as_of(const FirnRepoInfo *info, const char *branch, uint64_t t
 	const FirnSnapshotInfo *snapshot;
 	const FirnSnapshotInfo *oldest = NULL;
 	guint left = info->snapshots->len;
+	FirnId12 tip;
 
-	if (ref == NULL)
-		return not_found("branch", branch, error);
-	snapshot = firn_repo_info_find_snapshot(info, &ref->snapshot);
+	if (!resolve_ref(ref, "branch", branch, &tip, error))
+		return false;
+	snapshot = firn_repo_info_find_snapshot(info, &tip);
 	for (; snapshot != NULL && left > 0; left--) {
 		if (snapshot->flushed_at <= time_us) {
 			*out_id = snapshot->id;

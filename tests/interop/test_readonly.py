@@ -212,3 +212,38 @@ def test_wide_array__listing_and_memory(repo):
         assert sum(1 for _ in os.scandir(m.main / "a/c")) == n
         assert os.listdir(m.main / "a/c/77") == ["0"]
         assert hwm() - before < 150_000
+
+
+def test_damaged_ref_of_format_1__is_missing_alone(golden):
+    """The rest of the repository can be read; who asks for that ref is told which object is broken."""
+    repo, contents = golden("v1")
+    refs = sorted(p.name for p in (repo.path / "refs").iterdir())
+    branch = next(r.partition(".")[2] for r in refs if r.startswith("branch.") and r != "branch.main")
+    tag = next(n for n in refs if n.startswith("tag.") and not (repo.path / f"refs/{n}/ref.json.deleted").exists()).partition(".")[2]
+    (repo.path / f"refs/branch.{branch}/ref.json").write_text('{"snapshot": "half')
+    sound = (repo.path / f"refs/tag.{tag}/ref.json").read_bytes()
+    (repo.path / f"refs/tag.{tag}/ref.json").write_bytes(b"")
+    with repo.mount("--read-only") as m:
+        assert_same(digest(read_tree(m.main)), contents["branch/main"])
+        assert branch in os.listdir(m.path / ".firn/branches") and tag in os.listdir(m.path / ".firn/tags")
+        for path in f".firn/branches/{branch}", f".firn/tags/{tag}":
+            with pytest.raises(OSError) as caught:
+                os.listdir(m.path / path)
+            assert caught.value.errno == errno.EIO
+        errors = m.control("errors")
+        assert f"refs/branch.{branch}/ref.json" in errors and f"refs/tag.{tag}/ref.json" in errors
+    at = repo.mountpoint()
+    at.mkdir()
+    for args in (["-b", branch, "--read-only"], ["--tag", tag]):
+        repo.firn.refuses("mount", *args, repo, at, saying=["refs/", "ref.json", "restore it"])
+    repo.firn.refuses("log", repo, "-b", branch, saying=f"refs/branch.{branch}/ref.json")
+    listed = {r["name"]: r for r in repo.firn.json("branch", "list", repo)}
+    assert listed[branch]["snapshot"] is None and "ref.json" in listed[branch]["damage"]
+    assert len(listed["main"]["snapshot"]) == 20
+    assert "damaged" in repo.firn("tag", "list", repo)
+    # main itself: the others are there still.
+    (repo.path / f"refs/tag.{tag}/ref.json").write_bytes(sound)
+    (repo.path / "refs/branch.main/ref.json").write_bytes(b"\xff")
+    repo.firn.refuses("mount", "--read-only", repo, at, saying="refs/branch.main/ref.json")
+    with repo.mount("--tag", tag, name=tag) as m:
+        assert_same(digest(read_tree(m.main)), contents[f"tag/{tag}"])
