@@ -306,7 +306,7 @@ firn_view_read(FirnView *view, FirnFile *file, void *buffer, size_t size, uint64
 
 		/* Content is immutable: only what is being written needs the lock. */
 		pthread_mutex_lock(&leaf->lock);
-		if (leaf->spool == NULL && leaf->content != NULL)
+		if (leaf->spool == NULL && leaf->content != NULL && !leaf->lost)
 			content = firn_content_ref(leaf->content);
 		failed = content != NULL
 				 ? 0

@@ -422,11 +422,12 @@ firn_leaf_revert(FirnView *view, FirnLeaf *leaf)
 	/* Scratch files are not published, and documents revert on their own. */
 	other = leaf->kind == FIRN_LEAF_SCRATCH || leaf->kind == FIRN_LEAF_DOC || leaf->inode.dead;
 	firn_view_unlock(view);
-	if (other || (!leaf->dirty && !leaf->unpublished))
+	if (!leaf->lost && (other || (!leaf->dirty && !leaf->unpublished)))
 		return;
 	firn_leaf_drop_spool(leaf);
 	leaf->size = content != NULL ? content->length : 0;
 	leaf->touched = false;
+	leaf->lost = false;
 	if (leaf->unpublished) {
 		leaf->unpublished = false;
 		leaf->previous = NULL;
@@ -434,6 +435,7 @@ firn_leaf_revert(FirnView *view, FirnLeaf *leaf)
 	} else {
 		firn_keep_content(leaf);
 	}
+	firn_keep_spool(leaf);
 	/* The kernel has pages of what was written. */
 	firn_view_invalidate(view, leaf->inode.ino, NULL);
 }

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import zarr
 
-from conftest import BIN, PATIENCE, alive, children
+from conftest import BIN, PATIENCE, alive, children, put_array, read_tree
 
 
 def worker_of(m):
@@ -167,6 +167,38 @@ def test_open_files_go_on(firn, repo):
         kill_worker(m)
         assert (a / "c" / "1").read_bytes() == big and (a / "c" / "0").read_bytes()[:5] == b"11111"
         assert sorted(os.listdir(a / "c")) == ["0", "1"]
+
+
+@pytest.mark.parametrize("there", [None, b"old" * 300_000, b"old"], ids=["new", "object", "inline"])
+def test_what_was_being_written_is_lost_with_its_file__the_writer_is_told(repo, there):
+    """Chunks being written lie in the repository's file system; if that loses one, what was there before is there."""
+    with repo.mount() as m:
+        put_array(m.main, "a", (10,), (1,))
+        (m.main / "a/c").mkdir()
+        chunk = m.main / "a/c/1"
+        if there:
+            chunk.write_bytes(there)
+        before = set(repo.path.glob("chunks/*"))
+        f = open(chunk, "wb", buffering=0)
+        f.write(b"new" * 300_000)
+        [spool] = set(repo.path.glob("chunks/*")) - before
+        spool.unlink()
+        kill_worker(m)
+        with contextlib.suppress(OSError):             # the kernel may have it
+            assert chunk.read_bytes() == b"new" * 300_000
+        for call in lambda: f.write(b"more"), f.close:
+            with pytest.raises(OSError) as caught:
+                call()
+            assert caught.value.errno == errno.EIO
+        assert "a/c/1: what was being written when the driver died is lost" in m.control("errors")
+        wait_for(lambda: m.session()["restarts"] == 1)
+        assert (read_tree(m.main).get("a/c/1") or None) == there
+        kill_worker(m)
+        assert (read_tree(m.main).get("a/c/1") or None) == there
+        chunk.write_bytes(b"again" * 300_000)
+        assert chunk.read_bytes() == b"again" * 300_000
+        m.commit()
+        assert read_tree(m.main)["a/c/1"] == b"again" * 300_000
 
 
 def test_a_chunk_changed_in_place_stays_changed(firn, repo):
