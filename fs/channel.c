@@ -4,6 +4,7 @@
 #include "fs/resend.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/fuse.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -71,14 +72,9 @@ receive(int fd, void *buffer, size_t size, void *data)
 {
 	FirnDriver *driver = data;
 	ssize_t n;
-	int errnum;
 
 	firn_resend_have_pages(buffer, size);
-	firn_readers_enter(&driver->readers);
-	n = read(fd, buffer, size);
-	errnum = errno;
-	firn_readers_leave(&driver->readers);
-	errno = errnum;
+	n = firn_readers_take(&driver->readers, fd, buffer, size);
 	if (n <= 0)
 		return n;
 	firn_resend_received(buffer, (size_t)n);
@@ -143,6 +139,9 @@ firn_channel_install(FirnDriver *driver, int fuse_fd, GError **error)
 	static const struct fuse_custom_io io = { .writev = send, .read = receive };
 	int errnum = -fuse_session_custom_io(driver->fuse, &io, fuse_fd);
 
+	/* Who reads waits by itself (readers.c). */
+	if (errnum == 0 && fcntl(fuse_fd, F_SETFL, O_RDWR | O_NONBLOCK) != 0)
+		errnum = errno;
 	if (errnum > 0)
 		firn_error_set_errno(error, errnum, "the connection to the kernel");
 	return errnum == 0;

@@ -121,6 +121,13 @@ serve(struct fuse_session *fuse)
 	return result;
 }
 
+/* On the only processor, who looks for a request keeps others from making it. */
+static unsigned
+spin_us(void)
+{
+	return sysconf(_SC_NPROCESSORS_ONLN) > 1 ? FIRN_READERS_SPIN_US : 0;
+}
+
 static void
 stop_notify(FirnDriver *driver)
 {
@@ -245,7 +252,9 @@ run_mounted(FirnDriver *driver, FirnDaemon *daemon, const FirnKept *kept, GError
 
 	if (!connect_kernel(driver, kept, error))
 		return false;
-	ok = firn_notify_start(driver->notify, driver->fuse, driver->view, &driver->succession,
+	ok = firn_readers_start(&driver->readers, driver->options->no_spin ? 0 : spin_us(),
+				error) &&
+	     firn_notify_start(driver->notify, driver->fuse, driver->view, &driver->succession,
 			       error);
 	if (ok) {
 		firn_view_set_notify(driver->view, notify_kernel, driver->notify);
@@ -255,6 +264,7 @@ run_mounted(FirnDriver *driver, FirnDaemon *daemon, const FirnKept *kept, GError
 	}
 	if (ok)
 		result = serve(driver->fuse);
+	firn_readers_stop(&driver->readers);
 	stop_notify(driver);
 	end_mount(driver, kept != NULL);
 	/* Positive: the signal that ended it. */
@@ -326,7 +336,6 @@ run(FirnOptions *options, struct fuse_args *args)
 		return EXIT_FAILURE;
 	}
 	pthread_mutex_init(&driver.lock, NULL);
-	firn_readers_init(&driver.readers);
 	firn_deadline_cond_init(&driver.yielded);
 	driver.notify = firn_notify_new();
 	driver.handles = firn_handles_new(driver.succession.keep, driver.succession.n_restarts);

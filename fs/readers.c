@@ -1,11 +1,157 @@
 #include "fs/readers.h"
 
-void
-firn_readers_init(FirnReaders *readers)
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fuse.h>
+#include <poll.h>
+#include <sched.h>
+#include <string.h>
+#include <sys/timerfd.h>
+#include <time.h>
+#include <unistd.h>
+
+/* So long may others wait behind a request that was thought to be short. */
+#define PATIENCE_NS 2000000
+
+/* So many short requests in a row, each with another one behind it, are work for two. */
+#define QUEUE_MAX 64u
+
+/* A client that opens and closes a file now and then makes every second one come soon. */
+#define SOON_OF_16 11
+
+/* More bytes are worth a thread of their own. */
+#define SHORT_READ (64u * 1024)
+
+static int64_t
+now_ns(void)
 {
-	*readers = (FirnReaders){ .n_reading = 0 };
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
+}
+
+static bool
+has_more(int fd)
+{
+	struct pollfd fds = { .fd = fd, .events = POLLIN };
+
+	return poll(&fds, 1, 0) > 0;
+}
+
+/* The part of a request behind its header; zeros if it is shorter. */
+static void
+get_args(const void *request, size_t len, void *out, size_t size)
+{
+	size_t start = sizeof(struct fuse_in_header);
+
+	memset(out, 0, size);
+	memcpy(out, (const uint8_t *)request + start, MIN(len - start, size));
+}
+
+static bool
+is_reader(uint32_t flags)
+{
+	return (flags & O_ACCMODE) == O_RDONLY;
+}
+
+/* Whether it will be answered without waiting for anything but a processor, as a rule. */
+static bool
+is_short(const void *request, size_t len)
+{
+	struct fuse_in_header header;
+	struct fuse_release_in release;
+	struct fuse_open_in open;
+	struct fuse_read_in read;
+
+	if (len < sizeof header)
+		return false;
+	memcpy(&header, request, sizeof header);
+	switch (header.opcode) {
+	case FUSE_LOOKUP:
+	case FUSE_FORGET:
+	case FUSE_BATCH_FORGET:
+	case FUSE_GETATTR:
+	case FUSE_GETXATTR:
+	case FUSE_LISTXATTR:
+	case FUSE_STATFS:
+	case FUSE_ACCESS:
+	case FUSE_IOCTL:
+	case FUSE_OPENDIR:
+	case FUSE_RELEASEDIR:
+	case FUSE_INTERRUPT:
+		return true;
+	case FUSE_OPEN:
+		get_args(request, len, &open, sizeof open);
+		return is_reader(open.flags);
+	case FUSE_RELEASE:
+		get_args(request, len, &release, sizeof release);
+		return is_reader(release.flags);
+	case FUSE_READ:
+		get_args(request, len, &read, sizeof read);
+		return read.size <= SHORT_READ;
+	default:
+		return false;
+	}
+}
+
+static void
+arm(FirnReaders *readers)
+{
+	const struct itimerspec patience = { .it_value.tv_nsec = PATIENCE_NS };
+
+	if (readers->armed)
+		return;
+	readers->armed = timerfd_settime(readers->timer, 0, &patience, NULL) == 0;
+	readers->armed_at = readers->n_taken;
+}
+
+/* Nobody waits for a request behind one that takes longer than was thought. */
+static void *
+watch(void *data)
+{
+	FirnReaders *readers = data;
+	uint64_t n_expired;
+
+	while (read(readers->timer, &n_expired, sizeof n_expired) > 0 || errno == EINTR) {
+		pthread_mutex_lock(&readers->lock);
+		readers->armed = false;
+		if (!readers->reading && readers->n_taken != readers->armed_at)
+			arm(readers);
+		else if (!readers->reading && readers->n_waiting > 0)
+			pthread_cond_signal(&readers->needed);
+		pthread_mutex_unlock(&readers->lock);
+	}
+	return NULL;
+}
+
+bool
+firn_readers_start(FirnReaders *readers, unsigned spin_us, GError **error)
+{
+	int errnum;
+
+	*readers = (FirnReaders){ .spin_max_ns = (int64_t)spin_us * 1000 };
 	pthread_mutex_init(&readers->lock, NULL);
 	pthread_cond_init(&readers->needed, NULL);
+	readers->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC);
+	errnum = readers->timer < 0 ? errno
+				    : pthread_create(&readers->watcher, NULL, watch, readers);
+	readers->watching = errnum == 0;
+	if (errnum)
+		firn_error_set_errno(error, errnum, "cannot start a thread");
+	return readers->watching;
+}
+
+void
+firn_readers_stop(FirnReaders *readers)
+{
+	if (!readers->watching)
+		return;
+	/* It waits for the timer, and holds no lock there. */
+	pthread_cancel(readers->watcher);
+	pthread_join(readers->watcher, NULL);
+	close(readers->timer);
+	readers->watching = false;
 }
 
 /* libfuse cancels its threads where they wait. */
@@ -15,25 +161,77 @@ unlock(void *lock)
 	pthread_mutex_unlock(lock);
 }
 
-void
-firn_readers_enter(FirnReaders *readers)
+static void
+enter(FirnReaders *readers)
 {
 	pthread_mutex_lock(&readers->lock);
 	pthread_cleanup_push(unlock, &readers->lock);
 	readers->n_waiting++;
-	while (readers->n_reading >= FIRN_READERS)
+	while (readers->reading)
 		pthread_cond_wait(&readers->needed, &readers->lock);
 	readers->n_waiting--;
-	readers->n_reading++;
+	readers->reading = true;
 	pthread_cleanup_pop(1);
 }
 
-void
-firn_readers_leave(FirnReaders *readers)
+static void
+leave(FirnReaders *readers, int fd, const void *request, ssize_t len)
 {
+	bool alone = len > 0 && is_short(request, (size_t)len);
+
+	/* Two or three at once are done before another thread is awake. */
+	readers->n_queued = alone && has_more(fd) ? readers->n_queued + 1 : 0;
+	if (readers->n_queued > QUEUE_MAX)
+		alone = false;
 	pthread_mutex_lock(&readers->lock);
-	/* While one is left, the others sleep on. */
-	if (--readers->n_reading == 0 && readers->n_waiting > 0)
+	readers->reading = false;
+	readers->n_taken++;
+	if (alone)
+		arm(readers);
+	else if (readers->n_waiting > 0)
 		pthread_cond_signal(&readers->needed);
 	pthread_mutex_unlock(&readers->lock);
+}
+
+/* Looking is worth it while most requests come soon after the one before. */
+static void
+learn(FirnReaders *readers, int64_t waited_ns)
+{
+	readers->history = (uint16_t)(readers->history << 1 | (waited_ns < readers->spin_max_ns));
+	readers->spin_ns =
+		__builtin_popcount(readers->history) >= SOON_OF_16 ? readers->spin_max_ns : 0;
+}
+
+static ssize_t
+wait_for_request(FirnReaders *readers, int fd, void *buffer, size_t size)
+{
+	int64_t begin = now_ns();
+	ssize_t n;
+
+	while ((n = read(fd, buffer, size)) < 0 && errno == EAGAIN) {
+		struct pollfd fds = { .fd = fd, .events = POLLIN };
+
+		/* Who has something to do goes first. */
+		if (now_ns() - begin < readers->spin_ns)
+			sched_yield();
+		else if (poll(&fds, 1, -1) < 0)
+			return -1;
+	}
+	if (n > 0)
+		learn(readers, now_ns() - begin);
+	return n;
+}
+
+ssize_t
+firn_readers_take(FirnReaders *readers, int fd, void *buffer, size_t size)
+{
+	ssize_t n;
+	int errnum;
+
+	enter(readers);
+	n = wait_for_request(readers, fd, buffer, size);
+	errnum = errno;
+	leave(readers, fd, buffer, n);
+	errno = errnum;
+	return n;
 }

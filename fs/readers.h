@@ -1,27 +1,50 @@
 #ifndef FIRN_FS_READERS_H
 #define FIRN_FS_READERS_H
 
+#include "core/base/error.h"
+
 #include <pthread.h>
+#include <sys/types.h>
 
 /*
- * Who waits in the kernel for a request.  It wakes those who wait in turn, so
- * that with all threads waiting each request would find another, cold one: only
- * FIRN_READERS wait there, and the others until they are needed.
+ * Which of the driver's threads waits for the kernel's next request.
+ *
+ * Waking a thread can cost more than all else a small request needs, so one
+ * thread reads, answers, and reads again, and while requests follow each other
+ * closely it looks for the next one without going to sleep.  The others are
+ * woken when there is more to do than it can: a request that takes long, or a
+ * queue of short ones; and by a timer, should a short one take long after all.
  */
-#define FIRN_READERS 2u
+#define FIRN_READERS_SPIN_US 200u
 
 typedef struct {
+	int64_t spin_max_ns;
+	int timer; /* timerfd */
+	bool watching;
+	pthread_t watcher;
+
 	pthread_mutex_t lock; /* protects all below */
 	pthread_cond_t needed;
-	unsigned n_reading;
+	bool reading;      /* a thread waits for a request, or takes one */
+	bool armed;        /* the timer: */
+	uint64_t armed_at; /* `n_taken` then */
+	uint64_t n_taken;  /* requests */
 	unsigned n_waiting;
+	/* The reading thread's: */
+	int64_t spin_ns;   /* how long it is worth to look */
+	uint16_t history;  /* a bit for each of the last waits: whether it was short */
+	unsigned n_queued; /* requests in a row with another one behind them */
 } FirnReaders;
 
-void firn_readers_init(FirnReaders *readers);
+/* `spin_us`: at most so long is looked for a request before sleeping; 0: never. */
+bool firn_readers_start(FirnReaders *readers, unsigned spin_us, GError **error) FIRN_MUST_USE;
+/* When no thread reads any more.  No-op if it was not started. */
+void firn_readers_stop(FirnReaders *readers);
 
-/* Before a request is read; returns when it may be.  A cancellation point. */
-void firn_readers_enter(FirnReaders *readers);
-/* It was read, or could not be. */
-void firn_readers_leave(FirnReaders *readers);
+/*
+ * The next request, as read(2) says it (errno too); `fd` does not block.  A
+ * cancellation point.
+ */
+ssize_t firn_readers_take(FirnReaders *readers, int fd, void *buffer, size_t size);
 
 #endif

@@ -24,13 +24,15 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define DELAY  1000
 #define EXPORT __attribute__((visibility("default")))
 
 typedef struct {
-	uint64_t count;  /* calls so far */
-	uint64_t at;     /* number of the first call that fails, from 1; 0: none */
-	uint64_t times;  /* how many fail */
-	int32_t errnum;  /* as what; 0: the process dies instead of the call; -1: after it */
+	uint64_t count; /* calls so far */
+	uint64_t at;    /* number of the first call that fails, from 1; 0: none */
+	uint64_t times; /* how many fail */
+	int32_t errnum; /* as what; 0: the process dies instead of the call; -1: after it; DELAY + n:
+			    the call begins n ms late */
 	uint32_t failed; /* calls that failed so far */
 	char what[16];   /* the last of them */
 	char path[200];
@@ -153,6 +155,10 @@ enter(const char *what, const char *path)
 		die();
 	if (control->errnum < 0) {
 		dies_after = true;
+		return true;
+	}
+	if (control->errnum >= DELAY) {
+		(void)usleep((unsigned)(control->errnum - DELAY) * 1000);
 		return true;
 	}
 	errno = control->errnum;

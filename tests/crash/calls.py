@@ -12,6 +12,7 @@ from conftest import BUILD, HERE
 LIBRARY = BUILD / "tests/crash/calls.so"
 KILL, KILL_AFTER = 0, -1
 ALWAYS = 1 << 60
+DELAY = 1000                     # and milliseconds: the call takes so long, and goes well
 # Whoever looks at what a dead driver left wants none that takes over.
 ALONE = ("-o", "restart=off")
 CONTROL = struct.Struct("<QQQiI16s200s")
@@ -44,7 +45,7 @@ class Calls:
             self.env["FIRN_CALLS_LOG"] = str(self.log)
 
     def arm(self, at, times, how):
-        """From now on, fail `times` calls from the `at`-th on with errno `how`, or die."""
+        """From now on, fail `times` calls from the `at`-th on with errno `how`, or die, or wait."""
         CONTROL.pack_into(self.map, 0, 0, at, times, how, 0, b"", b"")
 
     def disarm(self):

