@@ -233,7 +233,9 @@ class Bench:
         self.mounted.remove(m)
 
     def driver_mb(self, m):
-        return hwm(json.loads((m / ".firn/session").read_text())["pid"])
+        """The driver proper, and the process that replaces it should it die."""
+        session = json.loads((m / ".firn/session").read_text())
+        return sum(hwm(pid) for pid in {session["pid"], session["worker"]})
 
     def measure(self, what, **sides):
         """Interleaved: every side once, then every side again."""

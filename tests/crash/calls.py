@@ -6,6 +6,7 @@ import mmap
 import os
 import re
 import struct
+import subprocess
 
 from conftest import BUILD, HERE
 
@@ -28,6 +29,12 @@ def points():
     return {name: at > driver for at, name in found}
 
 
+def runtime():
+    """What has to be loaded before anything else: a sanitizer's library, in its builds."""
+    libraries = subprocess.run(["ldd", BUILD / "bin/firnfs"], capture_output=True, text=True, check=True).stdout
+    return re.findall(r"/\S*/lib[at]san\.so\S*", libraries)
+
+
 class Calls:
     """What calls.c shares with us; `env` is for the processes that are to be watched."""
 
@@ -39,7 +46,7 @@ class Calls:
         self.file = open(control, "r+b")
         self.map = mmap.mmap(self.file.fileno(), CONTROL.size)
         self.log = home / "log" if record else None
-        self.env = {"LD_PRELOAD": str(LIBRARY), "FIRN_CALLS_CONTROL": str(control), "FIRN_CALLS_ROOT": str(root)}
+        self.env = {"LD_PRELOAD": ":".join([*runtime(), str(LIBRARY)]), "FIRN_CALLS_CONTROL": str(control), "FIRN_CALLS_ROOT": str(root)}
         if record:
             self.log.write_bytes(b"")
             self.env["FIRN_CALLS_LOG"] = str(self.log)
