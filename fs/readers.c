@@ -17,10 +17,19 @@
 #define QUEUE_MAX 64u
 
 /* A client that opens and closes a file now and then makes every second one come soon. */
-#define SOON_OF_16 11
+#define MOST_OF_16 11
+
+/* Another thread takes a twentieth of it to wake up, but then shares the processors with this one. */
+#define QUICK_NS 1000000
 
 /* More bytes are worth a thread of their own. */
-#define SHORT_READ (64u * 1024)
+#define SMALL (64u * 1024)
+
+/* What this thread took last. */
+static _Thread_local struct {
+	unsigned kind;
+	int64_t at_ns;
+} taken;
 
 static int64_t
 now_ns(void)
@@ -49,50 +58,42 @@ get_args(const void *request, size_t len, void *out, size_t size)
 	memcpy(out, (const uint8_t *)request + start, MIN(len - start, size));
 }
 
-static bool
-is_reader(uint32_t flags)
-{
-	return (flags & O_ACCMODE) == O_RDONLY;
-}
-
-/* Whether it will be answered without waiting for anything but a processor, as a rule. */
-static bool
-is_short(const void *request, size_t len)
+/* Requests of one kind take about the same time.  0: nobody knows how long. */
+static unsigned
+kind_of(const void *request, size_t len)
 {
 	struct fuse_in_header header;
-	struct fuse_release_in release;
-	struct fuse_open_in open;
+	struct fuse_write_in write;
 	struct fuse_read_in read;
 
 	if (len < sizeof header)
-		return false;
+		return 0;
 	memcpy(&header, request, sizeof header);
 	switch (header.opcode) {
-	case FUSE_LOOKUP:
-	case FUSE_FORGET:
-	case FUSE_BATCH_FORGET:
-	case FUSE_GETATTR:
-	case FUSE_GETXATTR:
-	case FUSE_LISTXATTR:
-	case FUSE_STATFS:
-	case FUSE_ACCESS:
-	case FUSE_IOCTL:
-	case FUSE_OPENDIR:
-	case FUSE_RELEASEDIR:
-	case FUSE_INTERRUPT:
-		return true;
-	case FUSE_OPEN:
-		get_args(request, len, &open, sizeof open);
-		return is_reader(open.flags);
-	case FUSE_RELEASE:
-		get_args(request, len, &release, sizeof release);
-		return is_reader(release.flags);
 	case FUSE_READ:
 		get_args(request, len, &read, sizeof read);
-		return read.size <= SHORT_READ;
+		return read.size <= SMALL ? FUSE_READ : 0;
+	case FUSE_WRITE:
+		get_args(request, len, &write, sizeof write);
+		return write.size <= SMALL ? FUSE_WRITE : 0;
+	/* They differ, or are long. */
+	case FUSE_READDIR:
+	case FUSE_READDIRPLUS:
+	case FUSE_FSYNC:
+	case FUSE_FSYNCDIR:
+	case FUSE_INIT:
+	case FUSE_DESTROY:
+		return 0;
 	default:
-		return false;
+		return header.opcode < FIRN_READERS_KINDS ? header.opcode : 0;
 	}
+}
+
+/* Whether most of this kind were answered sooner than another thread would have woken up. */
+static bool
+is_short(const FirnReaders *readers, unsigned kind)
+{
+	return kind && __builtin_popcount(readers->quick[kind]) >= MOST_OF_16;
 }
 
 static void
@@ -131,6 +132,7 @@ firn_readers_start(FirnReaders *readers, unsigned spin_us, GError **error)
 	int errnum;
 
 	*readers = (FirnReaders){ .spin_max_ns = (int64_t)spin_us * 1000 };
+	memset(readers->quick, 0xff, sizeof readers->quick);
 	pthread_mutex_init(&readers->lock, NULL);
 	pthread_cond_init(&readers->needed, NULL);
 	readers->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC);
@@ -162,10 +164,18 @@ unlock(void *lock)
 }
 
 static void
+add(uint16_t *history, bool yes)
+{
+	*history = (uint16_t)(*history << 1 | yes);
+}
+
+static void
 enter(FirnReaders *readers)
 {
 	pthread_mutex_lock(&readers->lock);
 	pthread_cleanup_push(unlock, &readers->lock);
+	if (taken.kind)
+		add(&readers->quick[taken.kind], now_ns() - taken.at_ns < QUICK_NS);
 	readers->n_waiting++;
 	while (readers->reading)
 		pthread_cond_wait(&readers->needed, &readers->lock);
@@ -177,13 +187,16 @@ enter(FirnReaders *readers)
 static void
 leave(FirnReaders *readers, int fd, const void *request, ssize_t len)
 {
-	bool alone = len > 0 && is_short(request, (size_t)len);
+	bool alone, more = len > 0 && has_more(fd);
 
+	taken.kind = len > 0 ? kind_of(request, (size_t)len) : 0;
+	taken.at_ns = now_ns();
+	pthread_mutex_lock(&readers->lock);
+	alone = is_short(readers, taken.kind);
 	/* Two or three at once are done before another thread is awake. */
-	readers->n_queued = alone && has_more(fd) ? readers->n_queued + 1 : 0;
+	readers->n_queued = alone && more ? readers->n_queued + 1 : 0;
 	if (readers->n_queued > QUEUE_MAX)
 		alone = false;
-	pthread_mutex_lock(&readers->lock);
 	readers->reading = false;
 	readers->n_taken++;
 	if (alone)
@@ -197,9 +210,9 @@ leave(FirnReaders *readers, int fd, const void *request, ssize_t len)
 static void
 learn(FirnReaders *readers, int64_t waited_ns)
 {
-	readers->history = (uint16_t)(readers->history << 1 | (waited_ns < readers->spin_max_ns));
+	add(&readers->soon, waited_ns < readers->spin_max_ns);
 	readers->spin_ns =
-		__builtin_popcount(readers->history) >= SOON_OF_16 ? readers->spin_max_ns : 0;
+		__builtin_popcount(readers->soon) >= MOST_OF_16 ? readers->spin_max_ns : 0;
 }
 
 static ssize_t

@@ -12,10 +12,12 @@
  * Waking a thread can cost more than all else a small request needs, so one
  * thread reads, answers, and reads again, and while requests follow each other
  * closely it looks for the next one without going to sleep.  The others are
- * woken when there is more to do than it can: a request that takes long, or a
- * queue of short ones; and by a timer, should a short one take long after all.
+ * woken when there is more to do than it can: a request of a kind that took
+ * long of late, or a queue of short ones; and by a timer, should a short one
+ * take long after all.
  */
 #define FIRN_READERS_SPIN_US 200u
+#define FIRN_READERS_KINDS   64
 
 typedef struct {
 	int64_t spin_max_ns;
@@ -30,9 +32,11 @@ typedef struct {
 	uint64_t armed_at; /* `n_taken` then */
 	uint64_t n_taken;  /* requests */
 	unsigned n_waiting;
+	/* By opcode, a bit for each of the last requests: whether it was answered quickly. */
+	uint16_t quick[FIRN_READERS_KINDS];
 	/* The reading thread's: */
 	int64_t spin_ns;   /* how long it is worth to look */
-	uint16_t history;  /* a bit for each of the last waits: whether it was short */
+	uint16_t soon;     /* a bit for each of the last waits: whether it was short */
 	unsigned n_queued; /* requests in a row with another one behind them */
 } FirnReaders;
 

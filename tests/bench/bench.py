@@ -24,8 +24,7 @@ BIN = (ROOT / os.environ.get("FIRN_BUILD", "build/release")).resolve() / "bin"
 FORKS, PER_FORK = 16, 20_000
 REFS_ONLY = (16, 100_000), (64, 10_000)
 REFS = 1_000_000
-SMALL = (4000, 16 * 1024)
-LARGE = (256, 4 * 1024 * 1024)
+ARRAYS = {"small": (4000, 16 * 1024), "large": (256, 4 * 1024 * 1024)}
 
 
 # ---- what runs in fresh processes: one JSON line on stdout ----
@@ -157,21 +156,24 @@ def child_create_official(path):
     return {}
 
 
-def child_arrays(kind, path):
+def child_arrays(kind, path, reps):
+    """Arrays without chunks, one of each size for each time that they will be written."""
     import zarr
     s = official(path).writable_session("main") if kind == "official" else None
-    for name, (n, size) in (("small", SMALL), ("large", LARGE)):
-        zarr.create_array(s.store if s else path, name=name, shape=(n * size,), chunks=(size,), dtype="u1", compressors=None)
+    for name, (n, size) in ARRAYS.items():
+        for rep in range(int(reps)):
+            zarr.create_array(s.store if s else path, name=f"{name}{rep}", shape=(n * size,), chunks=(size,), dtype="u1",
+                              compressors=None)
     if s:
         s.commit("arrays")
     return {}
 
 
-def child_write(kind, path, name):
-    """Chunk data into an array that is there; the official library's commit is counted too."""
+def child_write(kind, path, name, rep):
+    """All chunks of an array that has none; the official library's commit is counted too."""
     import numpy as np
-    n, size = dict(small=SMALL, large=LARGE)[name]
-    s, a = open_for(kind, path, name, "r+")
+    n, size = ARRAYS[name]
+    s, a = open_for(kind, path, name + rep, "r+")
     step = max(1, 64 * 1024 * 1024 // size)
     data = np.random.default_rng(1).integers(1, 255, step * size, dtype="u1")
     t = time.perf_counter()
@@ -183,9 +185,9 @@ def child_write(kind, path, name):
     return {"seconds": time.perf_counter() - t, "mb": hwm()}
 
 
-def child_read(kind, path, name):
-    n, size = dict(small=SMALL, large=LARGE)[name]
-    _, a = open_for(kind, path, name, "r")
+def child_read(kind, path, name, rep):
+    n, size = ARRAYS[name]
+    _, a = open_for(kind, path, name + rep, "r")
     step = max(1, 64 * 1024 * 1024 // size)
     t = time.perf_counter()
     total = 0
@@ -382,41 +384,47 @@ class Bench:
         plain.mkdir()
         self.child("create_official", theirs)
         self.firn("init", ours)
-        self.child("arrays", "official", theirs)
-        self.child("arrays", "plain", plain)
+        writes = self.reps if "write" in parts else 1
+        self.child("arrays", "official", theirs, writes)
+        self.child("arrays", "plain", plain, writes)
         m = self.mount("z", ours)
-        self.child("arrays", "plain", m / "main")
+        self.child("arrays", "plain", m / "main", writes)
         self.firn("commit", m, "-m", "arrays")
-        for name, (n, size) in (("small", SMALL), ("large", LARGE)):
-            text = f"{n:,} x {size // 1024:,} KiB" if size < 1 << 20 else f"{n:,} x {size >> 20} MiB"
 
+        def text(name):
+            n, size = ARRAYS[name]
+            return f"{n:,} x {size // 1024:,} KiB" if size < 1 << 20 else f"{n:,} x {size >> 20} MiB"
+
+        def written(*args):
+            os.sync()                                             # nobody waits for what another wrote
+            return self.child("write", *args)
+
+        for name in ARRAYS:
             def write(rep):
-                r = self.child("write", "plain", m / "main", name)
+                r = written("plain", m / "main", name, rep)
                 r["seconds"] += self.firn("commit", m, "-m", f"{rep}")["seconds"]
                 return r | {"driver_mb": self.driver_mb(m)}
 
-            reps, self.reps = self.reps, self.reps if "write" in parts else 1
-            self.measure(f"write {text} with zarr-python, and commit", firn=write,
-                         official=lambda rep: self.child("write", "official", theirs, name),
-                         plain=lambda rep: self.child("write", "plain", plain, name))
+            reps, self.reps = self.reps, writes
+            self.measure(f"write {text(name)} with zarr-python, and commit", firn=write,
+                         official=lambda rep: written("official", theirs, name, rep),
+                         plain=lambda rep: written("plain", plain, name, rep))
             self.reps = reps
             if "write" not in parts:
                 self.rows.pop()
         self.umount(m)
         if "read" not in parts:
             return
-        for name, (n, size) in (("small", SMALL), ("large", LARGE)):
-            text = f"{n:,} x {size // 1024:,} KiB" if size < 1 << 20 else f"{n:,} x {size >> 20} MiB"
-
+        for name in ARRAYS:
             def read(rep):
                 k = self.mount("r", "--read-only", ours)          # nothing in the kernel's caches of it
-                r = self.child("read", "plain", k / "main", name) | {"driver_mb": self.driver_mb(k)}
+                r = self.child("read", "plain", k / "main", name, writes - 1) | {"driver_mb": self.driver_mb(k)}
                 self.umount(k)
                 return r
 
-            self.measure(f"read {text} with zarr-python", firn=read,
-                         official=lambda rep: self.child("read", "official", theirs, name),
-                         plain=lambda rep: self.child("read", "plain", plain, name))
+            self.measure(f"read {text(name)} with zarr-python", firn=read,
+                         official=lambda rep: self.child("read", "official", theirs, name, writes - 1),
+                         plain=lambda rep: self.child("read", "plain", plain, name, writes - 1))
 
 
 WRITER = """
