@@ -1,5 +1,6 @@
 #include "fs/channel.h"
 
+#include "fs/caller.h"
 #include "fs/passthrough.h"
 #include "fs/resend.h"
 
@@ -78,6 +79,7 @@ receive(int fd, void *buffer, size_t size, void *data)
 	if (n <= 0)
 		return n;
 	firn_resend_received(buffer, (size_t)n);
+	firn_caller_set(buffer, (size_t)n);
 	if (!driver->init_answered && firn_channel_take_init(driver, buffer, (size_t)n))
 		firn_resend_keep_init(driver, buffer, (size_t)n);
 	return n;

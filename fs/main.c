@@ -1,4 +1,5 @@
 #include "core/base/deadline.h"
+#include "fs/caller.h"
 #include "fs/channel.h"
 #include "fs/daemon.h"
 #include "fs/driver.h"
@@ -258,6 +259,7 @@ run_mounted(FirnDriver *driver, FirnDaemon *daemon, const FirnKept *kept, GError
 			       error);
 	if (ok) {
 		firn_view_set_notify(driver->view, notify_kernel, driver->notify);
+		firn_view_set_killed(driver->view, firn_caller_is_killed);
 		if (kept)
 			firn_restore_handles(driver, kept);
 		ok = kept ? go_on(driver, error) : say_ready(driver, daemon, error);

@@ -197,6 +197,7 @@ struct FirnView {
 	GPtrArray *stale;          /* FirnInvalidation *: not yet handed to the listener */
 	FirnViewNotifyFn notify;
 	void *notify_data;
+	FirnViewKilledFn killed;
 	uint64_t n_notes; /* ever */
 	uint64_t n_stale; /* ever */
 };
@@ -513,10 +514,12 @@ bool firn_node_is_foreign(const FirnContent *content);
 int firn_node_put(FirnView *view, FirnDir *dir, FirnMeta *meta);
 /* The zarr.json of `dir` is gone; the node waits for another, or for the directory's end. */
 void firn_node_doc_gone(FirnView *view, FirnDir *dir);
-/* The directory is gone: so is its node. */
+/* The directory is gone: so is its node.  EINTR if the caller was killed meanwhile. */
 int firn_node_delete(FirnView *view, FirnDir *dir);
-/* Wait while a commit holds documents back.  View lock held. */
+/* Wait while a commit holds documents back.  View lock held; it is dropped meanwhile. */
 void firn_node_wait(FirnView *view);
+/* The same before anything is done for a caller: EINTR if that was killed meanwhile. */
+int firn_node_wait_killable(FirnView *view) FIRN_MUST_USE;
 /* Whether every node of the tree below `dir` was made by this session alone. */
 bool firn_node_movable(FirnView *view, FirnDir *dir);
 /* Record the new paths of everything below `dir`, which was moved there. */

@@ -304,8 +304,6 @@ unlink_locked(FirnView *view, uint64_t parent, const char *name)
 		failed = firn_place_writable(view, &place);
 	if (failed != 0)
 		return failed;
-	if (strcmp(name, "zarr.json") == 0)
-		firn_node_wait(view);
 	inode = firn_tree_child(view, &place, name);
 	if (inode != NULL && inode->directory)
 		return EISDIR;
@@ -333,7 +331,9 @@ firn_view_unlink(FirnView *view, uint64_t parent, const char *name)
 	int failed;
 
 	pthread_mutex_lock(&view->lock);
-	failed = unlink_locked(view, parent, name);
+	failed = strcmp(name, "zarr.json") == 0 ? firn_node_wait_killable(view) : 0;
+	if (failed == 0)
+		failed = unlink_locked(view, parent, name);
 	firn_view_unlock(view);
 	firn_view_sweep(view);
 	return failed;

@@ -1,20 +1,38 @@
 #include "core/view/internal.h"
 
+#include "core/base/deadline.h"
 #include "core/zarr/name.h"
 
 #include <errno.h>
 #include <string.h>
 
-void
-firn_node_wait(FirnView *view)
+/* How often a caller that waits is looked after. */
+#define KILLED_MS 100
+
+static bool
+wait_for_commit(FirnView *view, bool killable)
+{
+	struct timespec until = firn_deadline_in(KILLED_MS);
+
+	firn_view_checkpoint(view);
+	if (!killable || view->killed == NULL) {
+		pthread_cond_wait(&view->changed, &view->lock);
+		return true;
+	}
+	return pthread_cond_timedwait(&view->changed, &view->lock, &until) != ETIMEDOUT ||
+	       !view->killed();
+}
+
+static int
+wait_for_turn(FirnView *view, bool killable)
 {
 	GError *error = NULL;
 	bool ok = true;
 
 	while (view->committing || (view->intended && ok)) {
 		if (view->committing) {
-			firn_view_checkpoint(view);
-			pthread_cond_wait(&view->changed, &view->lock);
+			if (!wait_for_commit(view, killable))
+				return EINTR;
 			continue;
 		}
 		/* What is written now could not be carried over to that commit. */
@@ -24,6 +42,19 @@ firn_node_wait(FirnView *view)
 			(void)firn_view_fail(view, "commit", error);
 		pthread_mutex_lock(&view->lock);
 	}
+	return 0;
+}
+
+void
+firn_node_wait(FirnView *view)
+{
+	(void)wait_for_turn(view, false);
+}
+
+int
+firn_node_wait_killable(FirnView *view)
+{
+	return wait_for_turn(view, true);
 }
 
 int
@@ -310,8 +341,9 @@ firn_node_doc_gone(FirnView *view, FirnDir *dir)
 int
 firn_node_delete(FirnView *view, FirnDir *dir)
 {
-	firn_node_wait(view);
-	return dir->has_node ? record_delete(view, dir) : 0;
+	int failed = firn_node_wait_killable(view);
+
+	return failed == 0 && dir->has_node ? record_delete(view, dir) : failed;
 }
 
 bool

@@ -348,6 +348,11 @@ publish_doc(FirnView *view, FirnLeaf *leaf, bool last)
 	}
 	if (failed == 0) {
 		pthread_mutex_lock(&view->lock);
+		/* It is published by its last close then. */
+		if (!last && firn_node_wait_killable(view) != 0) {
+			firn_view_unlock(view);
+			return EINTR;
+		}
 		place.dir = leaf->inode.parent;
 		if (!leaf->inode.dead && place.dir != NULL)
 			failed = firn_leaf_attach(view, leaf, &place, "zarr.json", &role, meta);

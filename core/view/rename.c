@@ -128,12 +128,13 @@ rename_leaf(FirnView *view, FirnLeaf *leaf, uint64_t new_parent, const char *new
 	failed = prepare(view, leaf, new_parent, new_name, &meta);
 	if (failed == 0) {
 		pthread_mutex_lock(&view->lock);
+		if (meta != NULL || leaf->kind == FIRN_LEAF_DOC)
+			failed = firn_node_wait_killable(view);
 		old_kind = leaf->kind;
-		if (meta != NULL || old_kind == FIRN_LEAF_DOC)
-			firn_node_wait(view);
-		failed = leaf->inode.dead
-				 ? ENOENT
-				 : role_of(view, new_parent, new_name, meta, &place, &role);
+		if (failed == 0)
+			failed = leaf->inode.dead
+					 ? ENOENT
+					 : role_of(view, new_parent, new_name, meta, &place, &role);
 		/* What fails at its new place must not have left its old one; only what is
 		 * recorded under its old name has to be taken from there first. */
 		if (failed == 0 && old_kind != FIRN_LEAF_SCRATCH) {
@@ -209,7 +210,9 @@ rename_dir(FirnView *view, FirnDir *dir, uint64_t new_parent, const char *new_na
 	bool file;
 	int failed;
 
-	failed = firn_place_find(view, dir->inode.ino, &self);
+	failed = firn_node_wait_killable(view);
+	if (failed == 0)
+		failed = firn_place_find(view, dir->inode.ino, &self);
 	if (failed == 0 && (self.array != NULL || !firn_node_movable(view, dir))) {
 		g_autofree char *path = firn_dir_path(dir);
 
@@ -226,7 +229,6 @@ rename_dir(FirnView *view, FirnDir *dir, uint64_t new_parent, const char *new_na
 	for (FirnDir *at = place.dir; at != NULL; at = at->inode.parent)
 		if (at == dir)
 			return EINVAL;
-	firn_node_wait(view);
 	collect_pending(dir, leaves);
 	for (guint i = 0; i < leaves->len; i++)
 		g_ptr_array_add(old_paths, firn_inode_path(leaves->pdata[i]));
@@ -293,13 +295,42 @@ firn_view_rename(FirnView *view, uint64_t parent, const char *name, uint64_t new
 }
 
 static int
+link_locked(FirnView *view, FirnLeaf *source, uint64_t new_parent, const char *new_name,
+	    FirnMeta *meta, struct stat *out_attr)
+{
+	FirnLeaf *copy = firn_leaf_new(view, NULL, new_name, FIRN_LEAF_SCRATCH, 0);
+	FirnPlace place;
+	FirnRole role;
+	int failed;
+
+	if (source->content != NULL)
+		copy->content = firn_content_ref(source->content);
+	/* Two names for an object that has no record: neither decides when it goes. */
+	if (source->moved != NULL)
+		g_hash_table_add(view->shared, g_steal_pointer(&source->moved));
+	copy->size = source->size;
+	copy->inode.mtime_ns = source->inode.mtime_ns;
+	copy->inode.mode = source->inode.mode;
+	failed = role_of(view, new_parent, new_name, meta, &place, &role);
+	if (failed == EISDIR)
+		failed = EEXIST;
+	if (failed == 0)
+		failed = firn_leaf_attach(view, copy, &place, new_name, &role, meta);
+	if (failed == 0) {
+		/* Their content is one object. */
+		firn_keep_content_locked(source);
+		firn_inode_looked_up(&copy->inode);
+		firn_attr_of_inode(view, &copy->inode, out_attr);
+	}
+	firn_inode_unref(view, &copy->inode);
+	return failed;
+}
+
+static int
 link_leaf(FirnView *view, FirnLeaf *source, uint64_t new_parent, const char *new_name,
 	  struct stat *out_attr)
 {
 	g_autoptr(FirnMeta) meta = NULL;
-	FirnPlace place;
-	FirnRole role;
-	FirnLeaf *copy;
 	int failed;
 
 	pthread_mutex_lock(&source->lock);
@@ -307,28 +338,9 @@ link_leaf(FirnView *view, FirnLeaf *source, uint64_t new_parent, const char *new
 	if (failed == 0) {
 		pthread_mutex_lock(&view->lock);
 		if (meta != NULL)
-			firn_node_wait(view);
-		copy = firn_leaf_new(view, NULL, new_name, FIRN_LEAF_SCRATCH, 0);
-		if (source->content != NULL)
-			copy->content = firn_content_ref(source->content);
-		/* Two names for an object that has no record: neither decides when it goes. */
-		if (source->moved != NULL)
-			g_hash_table_add(view->shared, g_steal_pointer(&source->moved));
-		copy->size = source->size;
-		copy->inode.mtime_ns = source->inode.mtime_ns;
-		copy->inode.mode = source->inode.mode;
-		failed = role_of(view, new_parent, new_name, meta, &place, &role);
-		if (failed == EISDIR)
-			failed = EEXIST;
+			failed = firn_node_wait_killable(view);
 		if (failed == 0)
-			failed = firn_leaf_attach(view, copy, &place, new_name, &role, meta);
-		if (failed == 0) {
-			/* Their content is one object. */
-			firn_keep_content_locked(source);
-			firn_inode_looked_up(&copy->inode);
-			firn_attr_of_inode(view, &copy->inode, out_attr);
-		}
-		firn_inode_unref(view, &copy->inode);
+			failed = link_locked(view, source, new_parent, new_name, meta, out_attr);
 		firn_view_unlock(view);
 	}
 	pthread_mutex_unlock(&source->lock);

@@ -303,6 +303,12 @@ firn_view_set_notify(FirnView *view, FirnViewNotifyFn fn, void *data)
 	pthread_mutex_unlock(&view->side_lock);
 }
 
+void
+firn_view_set_killed(FirnView *view, FirnViewKilledFn killed)
+{
+	view->killed = killed;
+}
+
 /* It may be told twice, but not never. */
 static void
 keep_stale(FirnView *view, const FirnInvalidation *invalidation)

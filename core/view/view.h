@@ -185,6 +185,14 @@ void firn_view_told(FirnView *view, const FirnInvalidation *invalidation);
 typedef void (*FirnViewNotifyFn)(GPtrArray *invalidations, void *data);
 void firn_view_set_notify(FirnView *view, FirnViewNotifyFn fn, void *data);
 
+/*
+ * Whether nobody waits any more for what this thread does, asked now and then
+ * while it waits for a commit to end: such a call fails with EINTR, having done
+ * nothing.  Set it before the first call; without, all are waited for.
+ */
+typedef bool (*FirnViewKilledFn)(void);
+void firn_view_set_killed(FirnView *view, FirnViewKilledFn killed);
+
 typedef struct {
 	uint64_t last_seq;
 	uint64_t n_changed_chunks; /* written or deleted */

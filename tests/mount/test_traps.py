@@ -8,6 +8,7 @@ import os
 import pathlib
 import signal
 import subprocess
+import sys
 import threading
 import time
 
@@ -211,6 +212,60 @@ def test_c11_documents_wait_for_a_commit__in_any_number(mount):
     mount.commit("all")
     for i in range(n):
         assert json.loads((mount.main / f"g{i}/zarr.json").read_bytes())["attributes"] == {"i": i}
+
+
+WAITER = """
+import os, signal, sys
+signal.signal(signal.SIGALRM, lambda *_: None)
+what, a, b = sys.argv[1:]
+if what == "close":
+    f = os.open(b, os.O_WRONLY | os.O_CREAT)
+    os.write(f, open(a, "rb").read())
+    print("now", flush=True)
+    os.close(f)
+else:
+    print("now", flush=True)
+    {"rename": os.rename, "link": os.link, "rmdir": lambda a, b: os.rmdir(b), "unlink": lambda a, b: os.unlink(b)}[what](a, b)
+print("done", flush=True)
+"""
+
+
+@pytest.mark.parametrize("what", ["rename", "link", "close", "unlink", "rmdir"])
+def test_c11_who_waits_for_a_commit_can_be_killed__but_not_disturbed(mount, what):
+    """A batch system takes a node whose processes cannot be killed for broken; an alarm is no reason to fail."""
+    put(mount.main, "zarr.json", group_json())
+    put(mount.main, "old/zarr.json", group_json())
+    mount.commit("before")
+    for name in "killed", "disturbed":
+        put(mount.main, f"{name}.tmp", group_json(by=name))
+        (mount.main / name).mkdir()
+        if what in ("unlink", "rmdir"):
+            put(mount.main, f"{name}/zarr.json", group_json())
+        if what == "rmdir":
+            (mount.main / name / "zarr.json").unlink()
+    target = "" if what == "rmdir" else "zarr.json"
+    with Commit(mount):
+        killed, disturbed = (subprocess.Popen([sys.executable, "-c", WAITER, what, mount.main / f"{name}.tmp", mount.main / name / target],
+                                              stdout=subprocess.PIPE, text=True) for name in ("killed", "disturbed"))
+        for p in killed, disturbed:
+            assert p.stdout.readline() == "now\n"
+        time.sleep(0.5)
+        killed.kill()
+        disturbed.send_signal(signal.SIGALRM)
+        assert killed.wait(5 * PATIENCE) == -signal.SIGKILL
+        time.sleep(0.3)
+        assert disturbed.poll() is None
+    assert disturbed.wait(20 * PATIENCE) == 0
+    assert killed.stdout.read() == "" and disturbed.stdout.read() == "done\n"
+    if what in ("rename", "link"):      # killed before, or done: nothing in between
+        assert os.listdir(mount.main / "killed") == [] and (mount.main / "killed.tmp").exists()
+    elif what == "close":               # what was written is there all the same
+        mount.commit("after")
+        assert (mount.main / "killed/zarr.json").read_bytes() == group_json(by="killed")
+    else:
+        assert (mount.main / "killed").is_dir()
+    if what in ("rename", "link", "close"):
+        assert (mount.main / "disturbed/zarr.json").read_bytes() == group_json(by="disturbed")
 
 
 # ---- C12: other users ----
