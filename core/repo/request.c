@@ -46,6 +46,11 @@ firn_request_parse(FirnSpan text, const char **out_op, GError **error)
 	if (op == NULL)
 		return refuse(error, "the request has no \"op\"");
 	*out_op = json_node_get_string(op);
+	/* An escaped half of a surrogate pair becomes bytes that no reply can repeat. */
+	if (!g_utf8_validate(*out_op, -1, NULL)) {
+		*out_op = NULL;
+		return refuse(error, "\"op\" is no UTF-8");
+	}
 	return json_node_dup_object(root);
 }
 

@@ -289,7 +289,7 @@ def test_versions__many_names_for_one_directory(repo, mount):
 # ---- ctl ----
 
 def test_ctl__bad_requests(ctl):
-    for bad in b"", b"{", b"[]", b"{}", b'{"op":1}', b'{"op":"nothing"}', b"\xff", b"x" * 100000:
+    for bad in b"", b"{", b"[]", b"{}", b'{"op":1}', b'{"op":"nothing"}', b'{"op":"\\udddd"}', b"\xff", b"x" * 100000:
         reply = ctl.raw(bad) if bad else {"ok": False, "error": "-", "code": "invalid"}
         assert reply["ok"] is False and reply["code"] == "invalid" and reply["error"], (bad, reply)
     assert ctl("commit-end")["code"] == "invalid"
