@@ -117,27 +117,14 @@ parse_version(const char *text, uint64_t *out_major, uint64_t *out_minor)
 	return end != text;
 }
 
-/* Both the kernel and libfuse must have it. */
+/* The driver asks the kernel itself: any libfuse will do. */
 static void
 check_passthrough(Doctor *doctor, bool kernel_has_it)
 {
-	g_autofree char *version = first_line("fusermount3", "--version");
-	const char *digits = version ? strrchr(version, ' ') : NULL;
-	uint64_t major = 0, minor = 0;
-
-	/* "fusermount3 version: 3.17.1" */
-	if (digits)
-		parse_version(digits, &major, &minor);
-	if (!kernel_has_it)
-		report(doctor, GOOD, "passthrough",
-		       "no (Linux 6.9 has it): reads go through the driver");
-	else if (major < 3 || (major == 3 && minor < 17))
-		report(doctor, GOOD, "passthrough",
-		       "no (libfuse 3.17 has it): reads go through the driver");
-	else
-		report(doctor, GOOD, "passthrough", "%s",
-		       geteuid() == 0 ? "the kernel and libfuse have it"
-				      : "the kernel and libfuse have it, for mounts made by root");
+	report(doctor, GOOD, "passthrough", "%s",
+	       !kernel_has_it   ? "no (Linux 6.9 has it): reads go through the driver"
+	       : geteuid() == 0 ? "the kernel reads large chunks by itself"
+				: "no (only for mounts made by root): reads go through the driver");
 }
 
 static void

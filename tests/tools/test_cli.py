@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from conftest import BIN, GOLDEN, assert_committed, assert_same, group_json, put, put_array, read_tree
+from conftest import BIN, GOLDEN, PASSTHROUGH, assert_committed, assert_same, group_json, put, put_array, read_tree
 
 ID = re.compile(r"[0-9A-HJKMNP-TV-Z]{20}\Z")
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -446,6 +446,8 @@ def test_no_bar_without_a_terminal(array):
 def test_doctor(firn, repo, tmp_path):
     report = firn.json("doctor", repo)
     assert report["ok"] and {c["check"] for c in report["checks"]} >= {"/dev/fuse", "driver", "conditional writes", "free space"}
+    says = {c["check"]: c["detail"] for c in report["checks"]}
+    assert says["passthrough"].startswith("no (") != PASSTHROUGH, says      # what the driver does
     assert not [p for p in (repo.path / "firn").rglob("probe*")]
     assert firn.run("doctor", tmp_path / "nowhere").returncode == 1
     (tmp_path / "file").write_text("")
