@@ -2,7 +2,8 @@
 # make setup       install what is missing: Debian packages, Python environments in build/
 # make demo        the distributed write of the README, with a picture
 # make test        everything, in about ten minutes: units, sanitizers, fuzz corpus, mounts
-# make bench       firn against the official library; BENCH_ARGS='--json out.json' passes arguments
+# make bench       firn against the official library; BENCH_ARGS='--json out.json' passes arguments;
+#                  make bench-long: up to ten million references, long histories
 # Single parts:    check check-asan check-tsan check-valgrind fuzz-check fuzz
 #                  pytest PYTEST='-k region -x'   tools matrix soak   bench-core   lint hdr-check layers format format-check
 # install uninstall clean; PREFIX, DESTDIR
@@ -101,7 +102,7 @@ $(BUILD)/bin/firnfs $(BUILD)/bin/firn:
 	$(Q)$(link) -o $@ $^ $(PKG_LIBS)
 
 # ---- setup and the two things a newcomer runs ----
-.PHONY: setup demo test bench pytest fuse
+.PHONY: setup demo test bench bench-long pytest fuse
 setup:
 	$(Q)PACKAGES='$(PACKAGES)' EXTRAS='$(EXTRAS)' PKGS='$(PKGS)' tests/setup.sh
 	$(Q)pkg-config --print-errors --exists $(PKGS) check
@@ -119,6 +120,9 @@ test:
 bench: setup fuse
 	$(Q)$(MAKE) VARIANT=release all benchmarks
 	$(Q)FIRN_BUILD=build/release $(PYTHON) tests/bench/bench.py $(BENCH_ARGS)
+bench-long: setup fuse
+	$(Q)$(MAKE) VARIANT=release all benchmarks
+	$(Q)FIRN_BUILD=build/release $(PYTHON) tests/bench/long.py $(BENCH_ARGS)
 pytest: all programs fuse
 	$(Q)FIRN_BUILD=$(BUILD) $(PYTHON) -m pytest $(PYTEST)
 # Every tool, and the table of them; the long forms: some hours.  Both go on where a tool could not be installed, and fail.

@@ -3,7 +3,7 @@
 Every figure is the median of interleaved runs, each in a fresh process; memory is the peak
 (VmHWM) of the process that does the work, of a mount's driver too where one is part of it.
 
-    bench.py [--json FILE] [--reps N] [--only merge,refs,commit,write,read] [--dir DIRECTORY]
+    bench.py [--json FILE] [--against FILE] [--reps N] [--only merge,refs,commit,write,read] [--dir DIRECTORY]
 """
 import argparse
 import json
@@ -15,6 +15,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -200,28 +201,35 @@ def child_read(kind, path, name, rep):
 # ---- the other side ----
 
 class Bench:
+    script = __file__
+
     def __init__(self, directory, reps):
         self.dir, self.reps = directory, reps
         self.env = os.environ | {"PATH": f"{BIN}:{os.environ['PATH']}", "XDG_STATE_HOME": str(directory / "state")}
-        self.rows, self.mounted = [], []
+        self.rows, self.notes, self.mounted = [], [], []
 
     def say(self, text):
         print(text, file=sys.stderr, flush=True)
 
-    def child(self, name, *args):
-        p = subprocess.run([sys.executable, __file__, "--child", name, *map(str, args)], env=self.env,
+    def child_of(self, script, name, *args):
+        p = subprocess.run([sys.executable, script, "--child", name, *map(str, args)], env=self.env,
                            stdout=subprocess.PIPE, text=True, check=True)
         return json.loads(p.stdout.splitlines()[-1])
 
+    def child(self, name, *args):
+        return self.child_of(self.script, name, *args)
+
     def firn(self, *args):
-        """Run the command: its time, as a user waits for it, and its peak memory."""
+        """Run the command: its time, as a user waits for it, its processor time and its peak memory."""
+        used = self.dir / f"used-{threading.get_ident()}"
         t = time.perf_counter()
-        p = subprocess.Popen([BIN / "firn", *map(str, args)], env=self.env, stdout=subprocess.DEVNULL)
-        _, status, usage = os.wait4(p.pid, 0)
-        p.returncode = os.waitstatus_to_exitcode(status)
+        p = subprocess.run([BIN.parent / "tests/bench/peak", used, BIN / "firn", *map(str, args)], env=self.env,
+                           stdout=subprocess.DEVNULL)
+        seconds = time.perf_counter() - t
         if p.returncode:
             raise SystemExit(f"bench: firn {' '.join(map(str, args))}: exit code {p.returncode}")
-        return {"seconds": time.perf_counter() - t, "mb": usage.ru_maxrss / 1024}
+        kb, us = map(int, used.read_text().split())
+        return {"seconds": seconds, "cpu": us / 1e6, "mb": kb / 1024}
 
     def mount(self, name, *args):
         m = self.dir / f"mnt-{name}"
@@ -239,6 +247,13 @@ class Bench:
         session = json.loads((m / ".firn/session").read_text())
         return sum(hwm(pid) for pid in {session["pid"], session["worker"]})
 
+    def run(self, parts):
+        for part in parts:
+            if part not in ("write", "read"):
+                getattr(self, f"bench_{part}")()
+        if "write" in parts or "read" in parts:
+            self.bench_zarr(parts)
+
     def measure(self, what, **sides):
         """Interleaved: every side once, then every side again."""
         runs = {side: [] for side in sides}
@@ -248,6 +263,7 @@ class Bench:
         row = {"what": what, "runs": runs}
         for side, r in runs.items():
             row[side] = {"seconds": statistics.median(x["seconds"] for x in r),
+                         "min": min(x["seconds"] for x in r), "max": max(x["seconds"] for x in r),
                          "mb": statistics.median(x["mb"] for x in r)}
             if "driver_mb" in r[0]:
                 row[side]["driver_mb"] = statistics.median(x["driver_mb"] for x in r)
@@ -378,7 +394,6 @@ class Bench:
 
     # zarr-python on chunks small and large
 
-    def bench_zarr(self, parts):
         plain, theirs, ours = self.dir / "plain", self.dir / "z-theirs", self.dir / "z-ours"
         self.say("zarr-python: writing and reading small and large chunks")
         plain.mkdir()
@@ -446,8 +461,19 @@ def get(store, key):
 
 
 def ms(x):
-    s = x["seconds"]
-    return f"{s:.2f} s" if s >= 1 else f"{s * 1000:.0f} ms"
+    """The median, and between what."""
+    if x["seconds"] >= 1:
+        return f"{x['seconds']:.2f} s ({x['min']:.2f}-{x['max']:.2f})"
+    return f"{x['seconds'] * 1000:.0f} ms ({x['min'] * 1000:.0f}-{x['max'] * 1000:.0f})"
+
+
+def compare(rows, earlier):
+    """What firn takes, against an earlier run."""
+    then = {row["what"]: row["firn"]["seconds"] for row in json.loads(earlier.read_text())["rows"]}
+    print("\n| what | firn now / then |\n| --- | --- |")
+    for row in rows:
+        if row["what"] in then:
+            print(f"| {row['what']} | {row['firn']['seconds'] / then[row['what']]:.2f} |")
 
 
 def mb(x):
@@ -463,9 +489,11 @@ def own(row, side):
 def line(row):
     def against(side):
         return f"{row[side]['seconds'] / row['firn']['seconds']:.2f}x" if side in row else ""
-    cells = [row["what"], ms(row["firn"]), ms(row["official"]), against("official"),
-             ms(row["plain"]) if "plain" in row else "", against("plain"), mb(row["firn"]), mb(row["official"]), mb(row["plain"]) if "plain" in row else "",
-             f"{own(row, 'firn') / own(row, 'official'):.2f}" if own(row, "official") else ""]
+    def cell(show, side):
+        return show(row[side]) if side in row else ""
+    cells = [row["what"], ms(row["firn"]), cell(ms, "official"), against("official"), cell(ms, "plain"), against("plain"),
+             mb(row["firn"]), cell(mb, "official"), cell(mb, "plain"),
+             f"{own(row, 'firn') / own(row, 'official'):.2f}" if "official" in row and own(row, "official") else ""]
     return "| " + " | ".join(cells) + " |"
 
 
@@ -473,33 +501,26 @@ HEAD = ("| what | firn | official | official / firn | plain directory | plain / 
         "| own MB, firn / official |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
 
 
-def main():
+def main(kind, parts, script):
     if sys.argv[1:2] == ["--child"]:
-        print(json.dumps(globals()[f"child_{sys.argv[2]}"](*sys.argv[3:])))
+        print(json.dumps(script[f"child_{sys.argv[2]}"](*sys.argv[3:])))
         return
-    ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    ap = argparse.ArgumentParser(description=script["__doc__"], formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument("--json", type=pathlib.Path)
+    ap.add_argument("--against", type=pathlib.Path, help="what --json wrote in an earlier run")
     ap.add_argument("--reps", type=int, default=5)
-    ap.add_argument("--only", default="merge,refs,commit,write,read")
+    ap.add_argument("--only", default=parts)
     ap.add_argument("--dir", type=pathlib.Path, default=ROOT / "build/bench")
     args = ap.parse_args()
-    parts = args.only.split(",")
     try:
         import icechunk
     except ImportError:
         raise SystemExit("bench: the official library is not here; it needs Python >= 3.12 (see make setup)") from None
     shutil.rmtree(args.dir, ignore_errors=True)
     args.dir.mkdir(parents=True)
-    b, started = Bench(args.dir, args.reps), time.monotonic()
+    b, started = kind(args.dir, args.reps), time.monotonic()
     try:
-        if "merge" in parts:
-            b.bench_merge()
-        if "refs" in parts:
-            b.bench_refs()
-        if "commit" in parts:
-            b.bench_commit()
-        if "write" in parts or "read" in parts:
-            b.bench_zarr(parts)
+        b.run(args.only.split(","))
     finally:
         for m in list(b.mounted):
             subprocess.run(["fusermount3", "-u", "-z", m], check=False)
@@ -509,10 +530,12 @@ def main():
         print(line(row))
     where = f"{os.cpu_count()} processors, Linux {platform.release()}, icechunk {icechunk.__version__}, " \
             f"median of {args.reps} interleaved runs; {time.monotonic() - started:.0f} s in all"
-    print("\n" + where)
+    if args.against:
+        compare(b.rows, args.against)
+    print("", *b.notes, where, sep="\n")
     if args.json:
-        args.json.write_text(json.dumps({"where": where, "rows": b.rows}, indent=1))
+        args.json.write_text(json.dumps({"where": where, "rows": b.rows, "notes": b.notes}, indent=1))
 
 
 if __name__ == "__main__":
-    main()
+    main(Bench, "merge,refs,commit,write,read", globals())
