@@ -5,7 +5,7 @@
 # make bench       firn against the official library; BENCH_ARGS='--json out.json' passes arguments;
 #                  make bench-long: up to ten million references, long histories
 # Single parts:    check check-asan check-tsan check-valgrind fuzz-check fuzz
-#                  pytest PYTEST='-k region -x'   tools matrix soak   bench-core   lint hdr-check layers format format-check
+#                  pytest PYTEST='-k region -x'   tools matrix soak sanitized   bench-core   lint hdr-check layers format format-check
 # install uninstall clean; PREFIX, DESTDIR
 # Variables:       V=1 (show commands)  VARIANT=release|debug|asan|tsan|cov|fuzz  WERROR=0|1
 #                  CC CFLAGS CPPFLAGS LDFLAGS  T=<unit test>  FUZZ_SECONDS
@@ -137,6 +137,11 @@ matrix:
 	    tests/interop/test_tool_matrix.py $(PYTEST)
 soak:
 	$(Q)FIRN_BUILD=$(BUILD) $(PYTHON) -m pytest -m 'soak or tools' --timeout=7200 $(PYTEST)
+# Every test with sanitized programs, an hour; `make test` runs some of them.
+.PHONY: sanitized
+sanitized: setup fuse
+	$(Q)for v in asan tsan; do $(MAKE) VARIANT=$$v all programs && \
+	    FIRN_BUILD=build/$$v $(PYTHON) -m pytest -n $$(nproc) --dist worksteal -q $(PYTEST) || exit 1; done
 # Programs that a test or a benchmark runs.
 .PHONY: benchmarks bench-core programs
 benchmarks: $(call exe,$(BENCH))

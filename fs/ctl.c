@@ -310,12 +310,13 @@ do_commit_end(FirnCtl *ctl, JsonObject *request, JsonObject *reply, GError **err
 		abandon_commit(ctl);
 		return true;
 	}
-	if (!firn_view_commit_end(ctl->driver->view, &snapshot, &stale, error))
+	committed = firn_view_commit_end(ctl->driver->view, &snapshot, &stale, error);
+	firn_notify_push(ctl->driver->notify, stale);
+	if (!committed)
 		return false;
 	record_base(ctl->driver, &snapshot);
 	drop_image(ctl);
 	yield_commit(ctl);
-	firn_notify_push(ctl->driver->notify, stale);
 	/* Who commits expects to see the commit: give the kernel time to let go of the old. */
 	firn_notify_wait(ctl->driver->notify, TELL_MS);
 	return true;
@@ -327,17 +328,18 @@ static bool
 do_discard(FirnCtl *ctl, JsonObject *request, JsonObject *reply, GError **error)
 {
 	GPtrArray *stale = NULL;
+	bool dropped;
 
 	(void)request;
 	(void)reply;
 	if (!need_writable(ctl, error))
 		return false;
 	firn_handles_settle(ctl->driver->handles, SETTLE_MS);
-	if (!firn_view_discard(ctl->driver->view, &stale, error))
-		return false;
+	dropped = firn_view_discard(ctl->driver->view, &stale, error);
 	firn_notify_push(ctl->driver->notify, stale);
-	firn_notify_wait(ctl->driver->notify, TELL_MS);
-	return true;
+	if (dropped)
+		firn_notify_wait(ctl->driver->notify, TELL_MS);
+	return dropped;
 }
 
 static bool

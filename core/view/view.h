@@ -220,12 +220,13 @@ bool firn_view_commit_intent(FirnView *view, const FirnId12 *snapshot, GError **
 /*
  * `snapshot` is committed: move to it.  NULL `snapshot`: nobody says so; move if what was intended
  * is in the repository, else go on as before.  When moving fails, the next _begin does it.
+ * `*out_invalidations`: what the kernel must forget, also when it fails (caller owns).
  */
 bool firn_view_commit_end(FirnView *view, const FirnId12 *snapshot, GPtrArray **out_invalidations,
 			  GError **error) FIRN_MUST_USE;
 /* The snapshot the session is based on. */
 void firn_view_base(FirnView *view, FirnId12 *out_base);
-/* Drop all uncommitted changes.  BUSY while files are open for writing. */
+/* Drop all uncommitted changes.  BUSY while files are open for writing.  `*out_invalidations` as above. */
 bool firn_view_discard(FirnView *view, GPtrArray **out_invalidations, GError **error) FIRN_MUST_USE;
 /* A token for workers that start from here (caller owns). */
 FirnForkToken *firn_view_fork(FirnView *view, GError **error) FIRN_MUST_USE;

@@ -18,7 +18,7 @@ import zlib
 
 import pytest
 
-from conftest import PATIENCE, assert_committed, drop_caches, put, put_array, read_tree
+from conftest import PATIENCE, VARIANT, assert_committed, drop_caches, put, put_array, read_tree
 
 
 def worker_of(m):
@@ -392,6 +392,7 @@ def test_open_and_close__driver_stays_as_it_was(mount, base, cycles):
     grown, threads, now = size()
     print(f"{cycles} opens: {memory} -> {grown} kB, {descriptors} -> {now} descriptors, {threads} threads")
     assert now <= descriptors + 2 and threads <= 24
-    assert grown <= memory + 2048 * PATIENCE
+    if VARIANT != "asan":           # which keeps what is freed; what is never freed it reports
+        assert grown <= memory + 2048 * PATIENCE
     mount.commit("m")
     assert (base / "0").read_bytes() == b"0" * 100

@@ -91,8 +91,9 @@ def test_an_idle_driver_that_dies_is_replaced_and_says_so(firn, repo):
         state = json.loads((pathlib.Path(after["state_dir"]) / "session.json").read_text())
         assert state["pid"] == m.pid and state["mountpoint"] == str(m.path)
         assert "another one goes on" in (pathlib.Path(after["state_dir"]) / "log").read_text()
-        kill_worker(m, signal.SIGSEGV)
-        assert m.session()["restarts"] == 2 and "died of signal 11" in m.control("errors")
+        crash = signal.SIGSEGV if PATIENCE == 1 else signal.SIGABRT     # sanitizers handle most such signals
+        kill_worker(m, crash)
+        assert m.session()["restarts"] == 2 and f"died of signal {crash:d}" in m.control("errors")
         state = json.loads((pathlib.Path(after["state_dir"]) / "session.json").read_text())
         assert state["restarts"] == 2
         assert "replaced: 2 times" in m.control("status") and "firn_restarts_total 2" in m.control("stats")
@@ -440,7 +441,7 @@ def test_a_commit_goes_through(firn, repo):
         (a / "zarr.json").write_bytes(doc([100], [1]))
         (a / "c").mkdir()
         ids = []
-        with killing(m, every=(0.003, 0.06)) as kills:
+        with killing(m, every=(0.003 * PATIENCE, 0.06 * PATIENCE)) as kills:
             for round_ in range(12):
                 for i in range(8):
                     (a / "c" / str(8 * round_ + i)).write_bytes(bytes([round_ * 8 + i + 1]))
@@ -503,7 +504,7 @@ def test_a_discard_goes_through(firn, repo):
         (m.main / "kept").mkdir()
         (m.main / "kept" / "zarr.json").write_text('{"zarr_format":3,"node_type":"group","attributes":{}}')
         m.commit()
-        with killing(m, every=(0.005, 0.05)) as kills:
+        with killing(m, every=(0.005 * PATIENCE, 0.05 * PATIENCE)) as kills:
             for i in range(15):
                 (m.main / "g").mkdir()
                 (m.main / "g" / "zarr.json").write_text('{"zarr_format":3,"node_type":"group","attributes":{}}')
@@ -532,7 +533,7 @@ def test_fifty_deaths_leave_the_supervisor_as_it_was(firn, repo):
         assert (m.main / "w.txt").read_text() == "".join(f"{i}\n" for i in range(49))
         assert m.session()["restarts"] == 50
         after_rss, after_fds = size(m.pid)
-        assert after_fds == fds and after_rss <= rss + 512
+        assert after_fds == fds and after_rss <= rss + 512 * PATIENCE
         assert size(worker_of(m))[1] <= worker_fds + 1
 
 
