@@ -236,16 +236,17 @@ def test_c11_who_waits_for_a_commit_can_be_killed__but_not_disturbed(mount, what
     put(mount.main, "zarr.json", group_json())
     put(mount.main, "old/zarr.json", group_json())
     mount.commit("before")
-    for name in "killed", "disturbed":
-        put(mount.main, f"{name}.tmp", group_json(by=name))
-        (mount.main / name).mkdir()
+    for name in "killed", "disturbed":      # the kernel locks directories, and the file system for a rename between two
+        (mount.main / name / "g").mkdir(parents=True)
+        if what != "rmdir":
+            put(mount.main, f"{name}/g/tmp", group_json(by=name))
         if what in ("unlink", "rmdir"):
-            put(mount.main, f"{name}/zarr.json", group_json())
+            put(mount.main, f"{name}/g/zarr.json", group_json())
         if what == "rmdir":
-            (mount.main / name / "zarr.json").unlink()
-    target = "" if what == "rmdir" else "zarr.json"
+            (mount.main / name / "g/zarr.json").unlink()
+    target = "g" if what == "rmdir" else "g/zarr.json"
     with Commit(mount):
-        killed, disturbed = (subprocess.Popen([sys.executable, "-c", WAITER, what, mount.main / f"{name}.tmp", mount.main / name / target],
+        killed, disturbed = (subprocess.Popen([sys.executable, "-c", WAITER, what, mount.main / name / "g/tmp", mount.main / name / target],
                                               stdout=subprocess.PIPE, text=True) for name in ("killed", "disturbed"))
         for p in killed, disturbed:
             assert p.stdout.readline() == "now\n"
@@ -258,14 +259,14 @@ def test_c11_who_waits_for_a_commit_can_be_killed__but_not_disturbed(mount, what
     assert disturbed.wait(20 * PATIENCE) == 0
     assert killed.stdout.read() == "" and disturbed.stdout.read() == "done\n"
     if what in ("rename", "link"):      # killed before, or done: nothing in between
-        assert os.listdir(mount.main / "killed") == [] and (mount.main / "killed.tmp").exists()
+        assert os.listdir(mount.main / "killed/g") == ["tmp"]
     elif what == "close":               # what was written is there all the same
         mount.commit("after")
-        assert (mount.main / "killed/zarr.json").read_bytes() == group_json(by="killed")
+        assert (mount.main / "killed/g/zarr.json").read_bytes() == group_json(by="killed")
     else:
-        assert (mount.main / "killed").is_dir()
+        assert (mount.main / "killed/g").is_dir()
     if what in ("rename", "link", "close"):
-        assert (mount.main / "disturbed/zarr.json").read_bytes() == group_json(by="disturbed")
+        assert (mount.main / "disturbed/g/zarr.json").read_bytes() == group_json(by="disturbed")
 
 
 # ---- C12: other users ----
