@@ -75,11 +75,19 @@ bool firn_manifest_sample_is_enough(const FirnManifestSample *sample);
  * that locations are compressed as they come.  Without, they are in a second pass.
  */
 void firn_manifest_writer_train(FirnManifestWriter *writer, const FirnSpan *samples);
+/*
+ * Instead, before the first ref: compress locations with the dictionary of `source`, whose refs
+ * can then be added with their locations as they are there (`location_compressed`).  Refs of
+ * other manifests still need plain ones; `source` outlives the writer.  False, and nothing done: there are few refs, or
+ * `source` has no dictionary that is usable.
+ */
+bool firn_manifest_writer_keep(FirnManifestWriter *writer, const FirnManifest *source)
+	FIRN_MUST_USE;
 /* Compress on the calling thread only: others write manifests meanwhile. */
 void firn_manifest_writer_alone(FirnManifestWriter *writer);
 /*
- * Append a ref (kind inline, native or virtual; virtual locations plain, not
- * compressed).  Copies what it needs.  Errors: LIMIT (payload over 2^31 - 1).
+ * Append a ref (kind inline, native or virtual; virtual locations plain, but for
+ * firn_manifest_writer_keep()).  Copies what it needs.  Errors: LIMIT (payload over 2^31 - 1).
  */
 bool firn_manifest_writer_add(FirnManifestWriter *writer, const uint32_t *coords,
 			      const FirnRef *ref, GError **error) FIRN_MUST_USE;

@@ -15,6 +15,8 @@
 #define MAX_DICTIONARY 2048u
 #define SHORT_LOCATION 8u
 #define LOCATION_LEVEL 3
+/* A larger dictionary of somebody else is not carried along. */
+#define MAX_KEPT_DICTIONARY 65536u
 
 /* What a ref's table holds; each combination has one layout, and one vtable. */
 enum {
@@ -52,8 +54,9 @@ typedef struct {
 /* Compresses locations. */
 typedef struct {
 	ZSTD_CCtx *context;
-	ZSTD_CDict *dictionary;
-	GBytes *trained; /* what `dictionary` was made of */
+	ZSTD_CDict *dictionary; /* NULL: not needed so far, or refused */
+	GBytes *trained;        /* what `dictionary` is made of */
+	bool refused;           /* zstd cannot compress with it: new locations stay plain */
 	size_t plain_len;
 	size_t frame_len; /* 0: none */
 	uint8_t plain
@@ -63,9 +66,10 @@ typedef struct {
 
 struct FirnManifestWriter {
 	Output out;
-	Squeezer *squeezer; /* NULL: locations are plain so far */
-	bool trained;       /* that is how they stay */
-	bool alone;         /* other threads have work of their own */
+	Squeezer *squeezer;       /* NULL: locations are plain so far */
+	const FirnManifest *kept; /* borrowed: that `squeezer` has its dictionary of, or NULL */
+	bool trained;             /* that is how they stay */
+	bool alone;               /* other threads have work of their own */
 	FirnId12 id;
 	FirnId8 node;
 	uint32_t n_refs;
@@ -278,20 +282,25 @@ train(const FirnSpan *samples, unsigned n_samples)
 	return ZDICT_isError(n) ? NULL : g_bytes_new(dictionary, n);
 }
 
+static bool
+squeezer_start(Squeezer *s)
+{
+	FirnSpan bytes = firn_payload_span(s->trained);
+
+	s->context = ZSTD_createCCtx();
+	s->dictionary = ZSTD_createCDict(bytes.data, bytes.len, LOCATION_LEVEL);
+	s->refused = s->context == NULL || s->dictionary == NULL;
+	return !s->refused;
+}
+
 /* NULL if locations are better left plain. */
 static Squeezer *
 squeezer_new(const FirnSpan *samples, unsigned n_samples)
 {
 	Squeezer *s = g_new0(Squeezer, 1);
-	FirnSpan bytes;
 
 	s->trained = train(samples, n_samples);
-	if (s->trained != NULL) {
-		bytes = firn_payload_span(s->trained);
-		s->context = ZSTD_createCCtx();
-		s->dictionary = ZSTD_createCDict(bytes.data, bytes.len, LOCATION_LEVEL);
-	}
-	if (s->context != NULL && s->dictionary != NULL)
+	if (s->trained != NULL && squeezer_start(s))
 		return s;
 	squeezer_free(s);
 	return NULL;
@@ -303,7 +312,8 @@ squeeze(Squeezer *s, FirnRef *ref)
 {
 	FirnSpan plain = ref->location;
 
-	if (plain.len > FIRN_MANIFEST_MAX_LOCATION)
+	if (plain.len > FIRN_MANIFEST_MAX_LOCATION || s->refused ||
+	    (s->dictionary == NULL && !squeezer_start(s)))
 		return;
 	if (s->frame_len == 0 || s->plain_len != plain.len ||
 	    memcmp(s->plain, plain.data, plain.len) != 0) {
@@ -400,6 +410,25 @@ firn_manifest_writer_train(FirnManifestWriter *w, const FirnSpan *samples)
 	writer_begin(w, firn_payload_span(w->squeezer->trained));
 }
 
+bool
+firn_manifest_writer_keep(FirnManifestWriter *w, const FirnManifest *source)
+{
+	FirnSpan dictionary =
+		firn_flat_get_bytes(source->b, source->root, FIRN_MANIFEST_DICTIONARY);
+
+	g_assert(w->added == 0 && !w->trained);
+	if (source->locator == NULL || dictionary.len > MAX_KEPT_DICTIONARY ||
+	    w->n_refs < COMPRESS_FROM)
+		return false;
+	w->trained = true;
+	w->kept = source;
+	w->squeezer = g_new0(Squeezer, 1);
+	w->squeezer->trained = g_bytes_new(dictionary.data, dictionary.len);
+	firn_flat_builder_free(w->out.b);
+	writer_begin(w, dictionary);
+	return true;
+}
+
 void
 firn_manifest_writer_alone(FirnManifestWriter *w)
 {
@@ -407,11 +436,11 @@ firn_manifest_writer_alone(FirnManifestWriter *w)
 }
 
 static bool
-check_ref(const FirnRef *ref, GError **error)
+check_ref(const FirnManifestWriter *w, const FirnRef *ref, GError **error)
 {
 	uint64_t length = ref->kind == FIRN_REF_INLINE ? ref->bytes.len : ref->length;
 
-	g_assert(ref->kind != FIRN_REF_NONE && !ref->location_compressed);
+	g_assert(ref->kind != FIRN_REF_NONE && (w->kept != NULL || !ref->location_compressed));
 	if (length == 0) {
 		g_set_error(error, FIRN_ERROR, FIRN_ERROR_INVALID,
 			    "a chunk of no bytes cannot be stored");
@@ -419,7 +448,8 @@ check_ref(const FirnRef *ref, GError **error)
 	}
 	if (ref->kind != FIRN_REF_VIRTUAL)
 		return true;
-	if (ref->location.len == 0 || !firn_span_is_text(ref->location) ||
+	if (ref->location.len == 0 ||
+	    (!ref->location_compressed && !firn_span_is_text(ref->location)) ||
 	    !firn_span_is_text(ref->etag)) {
 		g_set_error(error, FIRN_ERROR, FIRN_ERROR_INVALID,
 			    "the location or checksum of a virtual chunk is not UTF-8 text");
@@ -436,9 +466,9 @@ firn_manifest_writer_add(FirnManifestWriter *w, const uint32_t *coords, const Fi
 
 	g_assert(w->added < w->n_refs);
 	g_assert(w->added == 0 || firn_coords_compare(w->previous, coords, w->out.rank) < 0);
-	if (!check_ref(ref, error))
+	if (!check_ref(w, ref, error))
 		return false;
-	if (w->squeezer != NULL && ref->kind == FIRN_REF_VIRTUAL)
+	if (w->squeezer != NULL && ref->kind == FIRN_REF_VIRTUAL && !ref->location_compressed)
 		squeeze(w->squeezer, &stored);
 	output_add(&w->out, w->added, coords, &stored);
 	if (firn_flat_builder_failed(w->out.b)) {

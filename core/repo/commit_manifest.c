@@ -9,9 +9,13 @@
 
 /* ---- one manifest ---- */
 
-/* An item's ref, its location plain; `*out_location`: what it borrows from, NULL: nothing. */
+/*
+ * An item's ref, its location plain unless it is of `kept`; `*out_location`: what it borrows from,
+ * NULL: nothing.
+ */
 static bool
-get_item(const FirnCommitItem *item, FirnRef *out_ref, char **out_location, GError **error)
+get_item(const FirnCommitItem *item, const FirnManifest *kept, FirnRef *out_ref,
+	 char **out_location, GError **error)
 {
 	*out_location = NULL;
 	if (item->change != NULL) {
@@ -19,7 +23,8 @@ get_item(const FirnCommitItem *item, FirnRef *out_ref, char **out_location, GErr
 		return true;
 	}
 	firn_refs_get(item->refs, item->index, out_ref);
-	if (out_ref->kind != FIRN_REF_VIRTUAL || !out_ref->location_compressed)
+	if (out_ref->kind != FIRN_REF_VIRTUAL || !out_ref->location_compressed ||
+	    item->refs->manifest == kept)
 		return true;
 	*out_location = firn_manifest_location(item->refs->manifest, out_ref, error);
 	if (*out_location == NULL)
@@ -30,12 +35,13 @@ get_item(const FirnCommitItem *item, FirnRef *out_ref, char **out_location, GErr
 }
 
 static bool
-add_item(FirnManifestWriter *writer, const FirnCommitItem *item, GError **error)
+add_item(FirnManifestWriter *writer, const FirnCommitItem *item, const FirnManifest *kept,
+	 GError **error)
 {
 	g_autofree char *location = NULL;
 	FirnRef ref;
 
-	return get_item(item, &ref, &location, error) &&
+	return get_item(item, kept, &ref, &location, error) &&
 	       firn_manifest_writer_add(writer, item->coords, &ref, error);
 }
 
@@ -67,7 +73,7 @@ train(FirnManifestWriter *writer, const FirnCommitItem *items, size_t n, GError 
 	for (unsigned i = 0; i < FIRN_MANIFEST_SAMPLES && done; i++) {
 		FirnRef ref;
 
-		done = get_item(&items[sample.indices[i]], &ref, &locations[i], error);
+		done = get_item(&items[sample.indices[i]], NULL, &ref, &locations[i], error);
 		samples[i] = ref.location;
 	}
 	if (done)
@@ -75,6 +81,47 @@ train(FirnManifestWriter *writer, const FirnCommitItem *items, size_t n, GError 
 	for (unsigned i = 0; i < FIRN_MANIFEST_SAMPLES; i++)
 		g_free(locations[i]);
 	return done;
+}
+
+static const FirnManifest *
+manifest_of(const FirnCommitItem *item)
+{
+	return item->refs != NULL ? item->refs->manifest : NULL;
+}
+
+/* The manifest that more than half of the items come from, or NULL. */
+static const FirnManifest *
+find_main(const FirnCommitItem *items, size_t n)
+{
+	const FirnManifest *candidate = NULL;
+	size_t lead = 0, count = 0;
+
+	/* Boyer and Moore: whatever has the majority is left over when others cancel out. */
+	for (size_t i = 0; i < n; i++) {
+		if (lead == 0)
+			candidate = manifest_of(&items[i]);
+		lead = manifest_of(&items[i]) == candidate ? lead + 1 : lead - 1;
+	}
+	for (size_t i = 0; i < n; i++)
+		count += manifest_of(&items[i]) == candidate;
+	return count > n / 2 ? candidate : NULL;
+}
+
+/*
+ * Most of a manifest that is written anew is what it was: with the dictionary it had, locations
+ * are copied, neither expanded nor compressed.  Where most is new, a new dictionary pays.
+ */
+static bool
+prepare(FirnManifestWriter *writer, const FirnCommitItem *items, size_t n,
+	const FirnManifest **out_kept, GError **error)
+{
+	const FirnManifest *old = find_main(items, n);
+
+	*out_kept = NULL;
+	if (old == NULL || !firn_manifest_writer_keep(writer, old))
+		return train(writer, items, n, error);
+	*out_kept = old;
+	return true;
 }
 
 static void
@@ -94,6 +141,7 @@ firn_commit_write_manifest(FirnCommitArray *array, const FirnCommitItem *items, 
 	g_autofree FirnExtent *extents = g_new0(FirnExtent, MAX(array->rank, 1));
 	g_autoptr(FirnManifestWriter) writer = NULL;
 	g_autoptr(GBytes) file = NULL;
+	const FirnManifest *kept;
 
 	if (n > UINT32_MAX) {
 		g_set_error(error, FIRN_ERROR, FIRN_ERROR_LIMIT,
@@ -104,12 +152,12 @@ firn_commit_write_manifest(FirnCommitArray *array, const FirnCommitItem *items, 
 	writer = firn_manifest_writer_new(&id, &array->id, array->rank, (uint32_t)n);
 	if (array->c->many_tasks)
 		firn_manifest_writer_alone(writer);
-	if (!train(writer, items, n, error)) {
+	if (!prepare(writer, items, n, &kept, error)) {
 		g_prefix_error(error, "%s: ", array->path);
 		return false;
 	}
 	for (size_t i = 0; i < n; i++) {
-		if (!add_item(writer, &items[i], error)) {
+		if (!add_item(writer, &items[i], kept, error)) {
 			g_prefix_error(error, "%s: ", array->path);
 			return false;
 		}

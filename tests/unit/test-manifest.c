@@ -246,6 +246,74 @@ START_TEST(writer__locations_unfit_for_a_dictionary__are_left_plain)
 }
 END_TEST
 
+/* A manifest whose `n` locations are those of files 0, 1, 2 ... */
+static FirnManifest *
+write_files(uint32_t n)
+{
+	FirnManifestWriter *w = firn_manifest_writer_new(&manifest_id, &node, 1, n);
+	g_autoptr(GBytes) file = NULL;
+
+	for (uint32_t i = 0; i < n; i++) {
+		g_autofree char *location = g_strdup_printf("s3://bucket/dir/file-%u.nc", i);
+
+		add_location(w, i, location);
+	}
+	file = firn_manifest_writer_finish(w, 3, NULL);
+	return firn_manifest_open(file, NULL);
+}
+
+START_TEST(writer_keep__locations_as_they_are_among_new_ones__all_read_back)
+{
+	g_autoptr(FirnManifest) old = write_files(1200);
+	FirnManifestWriter *w = firn_manifest_writer_new(&manifest_id, &node, 1, 1201);
+	g_autoptr(FirnManifest) m = NULL;
+	g_autoptr(GBytes) file = NULL;
+	FirnRefs before, refs;
+	bool compressed;
+
+	ck_assert(firn_manifest_writer_keep(w, old));
+	ck_assert(firn_manifest_find(old, &node, &before));
+	for (uint32_t i = 0; i < 1200; i++) {
+		FirnRef ref;
+
+		firn_refs_get(&before, i, &ref);
+		ck_assert(ref.location_compressed);
+		if (i == 700)
+			add_location(w, i, "s3://bucket/dir/file-new.nc");
+		else
+			ck_assert(firn_manifest_writer_add(w, &i, &ref, NULL));
+	}
+	add_location(w, 1200, "file:///elsewhere");
+	file = firn_manifest_writer_finish(w, 3, NULL);
+	g_clear_pointer(&old, firn_manifest_unref);
+	m = firn_manifest_open(file, NULL);
+	ck_assert(walk_manifest(file) != 0);
+	ck_assert(firn_manifest_find(m, &node, &refs));
+	for (uint32_t i = 0; i < 1201; i++) {
+		g_autofree char *wanted = g_strdup_printf("s3://bucket/dir/file-%u.nc", i);
+		g_autofree char *location = location_at(&refs, i, &compressed);
+
+		ck_assert(compressed);
+		ck_assert_str_eq(location, i == 700    ? "s3://bucket/dir/file-new.nc"
+					   : i == 1200 ? "file:///elsewhere"
+						       : wanted);
+	}
+}
+END_TEST
+
+START_TEST(writer_keep__no_dictionary_or_few_refs__is_declined)
+{
+	g_autoptr(FirnManifest) plain = write_files(500);
+	g_autoptr(FirnManifest) compressed = write_files(1000);
+	g_autoptr(FirnManifestWriter) many = firn_manifest_writer_new(&manifest_id, &node, 1, 1000);
+	g_autoptr(FirnManifestWriter) few = firn_manifest_writer_new(&manifest_id, &node, 1, 999);
+
+	ck_assert(!firn_manifest_writer_keep(many, plain));
+	ck_assert(!firn_manifest_writer_keep(few, compressed));
+	ck_assert(firn_manifest_writer_keep(many, compressed));
+}
+END_TEST
+
 START_TEST(writer__same_refs__give_the_same_bytes)
 {
 	g_autoptr(GBytes) a = write_mixed(3, 3000);
@@ -437,6 +505,8 @@ manifest_suite(void)
 	tcase_add_test(tc, find__unknown_node__is_absent);
 	tcase_add_test(tc, writer__thousand_virtual_refs__compresses_locations_but_not_long_ones);
 	tcase_add_test(tc, writer__locations_unfit_for_a_dictionary__are_left_plain);
+	tcase_add_test(tc, writer_keep__locations_as_they_are_among_new_ones__all_read_back);
+	tcase_add_test(tc, writer_keep__no_dictionary_or_few_refs__is_declined);
 	tcase_add_test(tc, writer__same_refs__give_the_same_bytes);
 	tcase_add_test(tc, writer__impossible_refs__are_refused);
 	tcase_add_test(tc, writer__payload_over_the_limit__is_refused);
