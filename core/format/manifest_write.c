@@ -15,6 +15,8 @@
 #define MAX_DICTIONARY 2048u
 #define SHORT_LOCATION 8u
 #define LOCATION_LEVEL 3
+/* What a ref with a compressed location mostly takes more than a native one. */
+#define COMPRESSED_ROOM 48u
 /* A larger dictionary of somebody else is not carried along. */
 #define MAX_KEPT_DICTIONARY 65536u
 
@@ -336,8 +338,12 @@ squeeze(Squeezer *s, FirnRef *ref)
 static void
 writer_begin(FirnManifestWriter *w, FirnSpan dictionary)
 {
-	/* A native ref without offset; what it is not enough for, doubling is. */
-	size_t row = (4 + 28 + 4 + 4 * (size_t)w->out.rank + 7) / 8 * 8;
+	/*
+	 * A native ref without offset, or a virtual one; what it is not enough for, doubling is,
+	 * which copies.  What is too much is never touched.
+	 */
+	size_t row = (4 + 28 + 4 + 4 * (size_t)w->out.rank + 7) / 8 * 8 +
+		     (dictionary.len > 0 ? COMPRESSED_ROOM : 0);
 
 	w->out = (Output){ .rank = w->out.rank };
 	w->out.b = firn_flat_builder_new(1024 + w->n_refs * row);

@@ -4,6 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* With as many refs there are, still less than an array can have. */
+#define MAX_CHANGES ((size_t)1 << 30)
+
 /* The refs of one old manifest while they are being merged. */
 typedef struct {
 	FirnManifest *manifest;
@@ -15,8 +18,13 @@ typedef struct {
 	FirnCommitPart *part;
 	Loaded *loaded; /* one for each of `n_loaded` manifests: pointers into it stay valid */
 	guint n_loaded;
-	GArray *olds;  /* FirnCommitItem: refs there are, by coordinates */
-	GArray *items; /* FirnCommitItem: the outcome */
+	/*
+	 * FirnCommitItem, by coordinates.  For a cell: as many free places as it has changes, then
+	 * the refs there are; the outcome is laid over both from the start, and cannot catch up.
+	 */
+	GArray *items;
+	guint n_free;
+	guint n_items; /* of the outcome */
 } Work;
 
 static void
@@ -24,7 +32,6 @@ work_init(Work *w, FirnCommitArray *array, FirnCommitPart *part, guint n_olds)
 {
 	*w = (Work){ .array = array, .part = part };
 	w->loaded = g_new0(Loaded, MAX(n_olds, 1));
-	w->olds = g_array_new(FALSE, FALSE, sizeof(FirnCommitItem));
 	w->items = g_array_new(FALSE, FALSE, sizeof(FirnCommitItem));
 }
 
@@ -34,7 +41,6 @@ work_clear(Work *w)
 	for (guint i = 0; i < w->n_loaded; i++)
 		firn_manifest_unref(w->loaded[i].manifest);
 	g_free(w->loaded);
-	g_array_unref(w->olds);
 	g_array_unref(w->items);
 }
 
@@ -91,7 +97,7 @@ load_cell(Work *w, const FirnCommitCell *cell, const FirnCommitOld *old, GError 
 		if (n > 0 && item.coords[0] >= cell->to[0])
 			break;
 		if (firn_commit_in_cell(cell, item.coords) && visible(w->array, old, item.coords))
-			g_array_append_val(w->olds, item);
+			g_array_append_val(w->items, item);
 	}
 	return true;
 }
@@ -110,20 +116,21 @@ static void
 sort_olds(Work *w)
 {
 	uint32_t rank = w->array->rank;
-	FirnCommitItem *items = (FirnCommitItem *)(void *)w->olds->data;
+	FirnCommitItem *items = (FirnCommitItem *)(void *)w->items->data + w->n_free;
+	guint n = w->items->len - w->n_free;
 	bool sorted = true;
 	guint left = 0;
 
-	for (guint i = 1; i < w->olds->len && sorted; i++)
+	for (guint i = 1; i < n && sorted; i++)
 		sorted = firn_coords_compare(items[i - 1].coords, items[i].coords, rank) < 0;
 	if (sorted)
 		return;
-	qsort_r(items, w->olds->len, sizeof *items, compare_items, &rank);
-	for (guint i = 0; i < w->olds->len; i++)
+	qsort_r(items, n, sizeof *items, compare_items, &rank);
+	for (guint i = 0; i < n; i++)
 		if (left == 0 ||
 		    firn_coords_compare(items[left - 1].coords, items[i].coords, rank) != 0)
 			items[left++] = items[i];
-	g_array_set_size(w->olds, left);
+	g_array_set_size(w->items, w->n_free + left);
 }
 
 static bool
@@ -163,16 +170,22 @@ same_ref(const FirnCommitItem *old, const FirnChunkChange *change)
 	return same_virtual(old, &a, &b);
 }
 
+static void
+add_item(Work *w, FirnCommitItem item)
+{
+	g_assert(w->n_items < w->items->len && w->items->data != NULL);
+	g_array_index(w->items, FirnCommitItem, w->n_items++) = item;
+}
+
 /* `old`, `change`: at the same coordinates; either may be NULL. */
 static void
 settle(Work *w, const FirnCommitItem *old, const FirnCommitWalk *change)
 {
-	FirnCommitItem item;
 	bool kept = old != NULL && w->array->keeps &&
 		    firn_commit_inside(old->coords, w->array->bounds, w->array->rank);
 
 	if (kept && (change == NULL || same_ref(old, change->change))) {
-		g_array_append_val(w->items, *old);
+		add_item(w, *old);
 		return;
 	}
 	if (change == NULL) {
@@ -182,8 +195,7 @@ settle(Work *w, const FirnCommitItem *old, const FirnCommitWalk *change)
 	}
 	g_assert(change->change != NULL);
 	if (change->change->kind != FIRN_REF_NONE) {
-		item = (FirnCommitItem){ .coords = change->coords, .change = change->change };
-		g_array_append_val(w->items, item);
+		add_item(w, (FirnCommitItem){ .coords = change->coords, .change = change->change });
 		log_chunk(w, change->coords);
 	} else if (old != NULL) {
 		log_chunk(w, change->coords);
@@ -195,11 +207,11 @@ overlay(Work *w, const FirnCommitCell *cell)
 {
 	FirnCommitWalk walk = { .cell = cell };
 	bool more = firn_commit_walk_next(&walk);
-	guint i = 0;
+	guint i = w->n_free;
 
-	while (i < w->olds->len || more) {
+	while (i < w->items->len || more) {
 		const FirnCommitItem *old =
-			i < w->olds->len ? &g_array_index(w->olds, FirnCommitItem, i) : NULL;
+			i < w->items->len ? &g_array_index(w->items, FirnCommitItem, i) : NULL;
 		int order = old != NULL ? -1 : 1;
 
 		if (old != NULL && more)
@@ -224,15 +236,31 @@ write_items(Work *w, const FirnCommitItem *items, guint n, GError **error)
 	return true;
 }
 
+/* Set places for the changes free. */
+static bool
+make_room(Work *w, const FirnCommitCell *cell, GError **error)
+{
+	if (cell->n_changes > MAX_CHANGES) {
+		g_set_error(error, FIRN_ERROR, FIRN_ERROR_LIMIT,
+			    "%s: too many chunks for one manifest: set a smaller split",
+			    w->array->path);
+		return false;
+	}
+	w->n_free = (guint)cell->n_changes;
+	g_array_set_size(w->items, w->n_free);
+	return true;
+}
+
 bool
 firn_commit_cell_run(FirnCommitCell *cell, FirnCommitPart *part, GError **error)
 {
 	FirnCommitArray *array = cell->array;
 	g_autoptr(GArray) met = firn_commit_olds_meeting(array, cell->from, cell->to);
-	bool done = true;
+	bool done;
 	Work w;
 
 	work_init(&w, array, part, met->len);
+	done = make_room(&w, cell, error);
 	for (guint i = 0; i < met->len && done; i++)
 		done = load_cell(&w, cell, &array->olds[g_array_index(met, uint32_t, i)], error);
 	if (done) {
@@ -240,8 +268,8 @@ firn_commit_cell_run(FirnCommitCell *cell, FirnCommitPart *part, GError **error)
 		overlay(&w, cell);
 		cell->effective = part->n_changed > 0;
 		if (cell->effective)
-			done = write_items(&w, (FirnCommitItem *)(void *)w.items->data,
-					   w.items->len, error);
+			done = write_items(&w, (FirnCommitItem *)(void *)w.items->data, w.n_items,
+					   error);
 	}
 	work_clear(&w);
 	return done;
