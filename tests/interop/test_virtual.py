@@ -107,6 +107,30 @@ def test_commits_keep_virtual_refs(virtual):
         assert_same({k: v for k, v in read_tree(m.main / "a").items()}, keys)
 
 
+
+def test_commits_next_to_many_virtual_refs(firn, tmp_path):
+    """Of 1,000 and more, locations are compressed: commit after commit, with the dictionary that was there."""
+    n = 3000
+    repo = ic.Repository.create(ic.local_filesystem_storage(str(tmp_path / "repo")))
+    s = repo.writable_session("main")
+    sync(s.store.set("zarr.json", cpu.Buffer.from_bytes(group_json())))
+    sync(s.store.set("a/zarr.json", cpu.Buffer.from_bytes(array_json((n,), (1,), dtype="int8"))))
+    wanted = [f"s3://bucket/file_{i:05d}.nc" for i in range(n)]
+    s.store.set_virtual_refs_arr("/a", (n,), wanted, np.arange(n, dtype="u8"), np.full(n, 100, dtype="u8"),
+                                 validate_containers=False)
+    s.commit("virtual")
+    ours = Repo(firn, tmp_path / "repo", tmp_path / "mnt")
+    with ours.mount() as m:
+        for i in 0, 1777, n - 1:
+            put(m.main, f"a/c/{i}", b"7")
+            wanted[i] = None
+            m.commit(f"chunk {i}")
+    s = ic.Repository.open(ic.local_filesystem_storage(str(tmp_path / "repo"))).readonly_session("main")
+    assert sorted(s.all_virtual_chunk_locations()) == [x for x in wanted if x]
+    a = zarr.open_array(s.store, path="a", mode="r")
+    assert [int(a[i]) for i in (0, 1777, n - 1)] == [ord("7")] * 3
+
+
 def store_tree_of(repo, below):
     from zarr.core.buffer import default_buffer_prototype
 
