@@ -107,7 +107,6 @@ def test_commits_keep_virtual_refs(virtual):
         assert_same({k: v for k, v in read_tree(m.main / "a").items()}, keys)
 
 
-
 def test_commits_next_to_many_virtual_refs(firn, tmp_path):
     """Of 1,000 and more, locations are compressed: commit after commit, with the dictionary that was there."""
     n = 3000
