@@ -3,16 +3,19 @@
 #include "core/base/error.h"
 #include "core/flat/reader.h"
 
+#include <string.h>
+
 #define N_PLANS 16u /* power of two */
 
 /*
  * What a vtable means for a table type, worked out once: files hold millions of
- * tables with a handful of vtables.
+ * tables with a handful of vtables, or as many that are equal.
  */
 typedef struct {
 	const FirnFlatTable *schema; /* NULL: free */
-	size_t vtable;
-	uint32_t cost; /* bytes looked at per table, children aside */
+	size_t vtable;               /* one of those that are equal */
+	uint64_t serial;             /* of this plan: another one may take its place */
+	uint32_t cost;               /* bytes looked at per table, children aside */
 	uint16_t inline_size;
 	uint16_t n_fields;
 	struct {
@@ -26,6 +29,7 @@ typedef struct {
 	const FirnFlatLimits *limits;
 	uint64_t tables;
 	uint64_t bytes;
+	uint64_t plans_made;
 	unsigned depth;
 	GError **error;
 	Plan plans[N_PLANS];
@@ -119,41 +123,62 @@ plan_field(Walk *w, Plan *plan, unsigned id)
 	return true;
 }
 
+/* Where the vtable of the table at `at` is, of which `*out_size` bytes are in the buffer. */
+static bool
+find_vtable(Walk *w, size_t at, const FirnFlatTable *schema, size_t *out_vtable, unsigned *out_size)
+{
+	int64_t vtable = (int64_t)at - (int32_t)firn_flat_load32(w->b.data + at);
+	size_t v = (size_t)vtable;
+
+	if (vtable < 0 || v % 2 != 0 || v > w->b.len - 4)
+		return fault(w, schema, NULL, at, "the vtable is outside the file");
+	*out_vtable = v;
+	*out_size = firn_flat_load16(w->b.data + v);
+	if (*out_size < 4 || *out_size % 2 != 0 || *out_size > w->b.len - v)
+		return fault(w, schema, NULL, at, "the vtable has an impossible size");
+	return true;
+}
+
+static bool
+make_plan(Walk *w, Plan *plan, size_t at)
+{
+	const FirnFlatTable *schema = plan->schema;
+
+	plan->inline_size = firn_flat_load16(w->b.data + plan->vtable + 2);
+	if (plan->inline_size < 4)
+		return fault(w, schema, NULL, at, "the table has an impossible size");
+	g_assert(schema->n_fields <= FIRN_FLAT_MAX_FIELDS);
+	for (unsigned id = 0; id < schema->n_fields; id++)
+		if (!plan_field(w, plan, id))
+			return false;
+	return true;
+}
+
 /* The plan for the table at `at`; borrowed, valid until the next call. */
 static const Plan *
 plan_for(Walk *w, size_t at, const FirnFlatTable *schema)
 {
-	int64_t vtable = (int64_t)at - (int32_t)firn_flat_load32(w->b.data + at);
-	size_t v = (size_t)vtable;
-	Plan *plan = &w->plans[(v >> 1 ^ v >> 5 ^ (uintptr_t)schema >> 4) % N_PLANS];
-	unsigned size;
+	const uint8_t *b = w->b.data;
+	unsigned size, last;
+	size_t v;
+	Plan *plan;
 
-	if (vtable >= 0 && plan->vtable == v && plan->schema == schema)
+	if (!find_vtable(w, at, schema, &v, &size))
+		return NULL;
+	last = firn_flat_load16(b + v + size - 2);
+	plan = &w->plans[(size >> 1 ^ last ^ (uintptr_t)schema >> 4) % N_PLANS];
+	/* A plan's vtable begins with its size. */
+	if (plan->schema == schema &&
+	    (plan->vtable == v ||
+	     (size <= w->b.len - plan->vtable && memcmp(b + plan->vtable, b + v, size) == 0)))
 		return plan;
-	if (vtable < 0 || v % 2 != 0 || v > w->b.len - 4) {
-		(void)fault(w, schema, NULL, at, "the vtable is outside the file");
-		return NULL;
-	}
-	size = firn_flat_load16(w->b.data + v);
-	if (size < 4 || size % 2 != 0 || size > w->b.len - v) {
-		(void)fault(w, schema, NULL, at, "the vtable has an impossible size");
-		return NULL;
-	}
-	*plan = (Plan){ .vtable = v, .cost = 6 + size, .schema = schema };
-	plan->inline_size = firn_flat_load16(w->b.data + v + 2);
-	if (plan->inline_size < 4) {
-		(void)fault(w, schema, NULL, at, "the table has an impossible size");
-		plan->schema = NULL;
-		return NULL;
-	}
-	g_assert(schema->n_fields <= FIRN_FLAT_MAX_FIELDS);
-	for (unsigned id = 0; id < schema->n_fields; id++) {
-		if (!plan_field(w, plan, id)) {
-			plan->schema = NULL;
-			return NULL;
-		}
-	}
-	return plan;
+	*plan = (Plan){
+		.vtable = v, .cost = 6 + size, .schema = schema, .serial = ++w->plans_made
+	};
+	if (make_plan(w, plan, at))
+		return plan;
+	plan->schema = NULL;
+	return NULL;
 }
 
 /*
@@ -325,22 +350,25 @@ static bool
 check_table(Walk *w, size_t at, const FirnFlatTable *schema)
 {
 	const Plan *plan;
+	uint64_t serial;
 
 	if (!enter(w))
 		return false;
 	plan = plan_for(w, at, schema);
 	if (plan == NULL || !charge(w, plan->cost))
 		return false;
+	serial = plan->serial;
 	if (plan->inline_size > w->b.len - at)
 		return fault(w, schema, NULL, at, "the table is outside the file");
 	for (unsigned i = 0; i < plan->n_fields; i++) {
 		if (!check_field(w, at, plan->fields[i].offset, schema, plan->fields[i].id))
 			return false;
 		/* A child's plan may have taken the place of ours. */
-		if (plan->schema != schema || plan->vtable != firn_flat_vtable(w->b, at))
+		if (plan->serial != serial)
 			plan = plan_for(w, at, schema);
 		if (plan == NULL)
 			return false;
+		serial = plan->serial;
 	}
 	w->depth--;
 	return true;

@@ -1,9 +1,8 @@
 #include "core/base/error.h"
 #include "core/base/text.h"
-#include "core/flat/build.h"
 #include "core/flat/reader.h"
 #include "core/format/envelope.h"
-#include "core/format/manifest_private.h"
+#include "core/format/manifest_rows.h"
 #include "core/format/payload.h"
 
 #include <string.h>
@@ -15,43 +14,10 @@
 #define MAX_DICTIONARY 2048u
 #define SHORT_LOCATION 8u
 #define LOCATION_LEVEL 3
-/* What a ref with a compressed location mostly takes more than a native one. */
-#define COMPRESSED_ROOM 48u
+/* What a virtual ref mostly takes more than a native one: vtable and offset. */
+#define VIRTUAL_ROOM 32u
 /* A larger dictionary of somebody else is not carried along. */
 #define MAX_KEPT_DICTIONARY 65536u
-
-/* What a ref's table holds; each combination has one layout, and one vtable. */
-enum {
-	HAS_ID = 1,
-	HAS_INLINE = 2,
-	HAS_OFFSET = 4,
-	HAS_ETAG = 8,
-	HAS_MODIFIED = 16,
-	IS_COMPRESSED = 32,
-	N_LAYOUTS = 64,
-};
-
-/*
- * Every table starts with soffset and index; the vector of coordinates follows
- * the table, then strings or inline bytes.  Offsets are from the table's start.
- */
-typedef struct {
-	size_t vtable; /* position; 0: not made yet */
-	uint16_t size; /* of the table: a multiple of 4 */
-	uint16_t offset;
-	uint16_t length;
-	uint16_t content; /* chunk id, or the offset to inline bytes or location */
-	uint16_t etag;
-	uint16_t modified;
-} Layout;
-
-/* A payload under construction. */
-typedef struct {
-	FirnFlatBuilder *b;
-	uint32_t rank;
-	size_t refs; /* vector of offsets */
-	Layout layouts[N_LAYOUTS];
-} Output;
 
 /* Compresses locations. */
 typedef struct {
@@ -67,7 +33,8 @@ typedef struct {
 } Squeezer;
 
 struct FirnManifestWriter {
-	Output out;
+	FirnManifestRows *rows;
+	uint32_t rank;
 	Squeezer *squeezer;       /* NULL: locations are plain so far */
 	const FirnManifest *kept; /* borrowed: that `squeezer` has its dictionary of, or NULL */
 	bool trained;             /* that is how they stay */
@@ -79,163 +46,6 @@ struct FirnManifestWriter {
 	FirnManifestSample sample; /* of virtual refs */
 	uint32_t previous[FIRN_MAX_RANK];
 };
-
-/* ---- layout of the payload ---- */
-
-/* The tables above the refs.  `dictionary`: empty if locations are plain. */
-static void
-output_begin(Output *out, const FirnId12 *id, const FirnId8 *node, uint32_t n_refs,
-	     FirnSpan dictionary)
-{
-	FirnFlatRow manifest = { 0 };
-	FirnFlatRow array = { 0 };
-	FirnFlatBuilder *b = out->b;
-	size_t root, arrays, table;
-
-	firn_flat_row_id12(&manifest, FIRN_MANIFEST_ID, id);
-	firn_flat_row_child(&manifest, FIRN_MANIFEST_ARRAYS);
-	if (dictionary.len > 0)
-		firn_flat_row_child(&manifest, FIRN_MANIFEST_DICTIONARY);
-	else
-		firn_flat_row_u8(&manifest, FIRN_MANIFEST_ALGORITHM, FIRN_MANIFEST_ALGORITHM_PLAIN);
-	root = firn_flat_build_root(b, &manifest);
-	if (dictionary.len > 0)
-		firn_flat_link(b, root, FIRN_MANIFEST_DICTIONARY,
-			       firn_flat_build_bytes(b, dictionary));
-	arrays = firn_flat_build_offsets(b, 1);
-	firn_flat_link(b, root, FIRN_MANIFEST_ARRAYS, arrays);
-	firn_flat_row_id8(&array, FIRN_MANIFEST_ARRAY_NODE, node);
-	firn_flat_row_child(&array, FIRN_MANIFEST_ARRAY_REFS);
-	table = firn_flat_build_table(b, &array);
-	firn_flat_link_item(b, arrays, 0, table);
-	out->refs = firn_flat_build_offsets(b, n_refs);
-	firn_flat_link(b, table, FIRN_MANIFEST_ARRAY_REFS, out->refs);
-}
-
-static uint16_t
-put(Layout *l, uint16_t slots[FIRN_MANIFEST_REF_N_FIELDS], unsigned field, unsigned size)
-{
-	uint16_t at = l->size;
-
-	slots[field] = at;
-	l->size = (uint16_t)(l->size + size);
-	return at;
-}
-
-static const Layout *
-layout_for(Output *out, unsigned has)
-{
-	Layout *l = &out->layouts[has];
-	uint16_t slots[FIRN_MANIFEST_REF_N_FIELDS] = { 0 };
-
-	if (l->vtable != 0)
-		return l;
-	*l = (Layout){ .size = 4 };
-	(void)put(l, slots, FIRN_MANIFEST_REF_INDEX, 4);
-	/* The eight-byte fields come where they are aligned. */
-	if ((has & HAS_INLINE) == 0)
-		l->length = put(l, slots, FIRN_MANIFEST_REF_LENGTH, 8);
-	if (has & HAS_OFFSET)
-		l->offset = put(l, slots, FIRN_MANIFEST_REF_OFFSET, 8);
-	if (has & HAS_ID)
-		l->content = put(l, slots, FIRN_MANIFEST_REF_CHUNK_ID, sizeof(FirnId12));
-	else if (has & HAS_INLINE)
-		l->content = put(l, slots, FIRN_MANIFEST_REF_INLINE, 4);
-	else if (has & IS_COMPRESSED)
-		l->content = put(l, slots, FIRN_MANIFEST_REF_COMPRESSED, 4);
-	else
-		l->content = put(l, slots, FIRN_MANIFEST_REF_LOCATION, 4);
-	if (has & HAS_ETAG)
-		l->etag = put(l, slots, FIRN_MANIFEST_REF_ETAG, 4);
-	if (has & HAS_MODIFIED)
-		l->modified = put(l, slots, FIRN_MANIFEST_REF_LAST_MODIFIED, 4);
-	l->vtable = firn_flat_build_vtable(out->b, l->size, slots, G_N_ELEMENTS(slots));
-	return l;
-}
-
-static unsigned
-fields_of(const FirnRef *ref)
-{
-	unsigned has = 0;
-
-	if (ref->kind == FIRN_REF_INLINE)
-		return HAS_INLINE;
-	if (ref->offset != 0)
-		has |= HAS_OFFSET;
-	if (ref->kind == FIRN_REF_NATIVE)
-		return has | HAS_ID;
-	if (ref->etag.len > 0)
-		has |= HAS_ETAG;
-	if (ref->last_modified != 0)
-		has |= HAS_MODIFIED;
-	if (ref->location_compressed)
-		has |= IS_COMPRESSED;
-	return has;
-}
-
-static void
-store32(uint8_t *p, size_t value)
-{
-	uint32_t v = (uint32_t)value;
-
-	memcpy(p, &v, sizeof v);
-}
-
-/* Bytes of a vector of bytes and a NUL, padded for the next one. */
-static size_t
-room_for(FirnSpan bytes)
-{
-	return (4 + bytes.len + 1 + 3) / 4 * 4;
-}
-
-/* Write the vector at `at` of the row and let the field at `field` refer to it. */
-static size_t
-write_bytes(uint8_t *row, size_t field, size_t at, FirnSpan bytes)
-{
-	store32(row + field, at - field);
-	store32(row + at, bytes.len);
-	memcpy(row + at + 4, bytes.data, bytes.len);
-	return at + room_for(bytes);
-}
-
-/* Append ref number `i`; what goes wrong sticks to the builder. */
-static void
-output_add(Output *out, uint32_t i, const uint32_t *coords, const FirnRef *ref)
-{
-	unsigned has = fields_of(ref);
-	const Layout *l = layout_for(out, has);
-	FirnSpan content = has & HAS_INLINE ? ref->bytes : ref->location;
-	size_t at = l->size + 4 + 4 * (size_t)out->rank;
-	size_t size = at;
-	size_t table;
-	uint8_t *row;
-
-	if ((has & HAS_ID) == 0)
-		size += room_for(content);
-	if (has & HAS_ETAG)
-		size += room_for(ref->etag);
-	table = firn_flat_build_reserve(out->b, size, 0, has & HAS_INLINE ? 4 : 8);
-	if (table == 0)
-		return;
-	firn_flat_link_item(out->b, out->refs, i, table);
-	row = firn_flat_builder_at(out->b, table);
-	store32(row, table - l->vtable);
-	store32(row + 4, l->size - 4u);
-	store32(row + l->size, out->rank);
-	memcpy(row + l->size + 4, coords, 4 * (size_t)out->rank);
-	if (l->length != 0)
-		memcpy(row + l->length, &ref->length, 8);
-	if (l->offset != 0)
-		memcpy(row + l->offset, &ref->offset, 8);
-	if (l->modified != 0)
-		store32(row + l->modified, ref->last_modified);
-	if (has & HAS_ID)
-		memcpy(row + l->content, ref->id.bytes, sizeof ref->id.bytes);
-	else
-		at = write_bytes(row, l->content, at, content);
-	if (l->etag != 0)
-		(void)write_bytes(row, l->etag, at, ref->etag);
-}
 
 /* ---- compressed locations ---- */
 
@@ -342,12 +152,12 @@ writer_begin(FirnManifestWriter *w, FirnSpan dictionary)
 	 * A native ref without offset, or a virtual one; what it is not enough for, doubling is,
 	 * which copies.  What is too much is never touched.
 	 */
-	size_t row = (4 + 28 + 4 + 4 * (size_t)w->out.rank + 7) / 8 * 8 +
-		     (dictionary.len > 0 ? COMPRESSED_ROOM : 0);
+	size_t row = (4 + 28 + 4 + 4 * (size_t)w->rank + 7) / 8 * 8 +
+		     (dictionary.len > 0 ? VIRTUAL_ROOM : 0);
 
-	w->out = (Output){ .rank = w->out.rank };
-	w->out.b = firn_flat_builder_new(1024 + w->n_refs * row);
-	output_begin(&w->out, &w->id, &w->node, w->n_refs, dictionary);
+	firn_manifest_rows_free(w->rows);
+	w->rows = firn_manifest_rows_new(&w->id, &w->node, w->rank, w->n_refs, dictionary,
+					 4096 + dictionary.len + w->n_refs * row);
 }
 
 FirnManifestWriter *
@@ -359,7 +169,7 @@ firn_manifest_writer_new(const FirnId12 *id, const FirnId8 *node, uint32_t rank,
 	w->id = *id;
 	w->node = *node;
 	w->n_refs = n_refs;
-	w->out.rank = rank;
+	w->rank = rank;
 	writer_begin(w, (FirnSpan){ NULL, 0 });
 	return w;
 }
@@ -369,7 +179,7 @@ firn_manifest_writer_free(FirnManifestWriter *w)
 {
 	if (w == NULL)
 		return;
-	firn_flat_builder_free(w->out.b);
+	firn_manifest_rows_free(w->rows);
 	squeezer_free(w->squeezer);
 	g_free(w);
 }
@@ -412,7 +222,6 @@ firn_manifest_writer_train(FirnManifestWriter *w, const FirnSpan *samples)
 	w->squeezer = squeezer_new(samples, FIRN_MANIFEST_SAMPLES);
 	if (w->squeezer == NULL)
 		return;
-	firn_flat_builder_free(w->out.b);
 	writer_begin(w, firn_payload_span(w->squeezer->trained));
 }
 
@@ -430,7 +239,6 @@ firn_manifest_writer_keep(FirnManifestWriter *w, const FirnManifest *source)
 	w->kept = source;
 	w->squeezer = g_new0(Squeezer, 1);
 	w->squeezer->trained = g_bytes_new(dictionary.data, dictionary.len);
-	firn_flat_builder_free(w->out.b);
 	writer_begin(w, dictionary);
 	return true;
 }
@@ -471,13 +279,13 @@ firn_manifest_writer_add(FirnManifestWriter *w, const uint32_t *coords, const Fi
 	FirnRef stored = *ref;
 
 	g_assert(w->added < w->n_refs);
-	g_assert(w->added == 0 || firn_coords_compare(w->previous, coords, w->out.rank) < 0);
+	g_assert(w->added == 0 || firn_coords_compare(w->previous, coords, w->rank) < 0);
 	if (!check_ref(w, ref, error))
 		return false;
 	if (w->squeezer != NULL && ref->kind == FIRN_REF_VIRTUAL && !ref->location_compressed)
 		squeeze(w->squeezer, &stored);
-	output_add(&w->out, w->added, coords, &stored);
-	if (firn_flat_builder_failed(w->out.b)) {
+	firn_manifest_rows_add(w->rows, w->added, coords, &stored);
+	if (firn_manifest_rows_failed(w->rows)) {
 		g_set_error(error, FIRN_ERROR, FIRN_ERROR_LIMIT,
 			    "%u chunk references do not fit in one manifest: split the array's "
 			    "manifests",
@@ -486,20 +294,17 @@ firn_manifest_writer_add(FirnManifestWriter *w, const uint32_t *coords, const Fi
 	}
 	if (ref->kind == FIRN_REF_VIRTUAL && !w->trained)
 		firn_manifest_sample_add(&w->sample, w->added);
-	memcpy(w->previous, coords, sizeof *coords * w->out.rank);
+	memcpy(w->previous, coords, sizeof *coords * w->rank);
 	w->added++;
 	return true;
 }
 
 /* The payload again, with locations compressed; NULL if it is better left as it is. */
 static GBytes *
-compress_locations(const FirnManifestWriter *w, GBytes *plain)
+compress_locations(FirnManifestWriter *w, GBytes *plain)
 {
 	FirnManifest m = { .b = firn_payload_span(plain) };
-	Output out = { .rank = w->out.rank };
 	FirnSpan samples[FIRN_MANIFEST_SAMPLES];
-	GBytes *payload;
-	Squeezer *s;
 	FirnRefs refs;
 
 	m.root = firn_flat_root(m.b);
@@ -511,22 +316,19 @@ compress_locations(const FirnManifestWriter *w, GBytes *plain)
 		firn_refs_get(&refs, w->sample.indices[i], &ref);
 		samples[i] = ref.location;
 	}
-	s = squeezer_new(samples, FIRN_MANIFEST_SAMPLES);
-	if (s == NULL)
+	w->squeezer = squeezer_new(samples, FIRN_MANIFEST_SAMPLES);
+	if (w->squeezer == NULL)
 		return NULL;
-	out.b = firn_flat_builder_new(m.b.len);
-	output_begin(&out, &w->id, &w->node, w->n_refs, firn_payload_span(s->trained));
-	for (uint32_t i = 0; i < refs.count && !firn_flat_builder_failed(out.b); i++) {
+	writer_begin(w, firn_payload_span(w->squeezer->trained));
+	for (uint32_t i = 0; i < refs.count && !firn_manifest_rows_failed(w->rows); i++) {
 		FirnRef ref;
 
 		firn_refs_get(&refs, i, &ref);
 		if (ref.kind == FIRN_REF_VIRTUAL)
-			squeeze(s, &ref);
-		output_add(&out, i, firn_refs_coords(&refs, i), &ref);
+			squeeze(w->squeezer, &ref);
+		firn_manifest_rows_add(w->rows, i, firn_refs_coords(&refs, i), &ref);
 	}
-	payload = firn_flat_builder_finish(out.b, NULL);
-	squeezer_free(s);
-	return payload;
+	return firn_manifest_rows_finish(g_steal_pointer(&w->rows), NULL);
 }
 
 GBytes *
@@ -536,7 +338,7 @@ firn_manifest_writer_finish(FirnManifestWriter *writer, int level, GError **erro
 	g_autoptr(FirnManifestWriter) w = writer;
 	g_autoptr(GBytes) payload = NULL;
 
-	payload = firn_flat_builder_finish(g_steal_pointer(&w->out.b), error);
+	payload = firn_manifest_rows_finish(g_steal_pointer(&w->rows), error);
 	if (payload == NULL) {
 		g_prefix_error(error, "manifest: ");
 		return NULL;
