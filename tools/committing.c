@@ -6,6 +6,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #define WAIT_FOR_WRITERS_MS 5000u
 #define NAMES_SHOWN         10u
@@ -170,11 +171,25 @@ read_file(size_t index, void *data, GError **error)
 	return true;
 }
 
+/* Chunks are left in journal files, which are open until the commit is done. */
+static void
+have_descriptors(guint n)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || n < limit.rlim_cur / 4)
+		return;
+	limit.rlim_cur = limit.rlim_max;
+	/* Where that is refused, chunks are read into memory. */
+	(void)setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 static bool
 begin_all(FirnRepo *repo, GPtrArray *origins, GError **error)
 {
 	Reading reading = { .repo = repo, .origins = origins };
 
+	have_descriptors(origins->len);
 	/* Journal files are read by all processors. */
 	if (!firn_pool_run(origins->len, SIZE_MAX, read_file, &reading, NULL, NULL, error))
 		return false;

@@ -258,7 +258,6 @@ begin_mount(FirnOrigin *origin, unsigned wait_ms, GError **error)
 {
 	JsonObject *request = firn_ctl_request("commit-begin");
 	g_autoptr(JsonObject) reply = NULL;
-	g_autoptr(GBytes) bytes = NULL;
 	const char *path;
 
 	json_object_set_int_member(request, "wait_ms", wait_ms);
@@ -274,13 +273,10 @@ begin_mount(FirnOrigin *origin, unsigned wait_ms, GError **error)
 	}
 	origin->begun = true;
 	path = firn_reply_string(reply, "journal");
-	bytes = firn_file_read(path ? path : "", (size_t)1 << 40, error);
-	if (!bytes)
-		return false;
 	origin->seq = firn_reply_uint(reply, "seq");
 	origin->pending = firn_reply_strings(reply, "pending");
 	origin->scratch = firn_reply_strings(reply, "scratch");
-	replace(&origin->sections, firn_journal_decode(bytes, origin->name, NULL, error));
+	replace(&origin->sections, firn_journal_read(path ? path : "", NULL, error));
 	return origin->sections != NULL;
 }
 

@@ -159,8 +159,8 @@ static const Plan *
 plan_for(Walk *w, size_t at, const FirnFlatTable *schema)
 {
 	const uint8_t *b = w->b.data;
-	unsigned size, last;
-	size_t v;
+	unsigned size = 0, last;
+	size_t v = 0;
 	Plan *plan;
 
 	if (!find_vtable(w, at, schema, &v, &size))

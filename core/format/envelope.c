@@ -248,22 +248,38 @@ fill_header(uint8_t *out, const FirnEnvelope *envelope)
 	out[COMPRESSION_AT] = COMPRESSION_ZSTD;
 }
 
+/* Compression of a payload of `size` bytes on several threads, where that pays. */
+static ZSTD_CCtx *
+new_context(size_t size, int level, long n_threads)
+{
+	ZSTD_CCtx *cctx = ZSTD_createCCtx();
+
+	g_assert(cctx != NULL);
+	ZSTD_CCtx_setParameter(cctx, ZSTD_c_compressionLevel, level);
+	/* Refused by a libzstd without threads, which then does without. */
+	if (size >= PARALLEL_FROM && n_threads > 1)
+		ZSTD_CCtx_setParameter(cctx, ZSTD_c_nbWorkers, (int)MIN(n_threads, MAX_WORKERS));
+	return cctx;
+}
+
+static void
+check_envelope(const FirnEnvelope *envelope)
+{
+	g_assert(envelope->spec_version == 1 || envelope->spec_version == 2);
+	g_assert(is_kind((uint8_t)envelope->kind));
+}
+
 static GBytes *
 seal(const FirnEnvelope *envelope, FirnSpan payload, int level, long n_threads)
 {
-	g_autoptr(ZSTD_CCtx) cctx = ZSTD_createCCtx();
+	g_autoptr(ZSTD_CCtx) cctx = new_context(payload.len, level, n_threads);
 	size_t bound = ZSTD_compressBound(payload.len);
 	uint8_t *out = g_malloc(FIRN_ENVELOPE_SIZE + bound);
 	size_t n;
 
-	g_assert(cctx != NULL && !ZSTD_isError(bound));
-	g_assert(envelope->spec_version == 1 || envelope->spec_version == 2);
-	g_assert(is_kind((uint8_t)envelope->kind));
+	g_assert(!ZSTD_isError(bound));
+	check_envelope(envelope);
 	fill_header(out, envelope);
-	ZSTD_CCtx_setParameter(cctx, ZSTD_c_compressionLevel, level);
-	/* Refused by a libzstd without threads, which then does without. */
-	if (payload.len >= PARALLEL_FROM && n_threads > 1)
-		ZSTD_CCtx_setParameter(cctx, ZSTD_c_nbWorkers, (int)MIN(n_threads, MAX_WORKERS));
 	n = ZSTD_compress2(cctx, out + FIRN_ENVELOPE_SIZE, bound, payload.data, payload.len);
 	g_assert(!ZSTD_isError(n));
 	/* What shrinks stays in place or is a small copy. */
@@ -281,4 +297,74 @@ GBytes *
 firn_envelope_seal_alone(const FirnEnvelope *envelope, FirnSpan payload, int level)
 {
 	return seal(envelope, payload, level, 1);
+}
+
+/* ---- in parts ---- */
+
+struct FirnEnvelopeStream {
+	ZSTD_CCtx *cctx;
+	uint8_t *out;
+	size_t size; /* of `out` */
+	size_t len;
+	size_t left; /* of the payload */
+};
+
+FirnEnvelopeStream *
+firn_envelope_stream_new(const FirnEnvelope *envelope, size_t size, int level)
+{
+	FirnEnvelopeStream *s = g_new0(FirnEnvelopeStream, 1);
+
+	check_envelope(envelope);
+	s->cctx = new_context(size, level, sysconf(_SC_NPROCESSORS_ONLN));
+	ZSTD_CCtx_setPledgedSrcSize(s->cctx, size);
+	s->left = size;
+	s->size = FIRN_ENVELOPE_SIZE + ZSTD_compressBound(MIN(size, FIRST_OUTPUT));
+	s->out = g_malloc(s->size);
+	s->len = FIRN_ENVELOPE_SIZE;
+	fill_header(s->out, envelope);
+	return s;
+}
+
+/* Returns how much zstd still has to give. */
+static size_t
+compress(FirnEnvelopeStream *s, ZSTD_inBuffer *in, ZSTD_EndDirective directive)
+{
+	ZSTD_outBuffer out;
+	size_t left;
+
+	if (s->size - s->len < ZSTD_CStreamOutSize()) {
+		s->size = s->size * 2 + ZSTD_CStreamOutSize();
+		s->out = g_realloc(s->out, s->size);
+	}
+	out = (ZSTD_outBuffer){ s->out, s->size, s->len };
+	left = ZSTD_compressStream2(s->cctx, &out, in, directive);
+	g_assert(!ZSTD_isError(left));
+	s->len = out.pos;
+	return left;
+}
+
+void
+firn_envelope_stream_add(FirnEnvelopeStream *s, FirnSpan part)
+{
+	ZSTD_inBuffer in = { part.data, part.len, 0 };
+
+	g_assert(part.len <= s->left);
+	s->left -= part.len;
+	while (in.pos < in.size)
+		(void)compress(s, &in, ZSTD_e_continue);
+}
+
+GBytes *
+firn_envelope_stream_finish(FirnEnvelopeStream *s)
+{
+	ZSTD_inBuffer in = { NULL, 0, 0 };
+	GBytes *file;
+
+	g_assert(s->left == 0);
+	while (compress(s, &in, ZSTD_e_end) > 0)
+		;
+	ZSTD_freeCCtx(s->cctx);
+	file = g_bytes_new_take(g_realloc(s->out, s->len), s->len);
+	g_free(s);
+	return file;
 }

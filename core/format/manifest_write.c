@@ -83,8 +83,11 @@ train(const FirnSpan *samples, unsigned n_samples)
 	n = sizes->len;
 	/* Training wants more bytes than a dictionary has. */
 	copies = once < MAX_DICTIONARY ? MAX_DICTIONARY / once + 1 : 0;
-	for (size_t i = 0; i < copies * n; i++)
-		g_array_append_val(sizes, g_array_index(sizes, size_t, i));
+	for (size_t i = 0; i < copies * n; i++) {
+		size_t size = g_array_index(sizes, size_t, i);
+
+		g_array_append_val(sizes, size);
+	}
 	for (size_t i = 0; i < copies; i++) {
 		g_byte_array_set_size(text, (guint)(text->len + once));
 		memcpy(text->data + (i + 1) * once, text->data, once);

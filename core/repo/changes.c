@@ -57,6 +57,19 @@ firn_changes_is_empty(const FirnChanges *changes)
 	       g_hash_table_size(changes->dropped) == 0;
 }
 
+bool
+firn_changes_check(const FirnChanges *changes, GError **error)
+{
+	GHashTableIter iter;
+	gpointer value;
+
+	g_hash_table_iter_init(&iter, changes->by_id);
+	while (g_hash_table_iter_next(&iter, NULL, &value))
+		if (!firn_chunk_map_check(((const FirnNodeChange *)value)->chunks, error))
+			return false;
+	return true;
+}
+
 FirnNodeChange *
 firn_changes_find(const FirnChanges *changes, const FirnId8 *id)
 {
@@ -296,6 +309,12 @@ firn_changes_move_node(FirnChanges *changes, const FirnId8 *id, const char *to, 
 }
 
 /* ---- chunks ---- */
+
+FirnNodeChange *
+firn_changes_add_array(FirnChanges *changes, const FirnId8 *id, const char *path)
+{
+	return add_entry(changes, id, path, FIRN_CHANGE_CHUNKS);
+}
 
 FirnChunkChange *
 firn_changes_put_chunk(FirnChanges *changes, const FirnId8 *id, const char *path, uint32_t rank,

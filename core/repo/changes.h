@@ -1,7 +1,7 @@
 #ifndef FIRN_CORE_REPO_CHANGES_H
 #define FIRN_CORE_REPO_CHANGES_H
 
-#include "core/repo/chunk_map.h"
+#include "core/repo/chunk_fold.h"
 #include "core/zarr/meta.h"
 
 /*
@@ -63,6 +63,8 @@ void firn_changes_free(FirnChanges *changes); /* NULL is a no-op */
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(FirnChanges, firn_changes_free)
 
 bool firn_changes_is_empty(const FirnChanges *changes);
+/* firn_chunk_map_check() of all arrays: to be asked when chunks were read, before that is used. */
+bool firn_changes_check(const FirnChanges *changes, GError **error) FIRN_MUST_USE;
 
 FirnNodeChange *firn_changes_find(const FirnChanges *changes, const FirnId8 *id); /* NULL: none */
 FirnNodeChange *firn_changes_find_path(const FirnChanges *changes,
@@ -84,6 +86,8 @@ FirnNodeChange *firn_changes_delete_node(FirnChanges *changes, const FirnId8 *id
 					 bool created, uint64_t seq);
 /* Move a node made here to another path, at which there must be no live entry. */
 void firn_changes_move_node(FirnChanges *changes, const FirnId8 *id, const char *to, uint64_t seq);
+/* The entry of an array of the start state, of which only chunks change; there must be none. */
+FirnNodeChange *firn_changes_add_array(FirnChanges *changes, const FirnId8 *id, const char *path);
 /*
  * Record a chunk (kind NONE: deleted) of array `id`, `path`, `rank`; returns the
  * entry (borrowed).  `path` is read only if there is no entry of `id` yet; an

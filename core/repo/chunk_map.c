@@ -17,11 +17,19 @@ firn_chunk_map_leaf_new(const FirnChunkMap *map, uint32_t capacity)
 	FirnChunkLeaf *leaf = g_malloc(sizeof *leaf + capacity * sizeof leaf->changes[0] +
 				       firn_chunk_map_row_bytes(map, capacity));
 
-	leaf->prev = NULL;
-	leaf->next = NULL;
-	leaf->n = 0;
-	leaf->capacity = capacity;
+	*leaf = (FirnChunkLeaf){ .capacity = capacity };
+	leaf->changes = (FirnChunkChange *)(void *)(leaf + 1);
 	return leaf;
+}
+
+void
+firn_chunk_map_leaf_free(FirnChunkLeaf *leaf)
+{
+	/* Changes that were read are a block of their own. */
+	if ((void *)leaf->changes != (void *)(leaf + 1))
+		g_free(leaf->changes);
+	firn_chunk_fold_free(leaf->fold);
+	g_free(leaf);
 }
 
 static FirnChunkInner *
@@ -49,13 +57,15 @@ firn_chunk_map_new(uint32_t rank)
 static void
 node_free(void *node, uint32_t depth)
 {
-	if (depth > 0) {
-		FirnChunkInner *inner = node;
+	FirnChunkInner *inner = node;
 
-		for (uint32_t i = 0; i < inner->n; i++)
-			node_free(inner->children[i], depth - 1);
+	if (depth == 0) {
+		firn_chunk_map_leaf_free(node);
+		return;
 	}
-	g_free(node);
+	for (uint32_t i = 0; i < inner->n; i++)
+		node_free(inner->children[i], depth - 1);
+	g_free(inner);
 }
 
 void
@@ -67,6 +77,7 @@ firn_chunk_map_free(FirnChunkMap *map)
 		node_free(map->root, map->depth);
 	firn_chunk_store_unref(map->store);
 	g_clear_pointer(&map->shared, g_ptr_array_unref);
+	g_clear_pointer(&map->files, g_ptr_array_unref);
 	g_free(map);
 }
 
@@ -134,8 +145,8 @@ unref_store(gpointer store)
 	firn_chunk_store_unref(store);
 }
 
-static void
-share(FirnChunkMap *map, FirnChunkStore *store)
+void
+firn_chunk_map_share_store(FirnChunkMap *map, FirnChunkStore *store)
 {
 	if (map->shared == NULL)
 		map->shared = g_ptr_array_new_with_free_func(unref_store);
@@ -146,9 +157,10 @@ void
 firn_chunk_map_share(FirnChunkMap *map, const FirnChunkMap *other)
 {
 	if (other->store != NULL)
-		share(map, other->store);
+		firn_chunk_map_share_store(map, other->store);
 	for (guint i = 0; other->shared != NULL && i < other->shared->len; i++)
-		share(map, other->shared->pdata[i]);
+		firn_chunk_map_share_store(map, other->shared->pdata[i]);
+	firn_chunk_map_share_files(map, other);
 }
 
 /* ---- look-up ---- */
@@ -224,6 +236,7 @@ find_leaf(const FirnChunkMap *map, const uint32_t *coords)
 {
 	FirnChunkLeaf *leaf = map->hint;
 
+	/* A hint is where something was inserted: it is not folded. */
 	if (leaf != NULL) {
 		bool after_first = leaf->prev == NULL ||
 				   firn_coords_compare(firn_chunk_map_leaf_row(map, leaf, 0),
@@ -246,7 +259,8 @@ firn_chunk_map_find(FirnChunkMap *map, const uint32_t *coords)
 	bool equal;
 	uint32_t at;
 
-	if (leaf == NULL)
+	/* What is found may be changed. */
+	if (leaf == NULL || !firn_chunk_leaf_own(map, leaf))
 		return NULL;
 	at = leaf_search(map, leaf, coords, &equal);
 	return equal ? &leaf->changes[at] : NULL;
@@ -356,7 +370,7 @@ firn_chunk_map_leaf_grow(FirnChunkMap *map, FirnChunkLeaf *leaf)
 
 	g_assert(map->depth == 0);
 	firn_chunk_map_leaf_move(map, bigger, 0, leaf, 0, leaf->n);
-	g_free(leaf);
+	firn_chunk_map_leaf_free(leaf);
 	map->root = bigger;
 	return bigger;
 }
@@ -398,7 +412,7 @@ firn_chunk_map_insert(FirnChunkMap *map, const uint32_t *coords, bool *out_new)
 
 	if (leaf == NULL)
 		map->root = leaf = firn_chunk_map_leaf_new(map, 1);
-	else
+	else if (firn_chunk_leaf_own(map, leaf))
 		at = leaf_search(map, leaf, coords, &equal);
 	if (out_new != NULL)
 		*out_new = !equal;
@@ -447,7 +461,7 @@ drop_leaf(FirnChunkMap *map, FirnChunkLeaf *leaf, const FirnChunkPath *path, uin
 		leaf->prev->next = leaf->next;
 	if (leaf->next != NULL)
 		leaf->next->prev = leaf->prev;
-	g_free(leaf);
+	firn_chunk_map_leaf_free(leaf);
 	if (map->depth > 0)
 		remove_child(map, path, map->depth - 1, at);
 	else
@@ -469,7 +483,8 @@ merge_leaf(FirnChunkMap *map, FirnChunkLeaf *leaf, const FirnChunkPath *path)
 		left = parent->children[at];
 	}
 	leaf = parent->children[at + 1];
-	if (left->n + leaf->n > FIRN_CHUNK_LEAF_MAX / 4 * 3)
+	if (left->n + leaf->n > FIRN_CHUNK_LEAF_MAX / 4 * 3 || !firn_chunk_leaf_own(map, left) ||
+	    !firn_chunk_leaf_own(map, leaf))
 		return;
 	firn_chunk_map_leaf_move(map, left, left->n, leaf, 0, leaf->n);
 	drop_leaf(map, leaf, path, at + 1);
@@ -483,7 +498,7 @@ firn_chunk_map_remove(FirnChunkMap *map, const uint32_t *coords)
 	bool equal;
 	uint32_t at, n;
 
-	if (leaf == NULL)
+	if (leaf == NULL || !firn_chunk_leaf_own(map, leaf))
 		return false;
 	at = leaf_search(map, leaf, coords, &equal);
 	if (!equal)
@@ -505,6 +520,22 @@ firn_chunk_map_remove(FirnChunkMap *map, const uint32_t *coords)
 
 /* ---- iteration ---- */
 
+/* Read the iterator's leaf, if it is folded; where that fails, the iterator is at its end. */
+static bool
+open_leaf(FirnChunkIter *iter)
+{
+	FirnChunkLeaf *leaf = iter->leaf;
+
+	if (leaf->fold == NULL || iter->reads)
+		return true;
+	iter->reads = firn_chunk_leaf_open(iter->map, leaf);
+	if (iter->reads)
+		return true;
+	/* Those behind it stay the map's, unless there is none. */
+	firn_chunk_iter_clear(iter);
+	return false;
+}
+
 void
 firn_chunk_iter_seek(FirnChunkIter *iter, FirnChunkMap *map, const uint32_t *coords, uint32_t n)
 {
@@ -519,8 +550,10 @@ firn_chunk_iter_seek(FirnChunkIter *iter, FirnChunkMap *map, const uint32_t *coo
 	if (n > 0)
 		memcpy(least, coords, n * sizeof *coords);
 	iter->leaf = descend(map, least, NULL);
-	if (iter->leaf != NULL)
-		iter->at = leaf_search(map, iter->leaf, least, &equal);
+	/* The first is the first, folded or not. */
+	if (iter->leaf == NULL || n == 0 || !open_leaf(iter))
+		return;
+	iter->at = leaf_search(map, iter->leaf, least, &equal);
 }
 
 void
@@ -530,11 +563,14 @@ firn_chunk_iter_step(FirnChunkIter *iter)
 
 	iter->leaf = passed->next;
 	iter->at = 0;
+	if (iter->reads && !iter->holds && !iter->drains)
+		firn_chunk_leaf_close(passed);
+	iter->reads = false;
 	if (!iter->drains)
 		return;
 	if (passed->next != NULL)
 		passed->next->prev = NULL;
-	g_free(passed);
+	firn_chunk_map_leaf_free(passed);
 }
 
 bool
@@ -545,7 +581,7 @@ firn_chunk_iter_next(FirnChunkIter *iter, const uint32_t **out_coords, FirnChunk
 	while (iter->leaf != NULL && iter->at == ((FirnChunkLeaf *)iter->leaf)->n)
 		firn_chunk_iter_step(iter);
 	leaf = iter->leaf;
-	if (leaf == NULL)
+	if (leaf == NULL || !open_leaf(iter))
 		return false;
 	if (out_coords != NULL)
 		*out_coords = firn_chunk_map_leaf_row(iter->map, leaf, iter->at);

@@ -36,12 +36,28 @@ typedef struct {
 	void *leaf;
 	uint32_t at;
 	bool drains;
+	bool holds; /* what it gives stays until firn_chunk_map_release() */
+	bool reads; /* private: it is one of those that read the (folded) leaf */
 } FirnChunkIter;
+
+/* The same, to be kept: any number of iterators may begin there. */
+typedef struct {
+	void *leaf;
+	uint32_t at;
+} FirnChunkPlace;
 
 /* Position at the first entry whose leading `n` coordinates are >= `coords` (n 0: the first). */
 void firn_chunk_iter_seek(FirnChunkIter *iter, FirnChunkMap *map, const uint32_t *coords,
 			  uint32_t n);
-/* The entry there, then step; false at the end. */
+/* Position at a place of `map`; with `holds` entries stay when they are stepped over. */
+void firn_chunk_iter_begin(FirnChunkIter *iter, FirnChunkMap *map, const FirnChunkPlace *place,
+			   bool holds);
+/* Where the next entry is, if there is one. */
+FirnChunkPlace firn_chunk_iter_place(FirnChunkIter *iter);
+/*
+ * The entry there, then step; false at the end.  Both pointers are good until the next step (what
+ * was folded up is read into memory for as long); in a map without folded leaves until it changes.
+ */
 bool firn_chunk_iter_next(FirnChunkIter *iter, const uint32_t **out_coords,
 			  FirnChunkChange **out_change);
 
@@ -51,6 +67,8 @@ bool firn_chunk_iter_next(FirnChunkIter *iter, const uint32_t **out_coords,
  */
 void firn_chunk_iter_drain(FirnChunkIter *iter, FirnChunkMap *map);
 void firn_chunk_iter_clear(FirnChunkIter *iter);
+/* Let the entry that was stepped over last be copied to `map` as it is. */
+void firn_chunk_iter_share(const FirnChunkIter *iter, FirnChunkMap *map);
 /*
  * Of the entry that was stepped over last and those behind it: how many lie one behind the other
  * from `*out_coords` and `*out_changes` on, and before `limit` (NULL: none); 1 or more.

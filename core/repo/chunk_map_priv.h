@@ -1,25 +1,39 @@
 #ifndef FIRN_CORE_REPO_CHUNK_MAP_PRIV_H
 #define FIRN_CORE_REPO_CHUNK_MAP_PRIV_H
 
-#include "core/repo/chunk_map.h"
+#include "core/repo/chunk_fold.h"
 
 #include <string.h>
 
 /*
  * The tree, shared by its files only: chunk_map.c (look up, insert, remove,
- * iterate) and chunk_move.c (from one map to another).
+ * iterate), chunk_move.c (from one map to another) and chunk_fold.c (leaves
+ * that are in a file).
  */
 #define FIRN_CHUNK_LEAF_MAX  64u
 #define FIRN_CHUNK_INNER_MAX 64u
 /* Each level takes 32 splits of the one below: 12 are out of reach. */
 #define FIRN_CHUNK_DEPTH_MAX 12u
 
+/* What is in a file; changes of its leaf are read for those who use them. */
+typedef struct {
+	FirnChunkFile *file; /* the map holds it */
+	FirnChunkSpan span;
+	uint32_t uses;         /* readers of the changes; 0: there are none */
+	FirnChunkStore *store; /* what they link to */
+	/* Of a leaf that was merged: */
+	bool relabelled;
+	uint64_t limit, older, newer;
+	uint32_t bounds[]; /* 3 rows: first, last, most */
+} FirnChunkFold;
+
 typedef struct FirnChunkLeaf {
 	struct FirnChunkLeaf *prev;
 	struct FirnChunkLeaf *next;
 	uint32_t n;
 	uint32_t capacity;
-	FirnChunkChange changes[]; /* `capacity` of them, then as many rows of coordinates */
+	FirnChunkChange *changes; /* `capacity` of them, then as many rows of coordinates */
+	FirnChunkFold *fold;      /* NULL: it is not, or no more, folded */
 } FirnChunkLeaf;
 
 typedef struct {
@@ -39,6 +53,7 @@ struct FirnChunkMap {
 	FirnChunkStore *store; /* NULL: not needed yet */
 	size_t waste;          /* bytes in it that nothing links to */
 	GPtrArray *shared;     /* FirnChunkStore *: what entries taken over link to; NULL: none */
+	GPtrArray *files;      /* FirnChunkFile *: of folded leaves; NULL: none */
 };
 
 /* The way from the root to a leaf: at each level the node and the child taken. */
@@ -60,6 +75,19 @@ firn_chunk_map_row_bytes(const FirnChunkMap *map, uint32_t n)
 }
 
 FirnChunkLeaf *firn_chunk_map_leaf_new(const FirnChunkMap *map, uint32_t capacity);
+void firn_chunk_map_leaf_free(FirnChunkLeaf *leaf);
+/* Let `map` own what entries of a store link to, too. */
+void firn_chunk_map_share_store(FirnChunkMap *map, FirnChunkStore *store);
+void firn_chunk_map_share_files(FirnChunkMap *map, const FirnChunkMap *other);
+/* Hang `leaf`, whose entries (`first` is the first) come after all there are, at the end. */
+void firn_chunk_map_append_leaf(FirnChunkMap *map, FirnChunkLeaf *leaf, const uint32_t *first);
+
+/* Read a folded leaf for one more user, if that can be done; a no-op for others. */
+bool firn_chunk_leaf_open(const FirnChunkMap *map, FirnChunkLeaf *leaf) FIRN_MUST_USE;
+void firn_chunk_leaf_close(FirnChunkLeaf *leaf);
+/* Make a folded leaf one of the map's own, to be changed. */
+bool firn_chunk_leaf_own(FirnChunkMap *map, FirnChunkLeaf *leaf) FIRN_MUST_USE;
+void firn_chunk_fold_free(FirnChunkFold *fold);
 /* A map of one leaf grows it in steps: most arrays have few changes. */
 FirnChunkLeaf *firn_chunk_map_leaf_grow(FirnChunkMap *map, FirnChunkLeaf *leaf);
 /* Move rows [from, from + n) of `source` to `at` of `target`, which is made to end there. */

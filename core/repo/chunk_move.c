@@ -11,6 +11,21 @@ free_inner(void *node, uint32_t depth)
 }
 
 void
+firn_chunk_iter_begin(FirnChunkIter *iter, FirnChunkMap *map, const FirnChunkPlace *place,
+		      bool holds)
+{
+	*iter = (FirnChunkIter){ .map = map, .leaf = place->leaf, .at = place->at, .holds = holds };
+}
+
+FirnChunkPlace
+firn_chunk_iter_place(FirnChunkIter *iter)
+{
+	while (iter->leaf != NULL && iter->at == ((FirnChunkLeaf *)iter->leaf)->n)
+		firn_chunk_iter_step(iter);
+	return (FirnChunkPlace){ iter->leaf, iter->at };
+}
+
+void
 firn_chunk_iter_drain(FirnChunkIter *iter, FirnChunkMap *map)
 {
 	firn_chunk_iter_seek(iter, map, NULL, 0);
@@ -28,6 +43,9 @@ firn_chunk_iter_clear(FirnChunkIter *iter)
 {
 	while (iter->drains && iter->leaf != NULL)
 		firn_chunk_iter_step(iter);
+	if (iter->reads && !iter->holds && iter->leaf != NULL)
+		firn_chunk_leaf_close(iter->leaf);
+	iter->reads = false;
 	iter->leaf = NULL;
 }
 
@@ -69,14 +87,16 @@ last_leaf(const FirnChunkMap *map, FirnChunkPath *path)
 	return node;
 }
 
-/* Hang `leaf`, whose entries come after all there are, at the end. */
-static void
-append_leaf(FirnChunkMap *map, FirnChunkLeaf *leaf, const uint32_t *first)
+void
+firn_chunk_map_append_leaf(FirnChunkMap *map, FirnChunkLeaf *leaf, const uint32_t *first)
 {
 	uint32_t key[FIRN_MAX_RANK];
 	FirnChunkPath path;
 	FirnChunkLeaf *last = last_leaf(map, &path);
 
+	/* Only a map of one leaf has a small one. */
+	while (last != NULL && last->fold == NULL && last->capacity < FIRN_CHUNK_LEAF_MAX)
+		last = firn_chunk_map_leaf_grow(map, last);
 	leaf->prev = last;
 	leaf->next = NULL;
 	if (last == NULL) {
@@ -96,6 +116,8 @@ append_rows(FirnChunkMap *map, FirnChunkLeaf *source, uint32_t from, uint32_t n)
 
 	if (leaf == NULL || leaf->next != NULL)
 		leaf = last_leaf(map, &path);
+	if (leaf != NULL && leaf->fold != NULL)
+		leaf = NULL;
 	if (leaf != NULL && leaf->capacity < FIRN_CHUNK_LEAF_MAX)
 		while (leaf->capacity < FIRN_CHUNK_LEAF_MAX && leaf->capacity - leaf->n < n)
 			leaf = firn_chunk_map_leaf_grow(map, leaf);
@@ -104,7 +126,8 @@ append_rows(FirnChunkMap *map, FirnChunkLeaf *source, uint32_t from, uint32_t n)
 
 		if (leaf == NULL || leaf->n == leaf->capacity) {
 			leaf = firn_chunk_map_leaf_new(map, FIRN_CHUNK_LEAF_MAX);
-			append_leaf(map, leaf, firn_chunk_map_leaf_row(map, source, from));
+			firn_chunk_map_append_leaf(map, leaf,
+						   firn_chunk_map_leaf_row(map, source, from));
 		}
 		part = MIN(n, leaf->capacity - leaf->n);
 		firn_chunk_map_leaf_move(map, leaf, leaf->n, source, from, part);
@@ -122,8 +145,13 @@ firn_chunk_map_take(FirnChunkMap *map, FirnChunkIter *iter, uint32_t n)
 
 	g_assert(iter->drains && n > 0 && iter->at - 1 + n <= leaf->n);
 	map->size += n;
+	/* What they link to goes with the leaf. */
+	if (leaf->fold != NULL && leaf->fold->store != NULL) {
+		firn_chunk_map_share_store(map, leaf->fold->store);
+		g_clear_pointer(&leaf->fold->store, firn_chunk_store_unref);
+	}
 	/* Small ones are filled up rather. */
-	if (n < leaf->n || n < FIRN_CHUNK_LEAF_MAX / 2) {
+	if (leaf->fold != NULL || n < leaf->n || n < FIRN_CHUNK_LEAF_MAX / 2) {
 		append_rows(map, leaf, iter->at - 1, n);
 		iter->at += n - 1;
 		return;
@@ -132,7 +160,7 @@ firn_chunk_map_take(FirnChunkMap *map, FirnChunkIter *iter, uint32_t n)
 	iter->at = 0;
 	if (leaf->next != NULL)
 		leaf->next->prev = NULL;
-	append_leaf(map, leaf, firn_chunk_map_leaf_row(map, leaf, 0));
+	firn_chunk_map_append_leaf(map, leaf, firn_chunk_map_leaf_row(map, leaf, 0));
 	map->hint = leaf;
 	map->hint_at = leaf->n - 1;
 }

@@ -236,7 +236,7 @@ build(FirnCommitting *c, GError **error)
 	if (!firn_commit_rows(c, error) || !firn_commit_verify(c, error))
 		return false;
 	firn_crash_point(FIRN_CRASH_CHUNKS_DURABLE);
-	if (!firn_commit_manifests(c, error))
+	if (!firn_commit_manifests(c, error) || !firn_changes_check(c->changes, error))
 		return false;
 	firn_crash_point(FIRN_CRASH_MANIFESTS_WRITTEN);
 	if (c->n_nodes == 0 && c->n_chunks == 0 && !c->options->allow_empty) {

@@ -144,51 +144,116 @@ fail_outside(const FirnCommitArray *array, const uint32_t *coords, uint32_t rank
 	return false;
 }
 
-/* Give a cell the change at `at`; `follows`: right behind the last one it got. */
+/* Give a cell the `n` changes at `at`; `follow`: right behind the last one it got. */
 static void
-add_change(FirnCommitCell *cell, const FirnChunkIter *at, bool follows)
+add_changes(FirnCommitCell *cell, const FirnChunkPlace *at, uint32_t n, bool follow)
 {
-	const FirnCommitSegment segment = { .first = *at, .n = 1 };
+	const FirnCommitSegment segment = { .first = *at, .n = n };
 
-	if (follows)
-		g_array_index(cell->segments, FirnCommitSegment, cell->segments->len - 1).n++;
+	if (follow)
+		g_array_index(cell->segments, FirnCommitSegment, cell->segments->len - 1).n += n;
 	else
 		g_array_append_val(cell->segments, segment);
-	cell->n_changes++;
+	cell->n_changes += n;
+}
+
+/* What has been put into cells. */
+typedef struct {
+	FirnCommitArray *array;
+	FirnCommitCell *cell; /* the last one that got something */
+	FirnCommitCell *last; /* of the change right before, if that is in one */
+} Bucket;
+
+static void
+put_changes(Bucket *bucket, const uint32_t *coords, const FirnChunkPlace *at, uint32_t n)
+{
+	if (bucket->cell == NULL || !firn_commit_in_cell(bucket->cell, coords))
+		bucket->cell = make_cell(bucket->array, coords);
+	g_assert(bucket->cell != NULL);
+	add_changes(bucket->cell, at, n, bucket->cell == bucket->last);
+	bucket->last = bucket->cell;
+}
+
+/*
+ * Whether the whole of a folded leaf is of one cell.  Between its first and its
+ * last row, a coordinate behind one in which they differ can be anything.
+ */
+static bool
+is_of_one_cell(const FirnCommitArray *array, const FirnChunkBlock *block)
+{
+	bool same = true;
+
+	if (array->skip != NULL || !firn_commit_inside(block->most, array->grid, array->rank))
+		return false;
+	for (uint32_t i = 0; i < array->rank; i++) {
+		if (same ? block->first[i] / array->split[i] != block->last[i] / array->split[i]
+			 : block->most[i] >= array->split[i])
+			return false;
+		same = same && block->first[i] == block->last[i];
+	}
+	return true;
+}
+
+static bool
+put_one(Bucket *bucket, FirnChunkIter *iter, const FirnChunkPlace *at, GError **error)
+{
+	FirnCommitArray *array = bucket->array;
+	FirnChunkChange *change;
+	const uint32_t *coords;
+
+	if (!firn_chunk_iter_next(iter, &coords, &change))
+		return true;
+	if (!firn_commit_inside(coords, array->grid, array->rank)) {
+		bucket->last = NULL;
+		return change->kind == FIRN_REF_NONE ||
+		       fail_outside(array, coords, array->rank, error);
+	}
+	if (array->skip != NULL && firn_chunk_map_find(array->skip, coords) != NULL)
+		bucket->last = NULL;
+	else
+		put_changes(bucket, coords, at, 1);
+	return true;
+}
+
+/* Changes of another rank: none may be more than a deletion. */
+static bool
+check_other_rank(const FirnCommitArray *array, GError **error)
+{
+	FirnChunkMap *map = array->change->chunks;
+	FirnChunkChange *change;
+	const uint32_t *coords;
+	FirnChunkIter iter;
+
+	firn_chunk_iter_seek(&iter, map, NULL, 0);
+	while (firn_chunk_iter_next(&iter, &coords, &change))
+		if (change->kind != FIRN_REF_NONE)
+			return fail_outside(array, coords, firn_chunk_map_rank(map), error);
+	return true;
 }
 
 /* Put each change into its cell. */
 static bool
-bucket(FirnCommitArray *array, GError **error)
+bucket_all(FirnCommitArray *array, GError **error)
 {
 	FirnChunkMap *map = array->change->chunks;
-	FirnCommitCell *cell = NULL, *last = NULL;
-	const uint32_t *coords;
-	FirnChunkChange *change;
-	FirnChunkIter iter, at;
-	uint32_t rank;
+	Bucket bucket = { .array = array };
+	FirnChunkBlock block;
+	FirnChunkPlace at;
+	FirnChunkIter iter;
 
 	if (map == NULL)
 		return true;
-	rank = firn_chunk_map_rank(map);
+	if (firn_chunk_map_rank(map) != array->rank)
+		return check_other_rank(array, error);
 	firn_chunk_iter_seek(&iter, map, NULL, 0);
-	for (at = iter; firn_chunk_iter_next(&iter, &coords, &change); at = iter) {
-		FirnCommitCell *before = last;
-
-		/* `last`: of the change right before this one, if that is in one. */
-		last = NULL;
-		if (rank != array->rank || !firn_commit_inside(coords, array->grid, rank)) {
-			if (change->kind == FIRN_REF_NONE)
-				continue;
-			return fail_outside(array, coords, rank, error);
+	for (at = firn_chunk_iter_place(&iter); at.leaf != NULL;
+	     at = firn_chunk_iter_place(&iter)) {
+		if (firn_chunk_iter_block(&iter, &block) && is_of_one_cell(array, &block)) {
+			put_changes(&bucket, block.first, &at, block.n);
+			firn_chunk_iter_skip(&iter);
+		} else if (!put_one(&bucket, &iter, &at, error)) {
+			return false;
 		}
-		if (array->skip != NULL && firn_chunk_map_find(array->skip, coords) != NULL)
-			continue;
-		if (cell == NULL || !firn_commit_in_cell(cell, coords))
-			cell = make_cell(array, coords);
-		g_assert(cell != NULL);
-		add_change(cell, &at, cell == before);
-		last = cell;
 	}
 	g_ptr_array_sort(array->cells, compare_cells);
 	return true;
@@ -482,7 +547,7 @@ firn_commit_array_new(FirnCommitting *c, const FirnCommitRow *row, GError **erro
 		return NULL;
 	}
 	set_split(array, row->meta);
-	if (!bucket(array, error)) {
+	if (!bucket_all(array, error)) {
 		firn_commit_array_free(array);
 		return NULL;
 	}

@@ -203,10 +203,9 @@ settle(Work *w, const FirnCommitItem *old, const FirnCommitWalk *change)
 }
 
 static void
-overlay(Work *w, const FirnCommitCell *cell)
+overlay(Work *w, FirnCommitWalk *walk)
 {
-	FirnCommitWalk walk = { .cell = cell };
-	bool more = firn_commit_walk_next(&walk);
+	bool more = firn_commit_walk_next(walk);
 	guint i = w->n_free;
 
 	while (i < w->items->len || more) {
@@ -215,11 +214,11 @@ overlay(Work *w, const FirnCommitCell *cell)
 		int order = old != NULL ? -1 : 1;
 
 		if (old != NULL && more)
-			order = firn_coords_compare(old->coords, walk.coords, w->array->rank);
-		settle(w, order <= 0 ? old : NULL, order >= 0 ? &walk : NULL);
+			order = firn_coords_compare(old->coords, walk->coords, w->array->rank);
+		settle(w, order <= 0 ? old : NULL, order >= 0 ? walk : NULL);
 		i += order <= 0;
 		if (order >= 0)
-			more = firn_commit_walk_next(&walk);
+			more = firn_commit_walk_next(walk);
 	}
 }
 
@@ -256,6 +255,7 @@ firn_commit_cell_run(FirnCommitCell *cell, FirnCommitPart *part, GError **error)
 {
 	FirnCommitArray *array = cell->array;
 	g_autoptr(GArray) met = firn_commit_olds_meeting(array, cell->from, cell->to);
+	FirnCommitWalk walk = { .cell = cell, .holds = true };
 	bool done;
 	Work w;
 
@@ -265,11 +265,12 @@ firn_commit_cell_run(FirnCommitCell *cell, FirnCommitPart *part, GError **error)
 		done = load_cell(&w, cell, &array->olds[g_array_index(met, uint32_t, i)], error);
 	if (done) {
 		sort_olds(&w);
-		overlay(&w, cell);
+		overlay(&w, &walk);
 		cell->effective = part->n_changed > 0;
 		if (cell->effective)
 			done = write_items(&w, (FirnCommitItem *)(void *)w.items->data, w.n_items,
 					   error);
+		firn_commit_walk_release(&walk);
 	}
 	work_clear(&w);
 	return done;

@@ -355,13 +355,17 @@ static void
 gather(FirnCommitting *c, FirnCommitArray *array)
 {
 	FirnCommitLogArray log = { .node = array->id, .rank = array->rank };
+	guint n = 0;
 
-	log.coords = g_array_new(FALSE, FALSE, sizeof(uint32_t));
+	for (guint i = 0; i < array->parts->len; i++)
+		n += g_array_index(array->parts, FirnCommitPart, i).coords->len;
+	log.coords = g_array_sized_new(FALSE, FALSE, sizeof(uint32_t), n);
 	for (guint i = 0; i < array->parts->len; i++) {
 		FirnCommitPart *part = &g_array_index(array->parts, FirnCommitPart, i);
 
 		log.n += part->n_changed;
 		g_array_append_vals(log.coords, part->coords->data, part->coords->len);
+		g_clear_pointer(&part->coords, g_array_unref);
 		g_array_append_vals(array->manifests, part->manifests->data, part->manifests->len);
 		c->n_written += part->manifests->len;
 		/* The extents are the array's now. */

@@ -96,7 +96,7 @@ typedef struct {
 
 /* Changes that follow each other in the chunk map, all of one cell. */
 typedef struct {
-	FirnChunkIter first;
+	FirnChunkPlace first;
 	size_t n;
 } FirnCommitSegment;
 
@@ -110,9 +110,10 @@ typedef struct {
 	bool effective;   /* something became different */
 } FirnCommitCell;
 
-/* The changes of a cell, by coordinates; borrowed from the chunk map. */
+/* The changes of a cell, by coordinates; borrowed from the chunk map (which it reads as it goes). */
 typedef struct {
 	const FirnCommitCell *cell;
+	bool holds;    /* all of them stay until firn_commit_walk_release() */
 	guint segment; /* the next one */
 	size_t left;   /* of the last one */
 	FirnChunkIter iter;
@@ -210,7 +211,8 @@ firn_commit_walk_next(FirnCommitWalk *walk)
 		if (walk->segment == walk->cell->segments->len)
 			return false;
 		segment = &g_array_index(walk->cell->segments, FirnCommitSegment, walk->segment++);
-		walk->iter = segment->first;
+		firn_chunk_iter_begin(&walk->iter, walk->cell->array->change->chunks,
+				      &segment->first, walk->holds);
 		walk->left = segment->n;
 	}
 	walk->left--;
@@ -218,6 +220,19 @@ firn_commit_walk_next(FirnCommitWalk *walk)
 		return false;
 	walk->change = change;
 	return true;
+}
+
+/* After a walk to the end. */
+static inline void
+firn_commit_walk_release(const FirnCommitWalk *walk)
+{
+	const GArray *segments = walk->cell->segments;
+
+	for (guint i = 0; walk->holds && i < segments->len; i++) {
+		const FirnCommitSegment *segment = &g_array_index(segments, FirnCommitSegment, i);
+
+		firn_chunk_map_release(&segment->first, segment->n);
+	}
 }
 
 /* ---- steps, in order ---- */

@@ -80,38 +80,75 @@ check_geometry(const FirnCommitArray *array, const FirnMeta *meta, GError **erro
 
 /* ---- chunk objects ---- */
 
+/* Changes of one array that follow each other. */
 typedef struct {
 	const FirnCommitArray *array;
-	const uint32_t *coords;
-	const FirnChunkChange *change;
-} Native;
+	FirnChunkPlace first;
+	size_t n;
+} Run;
 
 typedef struct {
 	FirnCommitting *c;
-	GArray *natives; /* Native */
+	GArray *runs; /* Run */
 } Verify;
 
 static void
-collect(GArray *natives, const FirnCommitArray *array)
+add_run(GArray *runs, const Run *run)
+{
+	if (run->n > 0)
+		g_array_append_val(runs, *run);
+}
+
+/* Cut a segment into runs of some BATCH; folded leaves without objects are left out, unread. */
+static void
+plan_segment(GArray *runs, const FirnCommitArray *array, const FirnCommitSegment *segment)
+{
+	Run run = { .array = array };
+	FirnChunkIter iter;
+	size_t left = segment->n;
+
+	firn_chunk_iter_begin(&iter, array->change->chunks, &segment->first, false);
+	while (left > 0) {
+		FirnChunkPlace at = firn_chunk_iter_place(&iter);
+		FirnChunkBlock block;
+		bool none = firn_chunk_iter_block(&iter, &block) &&
+			    (block.kinds & 1u << FIRN_REF_NATIVE) == 0;
+
+		size_t n = firn_chunk_iter_skip(&iter);
+
+		if (n == 0)
+			break;
+		n = MIN(n, left);
+		left -= n;
+		if (run.n >= BATCH || none) {
+			add_run(runs, &run);
+			run.n = 0;
+		}
+		if (none)
+			continue;
+		if (run.n == 0)
+			run.first = at;
+		run.n += n;
+	}
+	add_run(runs, &run);
+}
+
+static void
+plan(GArray *runs, const FirnCommitArray *array)
 {
 	for (guint i = 0; i < array->cells->len; i++) {
 		const FirnCommitCell *cell = array->cells->pdata[i];
 
-		FirnCommitWalk walk = { .cell = cell };
-
-		while (firn_commit_walk_next(&walk)) {
-			Native native = { array, walk.coords, walk.change };
-
-			if (walk.change->kind == FIRN_REF_NATIVE)
-				g_array_append_val(natives, native);
-		}
+		for (guint j = 0; j < cell->segments->len; j++)
+			plan_segment(runs, array,
+				     &g_array_index(cell->segments, FirnCommitSegment, j));
 	}
 }
 
 static bool
-check_native(FirnStore *store, const Native *native, const char *key, GError **error)
+check_native(FirnStore *store, const FirnCommitArray *array, const uint32_t *coords,
+	     const FirnChunkChange *change, const char *key, GError **error)
 {
-	const FirnChunkChange *change = native->change;
 	g_autofree char *chunk = NULL;
 	uint64_t size = 0;
 	bool exists;
@@ -121,52 +158,56 @@ check_native(FirnStore *store, const Native *native, const char *key, GError **e
 	if (exists && change->length > 0 && change->offset <= size &&
 	    change->length <= size - change->offset)
 		return true;
-	chunk = firn_name_format_chunk(native->coords, native->array->rank);
+	chunk = firn_name_format_chunk(coords, array->rank);
 	g_set_error(error, FIRN_ERROR, FIRN_ERROR_NOT_FOUND,
-		    "%s %s: its object %s %s: write the chunk again", native->array->path, chunk,
-		    key, exists ? "is shorter than the journal says" : "is missing");
+		    "%s %s: its object %s %s: write the chunk again", array->path, chunk, key,
+		    exists ? "is shorter than the journal says" : "is missing");
 	return false;
 }
 
 static bool
-check_batch(size_t index, void *data, GError **error)
+check_run(size_t index, void *data, GError **error)
 {
 	const Verify *verify = data;
+	const Run *run = &g_array_index(verify->runs, Run, index);
 	FirnStore *store = firn_repo_store(verify->c->repo);
-	guint from = (guint)index * BATCH;
-	guint to = MIN(from + BATCH, verify->natives->len);
 	g_autoptr(GPtrArray) keys = g_ptr_array_new_with_free_func(g_free);
+	FirnChunkChange *change;
+	const uint32_t *coords;
+	FirnChunkIter iter;
 
-	for (guint i = from; i < to; i++) {
-		const Native *native = &g_array_index(verify->natives, Native, i);
+	firn_chunk_iter_begin(&iter, run->array->change->chunks, &run->first, false);
+	for (size_t i = 0; i < run->n && firn_chunk_iter_next(&iter, &coords, &change); i++) {
 		char text[FIRN_ID12_TEXT + 1];
 		char *key;
 
-		firn_id12_format(&native->change->u.id, text);
+		if (change->kind != FIRN_REF_NATIVE)
+			continue;
+		firn_id12_format(&change->u.id, text);
 		key = g_strconcat("chunks/", text, NULL);
 		g_ptr_array_add(keys, key);
-		if (!check_native(store, native, key, error))
+		if (!check_native(store, run->array, coords, change, key, error))
 			return false;
 	}
-	return firn_store_sync(store, (const char *const *)keys->pdata, keys->len, error);
+	firn_chunk_iter_clear(&iter);
+	return keys->len == 0 ||
+	       firn_store_sync(store, (const char *const *)keys->pdata, keys->len, error);
 }
 
 bool
 firn_commit_verify(FirnCommitting *c, GError **error)
 {
-	Verify verify = { .c = c, .natives = g_array_new(FALSE, FALSE, sizeof(Native)) };
-	bool done = true;
+	g_autoptr(GArray) runs = g_array_new(FALSE, FALSE, sizeof(Run));
+	Verify verify = { .c = c, .runs = runs };
 
-	for (guint i = 0; i < c->rows->len && done; i++) {
+	for (guint i = 0; i < c->rows->len; i++) {
 		const FirnCommitRow *row = firn_commit_row(c, i);
 
 		if (row->array == NULL)
 			continue;
-		done = check_geometry(row->array, row->meta, error);
-		collect(verify.natives, row->array);
+		if (!check_geometry(row->array, row->meta, error))
+			return false;
+		plan(runs, row->array);
 	}
-	done = done && firn_commit_pool(c, "chunks", (verify.natives->len + BATCH - 1) / BATCH,
-					check_batch, &verify, error);
-	g_array_unref(verify.natives);
-	return done;
+	return firn_commit_pool(c, "chunks", runs->len, check_run, &verify, error);
 }

@@ -315,7 +315,12 @@ static GPtrArray *
 read_object(FirnRepo *repo, const char *key, GError **error)
 {
 	g_autoptr(GBytes) bytes = NULL;
+	g_autoptr(GError) failed = NULL;
+	int fd = firn_store_open_fd(firn_repo_store(repo), key, &failed);
 
+	if (fd >= 0)
+		return firn_journal_read_fd(fd, key, NULL, error);
+	/* What is not there, or no file, is found out here. */
 	if (!firn_store_get(firn_repo_store(repo), key, 0, UINT64_MAX, &bytes, NULL, error))
 		return NULL;
 	if (bytes == NULL) {

@@ -1,7 +1,7 @@
 #include "core/repo/journal.h"
 
 #include "core/base/error.h"
-#include "core/repo/journal_record.h"
+#include "core/repo/journal_fold.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -120,18 +120,30 @@ read_all(int fd, const char *path, GError **error)
 }
 
 GPtrArray *
+firn_journal_read_fd(int fd, const char *name, uint64_t *out_torn, GError **error)
+{
+	g_autoptr(GPtrArray) sections = firn_journal_fold(fd, name);
+	g_autoptr(GBytes) bytes = NULL;
+
+	if (out_torn != NULL)
+		*out_torn = 0;
+	if (sections == NULL)
+		bytes = read_all(fd, name, error);
+	close(fd);
+	if (bytes != NULL)
+		sections = firn_journal_decode(bytes, name, out_torn, error);
+	return g_steal_pointer(&sections);
+}
+
+GPtrArray *
 firn_journal_read(const char *path, uint64_t *out_torn, GError **error)
 {
-	g_autoptr(GBytes) bytes = NULL;
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
 
-	if (fd < 0) {
-		firn_error_set_errno(error, errno, "cannot open journal %s", path);
-		return NULL;
-	}
-	bytes = read_all(fd, path, error);
-	close(fd);
-	return bytes != NULL ? firn_journal_decode(bytes, path, out_torn, error) : NULL;
+	if (fd >= 0)
+		return firn_journal_read_fd(fd, path, out_torn, error);
+	firn_error_set_errno(error, errno, "cannot open journal %s", path);
+	return NULL;
 }
 
 static bool
@@ -183,6 +195,8 @@ write_sections(int fd, GPtrArray *sections, const char *path, GError **error)
 		g_autoptr(GByteArray) bytes = g_byte_array_new();
 
 		firn_journal_encode(section->header, section->changes, section->last_seq, bytes);
+		if (!firn_changes_check(section->changes, error))
+			return false;
 		if (!write_at(fd, bytes->data, bytes->len, end)) {
 			firn_error_set_errno(error, errno, "cannot write journal %s", path);
 			return false;

@@ -66,8 +66,14 @@ GPtrArray *firn_journal_decode(GBytes *bytes, const char *name, uint64_t *out_to
  */
 GPtrArray *firn_journal_decode_stopped(GBytes *bytes, const char *name, uint64_t *out_torn,
 				       GError **error) FIRN_MUST_USE;
-/* The same from a file.  Errors also: NOT_FOUND, DENIED, STORE. */
+/*
+ * The same from a file.  Chunks of a large finished journal are left in it (chunk_fold.h): ask
+ * firn_changes_check() when they were read.  Errors also: NOT_FOUND, DENIED, STORE.
+ */
 GPtrArray *firn_journal_read(const char *path, uint64_t *out_torn, GError **error) FIRN_MUST_USE;
+/* The same from an open file, which is taken over. */
+GPtrArray *firn_journal_read_fd(int fd, const char *name, uint64_t *out_torn, GError **error)
+	FIRN_MUST_USE;
 
 /*
  * A section in net form, sealed, ready to be concatenated after others: header

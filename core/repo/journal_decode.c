@@ -1,5 +1,5 @@
 #include "core/base/error.h"
-#include "core/repo/journal_record.h"
+#include "core/repo/journal_fold.h"
 
 #include <string.h>
 
@@ -9,13 +9,16 @@
 #define SEARCH_EFFORT 16u
 
 typedef struct {
-	FirnSpan data; /* the whole journal */
-	size_t at;     /* of the record being read */
+	FirnSpan data;             /* the whole journal, or what of it is in the window */
+	size_t at;                 /* of the record being read, in `data` */
+	FirnJournalWindow *window; /* NULL: there is none */
+	FirnJournalFolder *folder; /* with a window: where chunks go */
 	const char *name;
 	uint64_t seed;
 	FirnJournalForm form;
 	FirnSection *section;
 	FirnNodeChange *last; /* of the last chunk: they come in runs */
+	size_t record_size;   /* of the record being read */
 	uint64_t n_records;
 	bool stopped;
 	uint64_t durable_seq; /* if stopped: up to here objects are durable */
@@ -185,6 +188,22 @@ find_array(Reader *reader, const FirnRecord *record, FirnNodeChange **out_node)
 	return NULL;
 }
 
+/* Leave the chunk where it is. */
+static const char *
+fold_chunk(Reader *reader, const FirnRecord *record, FirnNodeChange *node, const char *path)
+{
+	FirnChanges *changes = reader->section->changes;
+	uint64_t offset = reader->window->base + reader->at;
+
+	if (node == NULL)
+		node = firn_changes_add_array(changes, &record->id, path);
+	reader->last = node;
+	return firn_journal_folder_add(reader->folder, changes, node, record, offset,
+				       reader->record_size)
+		       ? NULL
+		       : "the chunks are not in order";
+}
+
 static const char *
 apply_chunk(Reader *reader, const FirnRecord *record)
 {
@@ -198,6 +217,8 @@ apply_chunk(Reader *reader, const FirnRecord *record)
 		return reason;
 	if (node == NULL && firn_changes_find_path(changes, path) != NULL)
 		return "another node is at its path";
+	if (reader->folder != NULL)
+		return fold_chunk(reader, record, node, path);
 	if (node != NULL)
 		(void)firn_changes_put_chunk_of(changes, node, record->rank, record->numbers,
 						&record->ref, record->seq);
@@ -390,18 +411,44 @@ cut(Reader *reader, uint64_t *out_torn)
 	return true;
 }
 
+/* Have the next record in the window as a whole, if there is one. */
+static bool
+look_further(Reader *reader)
+{
+	FirnJournalWindow *window = reader->window;
+	size_t left = reader->data.len - reader->at;
+	uint32_t len = 0;
+	size_t want;
+
+	if (left >= sizeof len)
+		memcpy(&len, reader->data.data + reader->at, sizeof len);
+	want = sizeof len + (size_t)GUINT32_FROM_LE(len) + sizeof(uint64_t);
+	if (left >= want && left >= sizeof len)
+		return true;
+	if (want > FIRN_JOURNAL_MAX_RECORD || !firn_journal_window_move(window, reader->at, want))
+		return false;
+	reader->data = (FirnSpan){ window->bytes, window->len };
+	reader->at = 0;
+	return true;
+}
+
 static bool
 read_records(Reader *reader, uint64_t *out_torn, GError **error)
 {
-	while (reader->at < reader->data.len && !reader->section->sealed) {
-		FirnSpan rest = { reader->data.data + reader->at, reader->data.len - reader->at };
+	while (!reader->section->sealed) {
+		FirnSpan rest;
 		FirnRecord record;
 		FirnSpan body;
 		size_t size;
 		const char *reason;
 
+		if (reader->window != NULL && !look_further(reader))
+			return fail(reader, error, "it cannot be read");
+		if (reader->at == reader->data.len)
+			break;
+		rest = (FirnSpan){ reader->data.data + reader->at, reader->data.len - reader->at };
 		if (!firn_journal_record_open(rest, reader->seed, &body, &size)) {
-			if (!is_torn_tail(reader))
+			if (reader->window != NULL || !is_torn_tail(reader))
 				return fail(
 					reader, error,
 					"it is damaged, and what follows is not; get the journal "
@@ -413,6 +460,7 @@ read_records(Reader *reader, uint64_t *out_torn, GError **error)
 			return fail(reader, error, reason);
 		if (is_unsure(reader, &record))
 			return cut(reader, out_torn);
+		reader->record_size = size;
 		if (!apply(reader, &record, error))
 			return false;
 		reader->at += size;
@@ -488,4 +536,54 @@ GPtrArray *
 firn_journal_decode_stopped(GBytes *bytes, const char *name, uint64_t *out_torn, GError **error)
 {
 	return decode(bytes, name, true, out_torn, error);
+}
+
+/* ---- through a window ---- */
+
+/* The section at the window's beginning, which is moved behind it. */
+static FirnSection *
+read_folded(FirnJournalWindow *window, FirnChunkFile *whole, const char *name)
+{
+	g_autoptr(FirnSection) section = g_new0(FirnSection, 1);
+	g_autoptr(FirnChunkFile) file = NULL;
+	FirnJournalFolder folder = { .node = NULL };
+	Reader reader = { .data = { window->bytes, window->len },
+			  .name = name,
+			  .section = section,
+			  .window = window,
+			  .folder = &folder };
+	uint64_t torn;
+
+	section->changes = firn_changes_new();
+	section->header =
+		firn_journal_record_open_header(reader.data, &reader.form, &reader.at, NULL);
+	if (section->header == NULL || reader.form != FIRN_JOURNAL_NET)
+		return NULL;
+	section->changes->forked = section->header->ancestors->len > 0;
+	reader.seed = firn_journal_record_seed(&section->header->session);
+	file = firn_chunk_file_part(whole, reader.seed);
+	folder.file = file;
+	if (!read_records(&reader, &torn, NULL) || !section->sealed)
+		return NULL;
+	firn_journal_folder_flush(&folder);
+	return firn_journal_window_move(window, reader.at, 0) ? g_steal_pointer(&section) : NULL;
+}
+
+GPtrArray *
+firn_journal_decode_folded(int fd, const char *name)
+{
+	g_autoptr(GPtrArray) sections = g_ptr_array_new_with_free_func(section_free);
+	g_autoptr(FirnChunkFile) file = firn_chunk_file_new(fd, name, 0, firn_journal_unfold);
+	FirnJournalWindow window = { .fd = fd };
+	bool whole = firn_journal_window_move(&window, 0, 0);
+
+	while (whole && window.len > 0) {
+		FirnSection *section = read_folded(&window, file, name);
+
+		whole = section != NULL;
+		if (whole)
+			g_ptr_array_add(sections, section);
+	}
+	firn_journal_window_clear(&window);
+	return whole && sections->len > 0 ? g_steal_pointer(&sections) : NULL;
 }

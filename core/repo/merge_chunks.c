@@ -231,6 +231,7 @@ emit(FirnMergeSettling *s, FirnMergeSource *source)
 
 	if (s->map == NULL || s->m->conflicts.n > 0)
 		return;
+	firn_chunk_iter_share(&source->iter, s->map);
 	change = firn_chunk_map_insert(s->map, source->coords, NULL);
 	*change = *source->chunk;
 	relabel(change, source);
@@ -301,15 +302,31 @@ others_coords(const FirnMergeSettling *s)
 	return firn_merge_source(s, s->heap[least])->coords;
 }
 
+/* Move a folded leaf that comes before all others as it is; false: it does not. */
+static bool
+emit_folded(FirnMergeSettling *s, FirnMergeSource *source)
+{
+	const uint32_t *others = others_coords(s);
+
+	if (source->chunk != NULL ||
+	    (others != NULL && firn_coords_compare(source->last, others, s->rank) >= 0))
+		return false;
+	firn_chunk_map_take_folded(s->map, &source->iter, source->own_seq, SEQ_OLD_CHUNK,
+				   SEQ_CHUNK);
+	return true;
+}
+
 /* Move what the source has before all others, as far as it lies together. */
 static void
 emit_run(FirnMergeSettling *s, FirnMergeSource *source)
 {
 	const uint32_t *coords;
 	FirnChunkChange *changes;
-	uint32_t n = firn_chunk_iter_run(&source->iter, others_coords(s), &coords, &changes);
-	uint32_t i = 1;
+	uint32_t n, i = 1;
 
+	if (emit_folded(s, source) || !firn_merge_source_open(source))
+		return;
+	n = firn_chunk_iter_run(&source->iter, others_coords(s), &coords, &changes);
 	relabel(changes, source);
 	for (; i < n; i++) {
 		source->coords = coords + (size_t)i * s->rank;
@@ -321,6 +338,25 @@ emit_run(FirnMergeSettling *s, FirnMergeSource *source)
 	firn_chunk_map_take(s->map, &source->iter, i);
 	if (i < n)
 		(void)firn_chunk_iter_next(&source->iter, &source->coords, &source->chunk);
+}
+
+static bool
+open_touchers(const FirnMergeSettling *s)
+{
+	for (guint i = 0; i < s->touchers->len; i++)
+		if (!firn_merge_source_open(toucher(s, i)))
+			return false;
+	return true;
+}
+
+/* That all there was to read was read. */
+static bool
+check_sources(const FirnMergeSettling *s, GError **error)
+{
+	for (guint i = 0; i < s->sources->len; i++)
+		if (!firn_chunk_map_check(firn_merge_source(s, i)->change->chunks, error))
+			return false;
+	return true;
 }
 
 static bool
@@ -343,6 +379,8 @@ settle_all(FirnMergeSettling *s, GError **error)
 			continue;
 		}
 		heap_pop(s);
+		if (!open_touchers(s))
+			break;
 		if (!settle_chunk(s, losers, error))
 			return false;
 		for (guint i = 0; i < s->touchers->len; i++)
@@ -350,7 +388,7 @@ settle_all(FirnMergeSettling *s, GError **error)
 				heap_push(s, g_array_index(s->touchers, guint, i));
 	}
 	remove_losers(s, losers);
-	return true;
+	return check_sources(s, error);
 }
 
 /* ---- one node ---- */

@@ -259,9 +259,34 @@ firn_merge_takes_part(const FirnMergeSettling *s, const FirnMergeSource *source)
 	return false;
 }
 
+/* Whether all entries of a folded leaf take part, which is seen without reading them. */
+static bool
+block_takes_part(const FirnMergeSettling *s, const FirnMergeSource *source,
+		 const FirnChunkBlock *block)
+{
+	return s->map != NULL && source->shrinks->len == 0 && !source->other_geometry &&
+	       firn_chunk_map_rank(source->change->chunks) == s->rank &&
+	       inside(block->most, s->grid, s->rank);
+}
+
+bool
+firn_merge_source_open(FirnMergeSource *source)
+{
+	return source->chunk != NULL ||
+	       firn_chunk_iter_next(&source->iter, &source->coords, &source->chunk);
+}
+
 bool
 firn_merge_source_next(const FirnMergeSettling *s, FirnMergeSource *source)
 {
+	FirnChunkBlock block;
+
+	if (firn_chunk_iter_block(&source->iter, &block) && block_takes_part(s, source, &block)) {
+		source->coords = block.first;
+		source->last = block.last;
+		source->chunk = NULL;
+		return true;
+	}
 	while (firn_chunk_iter_next(&source->iter, &source->coords, &source->chunk))
 		if (firn_merge_takes_part(s, source))
 			return true;

@@ -101,7 +101,8 @@ typedef struct {
 	GArray *shrinks;     /* FirnMergeShrink, by others */
 	FirnChunkIter iter;
 	const uint32_t *coords; /* the one in turn */
-	FirnChunkChange *chunk;
+	FirnChunkChange *chunk; /* NULL: it is the first of a folded leaf of which all take part */
+	const uint32_t *last;   /* then: of that leaf */
 } FirnMergeSource;
 
 /* One node being settled. */
@@ -145,6 +146,8 @@ void firn_merge_add_sources(FirnMergeSettling *s);
 bool firn_merge_takes_part(const FirnMergeSettling *s, const FirnMergeSource *source);
 /* Step to the next chunk that takes part; false at the end. */
 bool firn_merge_source_next(const FirnMergeSettling *s, FirnMergeSource *source);
+/* Read the chunk in turn, if it is folded; false: that cannot be done, there is none any more. */
+bool firn_merge_source_open(FirnMergeSource *source) FIRN_MUST_USE;
 
 /* Fill `nodes`, `order` and `live`.  False with `error`: a journal that cannot be. */
 bool firn_merge_nodes(FirnMerging *m, GError **error) FIRN_MUST_USE;

@@ -1,7 +1,9 @@
-#include "core/repo/journal_record.h"
+#include "core/repo/journal_fold.h"
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 #include <xxhash.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -69,6 +71,33 @@ encode(GPtrArray *sections)
 	return g_byte_array_free_to_bytes(out);
 }
 
+/* Read from a file, with the chunks left there: the same, or not at all. */
+static void
+check_folded(GBytes *bytes, GPtrArray *sections, GBytes *wanted)
+{
+	static int file = -1;
+	g_autoptr(GPtrArray) folded = NULL;
+	g_autoptr(GBytes) got = NULL;
+	gsize len;
+	const void *data = g_bytes_get_data(bytes, &len);
+
+	if (file < 0)
+		file = memfd_create("fuzz", MFD_CLOEXEC);
+	if (ftruncate(file, 0) != 0 || pwrite(file, data, len, 0) != (ssize_t)len)
+		abort();
+	folded = firn_journal_decode_folded(dup(file), "folded");
+	if (folded == NULL)
+		return;
+	if (sections == NULL || folded->len != sections->len)
+		abort();
+	got = encode(folded);
+	for (guint i = 0; i < folded->len; i++)
+		if (!firn_changes_check(((FirnSection *)folded->pdata[i])->changes, NULL))
+			abort();
+	if (!g_bytes_equal(got, wanted))
+		abort();
+}
+
 /* What can be read can be written in net form, and is then read as the same. */
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -88,9 +117,12 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	sections = firn_journal_decode(bytes, "fuzz", &torn, &error);
 	if ((sections == NULL) != (error != NULL) || torn > size)
 		abort();
-	if (sections == NULL)
+	if (sections == NULL) {
+		check_folded(bytes, NULL, NULL);
 		return 0;
+	}
 	first = encode(sections);
+	check_folded(bytes, sections, first);
 	again = firn_journal_decode(first, "again", &torn, &error);
 	if (again == NULL || torn != 0 || again->len != sections->len)
 		abort();
@@ -100,5 +132,6 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	second = encode(again);
 	if (!g_bytes_equal(first, second))
 		abort();
+	check_folded(first, sections, first);
 	return 0;
 }

@@ -422,3 +422,34 @@ def test_journal_show(forks):
     forks.firn("journal", "verify", j)
     tree = plain(read_tree(forks.m.main))
     assert "a/c/1" not in tree
+
+
+@pytest.mark.sanitize
+@pytest.mark.parametrize("interleaved", [False, True], ids=["ranges", "interleaved"])
+def test_large_journals__chunks_stay_in_their_files(repo, mounts, tmp_path, interleaved):
+    """Merged, given cut off, and committed: journals that are not read into memory."""
+    n, workers = 4_000, 4
+    forks = Forks(repo, mounts, tmp_path, n)
+    content = {i: b"%08d" % i * 30 for i in range(n)}
+
+    def work(w):
+        mine = range(w, n, workers) if interleaved else range(w * n // workers, (w + 1) * n // workers)
+
+        def write(d):
+            (d / "a/c").mkdir(exist_ok=True)
+            for i in mine:
+                (d / f"a/c/{i}").write_bytes(content[i])
+        return write
+
+    journals = [forks.journal(f"w{w}", work(w)) for w in range(workers)]
+    assert all(j.stat().st_size > 128 * 1024 for j in journals)
+    cut = tmp_path / "cut.journal"
+    cut.write_bytes(journals[0].read_bytes()[:-1000])
+    assert "was not copied whole" in forks.commit(cut, *journals[1:], code=1).stderr
+    other = forks.chunks("other", _3000=b"something else")
+    assert "/a c/3000" in forks.commit(*journals, other, code=3).stderr
+    forks.firn("merge", "-o", tmp_path / "two.journal", *journals[:2])
+    forks.commit(tmp_path / "two.journal", *journals[2:])
+    tree = store_tree(repo.store())
+    assert {int(k.removeprefix("a/c/")): v for k, v in tree.items() if k.startswith("a/c/")} == content
+    assert_committed(repo, forks.m.main)
