@@ -394,6 +394,7 @@ class Bench:
 
     # zarr-python on chunks small and large
 
+    def bench_zarr(self, parts):
         plain, theirs, ours = self.dir / "plain", self.dir / "z-theirs", self.dir / "z-ours"
         self.say("zarr-python: writing and reading small and large chunks")
         plain.mkdir()
