@@ -54,17 +54,15 @@ def main():
         import icechunk
     except ImportError:
         raise SystemExit("bench: the official library is not here; it needs Python >= 3.12 (see make setup)") from None
-    started = time.monotonic()
     with Bench(args.dir.resolve() / "bench", args.reps) as b:
         for name in args.only:
-            began = time.monotonic()
+            b.say(f"part {name}")
             (SHORT | LONG)[name](b)
-            b.say(f"{name}: {time.monotonic() - began:.0f} s")
     print(table.HEAD)
     for row in b.rows:
         print(table.line(row))
     where = f"{os.cpu_count()} processors, Linux {platform.release()}, icechunk {icechunk.__version__}, " \
-            f"median of {args.reps} interleaved runs; {time.monotonic() - started:.0f} s in all"
+            f"median of {args.reps} interleaved runs; {time.monotonic() - b.started:.0f} s in all"
     if args.against:
         table.compare(b.rows, args.against)
     print("", *(f"- {note}" for note in b.notes), "", where, sep="\n")

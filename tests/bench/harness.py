@@ -21,7 +21,7 @@ class Bench:
     def __init__(self, directory, reps):
         self.dir, self.reps = directory, reps
         self.env = os.environ | {"PATH": f"{BIN}:{os.environ['PATH']}", "XDG_STATE_HOME": str(directory / "state")}
-        self.rows, self.notes, self.fixtures = [], [], {}
+        self.rows, self.notes, self.fixtures, self.started = [], [], {}, time.monotonic()
 
     def __enter__(self):
         for s in signal.SIGTERM, signal.SIGHUP:
@@ -31,6 +31,8 @@ class Bench:
         return self
 
     def __exit__(self, *_):
+        for s in signal.SIGTERM, signal.SIGHUP, signal.SIGINT:
+            signal.signal(s, signal.SIG_IGN)
         self.clear()
 
     def clear(self):
@@ -135,7 +137,7 @@ class Bench:
     # ---- figures ----
 
     def say(self, text):
-        print(text, file=sys.stderr, flush=True)
+        print(f"[{time.monotonic() - self.started:.0f} s] {text}", file=sys.stderr, flush=True)
 
     def note(self, text):
         self.notes.append(text)

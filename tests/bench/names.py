@@ -13,7 +13,7 @@ COMMANDS = {
     "ls -f": lambda d: ["ls", "-f", d],
     "ls -l": lambda d: ["ls", "-l", d],
     "find -name": lambda d: ["find", d, "-name", "*7"],
-    "find -size": lambda d: ["find", d, "-size", "+0"],
+    "find -size": lambda d: ["find", d, "-type", "f", "-size", "+0"],
 }
 
 
