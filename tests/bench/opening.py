@@ -54,6 +54,12 @@ def mount(b, repo, name, cold):
     return r
 
 
+def there(b, repo, n):
+    """The last chunk, committed: what other parts leave of the array are virtual references that lead nowhere."""
+    commit.firn(b, repo, n - 1)
+    return f"a/c/{n - 1}"
+
+
 def first(b, repo, name, what, cold):
     return b.measure(what, firn=lambda rep: mount(b, repo, name, cold),
                      official=lambda rep: b.child("opening", "first", "official", repo, name, cold))
@@ -61,18 +67,18 @@ def first(b, repo, name, what, cold):
 
 def short(b):
     repo = b.fixture("million", commit.million)[0]
-    commit.firn(b, repo, 0)                                     # a chunk that is there, not a virtual reference
-    first(b, repo, "a/c/0", f"mount (open) a repository of {commit.SMALL:,} refs and read one chunk", "warm")
+    name = there(b, repo, commit.SMALL)
+    first(b, repo, name, f"mount (open) a repository of {commit.SMALL:,} refs and read one chunk", "warm")
     if b.can_drop_caches():
-        first(b, repo, "a/c/0", f"mount (open) a repository of {commit.SMALL:,} refs and read one chunk, cold", "cold")
+        first(b, repo, name, f"mount (open) a repository of {commit.SMALL:,} refs and read one chunk, cold", "cold")
 
 
 def huge(b):
     if not b.can_drop_caches():
         return
     repo = b.fixture("ten million", merge.ten_million)[0]
-    commit.firn(b, repo, 0)
-    row = first(b, repo, "a/c/0", f"mount (open) a repository of {merge.LARGE:,} refs and read one chunk, cold", "cold")
+    name = there(b, repo, merge.LARGE)
+    row = first(b, repo, name, f"mount (open) a repository of {merge.LARGE:,} refs and read one chunk, cold", "cold")
     files = sorted((repo / "manifests").iterdir(), key=lambda f: f.stat().st_mtime)
     touched = files[-1]                                         # the commit above has written it anew
     runs = row["runs"]["firn"]
