@@ -122,7 +122,7 @@ bench: setup fuse
 	$(Q)FIRN_BUILD=build/release $(PYTHON) tests/bench/bench.py $(BENCH_ARGS)
 bench-long: setup fuse
 	$(Q)$(MAKE) VARIANT=release all benchmarks
-	$(Q)FIRN_BUILD=build/release $(PYTHON) tests/bench/long.py $(BENCH_ARGS)
+	$(Q)FIRN_BUILD=build/release $(PYTHON) tests/bench/bench.py --long $(BENCH_ARGS)
 pytest: all programs fuse
 	$(Q)FIRN_BUILD=$(BUILD) $(PYTHON) -m pytest $(PYTEST)
 # Every tool, and the table of them; the long forms: some hours.  Both go on where a tool could not be installed, and fail.

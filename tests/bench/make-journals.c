@@ -1,6 +1,7 @@
 #include "core/base/error.h"
 #include "core/repo/journal.h"
 #include "core/repo/repo.h"
+#include "core/store/store.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,7 +11,10 @@
  * Journals as workers would have handed them in, without the workers:
  * make-journals REPO N_JOURNALS N_CHUNKS virtual|inline|native OUT_DIRECTORY.
  * Journal w holds the chunks [w * N_CHUNKS, (w + 1) * N_CHUNKS) of the array /a.
+ * Native chunks get an object each, of 600 bytes, for a commit looks at every one.
  */
+#define NATIVE 600
+
 static void
 check(const GError *error)
 {
@@ -20,8 +24,28 @@ check(const GError *error)
 	exit(1);
 }
 
+static void
+write_object(FirnRepo *repo, const FirnId12 *id, uint32_t i)
+{
+	g_autoptr(GError) error = NULL;
+	char name[FIRN_ID12_TEXT + 1], bytes[NATIVE + 1];
+	g_autofree char *key = NULL;
+	FirnStoreWriter *writer;
+
+	firn_id12_format(id, name);
+	key = g_strconcat("chunks/", name, NULL);
+	memset(bytes, 'x', NATIVE);
+	g_snprintf(bytes, 9, "%08u", i);
+	bytes[8] = 'x';
+	writer = firn_store_writer_open(firn_repo_store(repo), key, &error);
+	check(error);
+	(void)!(firn_store_writer_write(writer, 0, bytes, NATIVE, &error) &&
+		firn_store_writer_finish(writer, false, &error));
+	check(error);
+}
+
 static FirnRef
-ref_of(const char *kind, uint32_t i, char *text, size_t size)
+ref_of(FirnRepo *repo, const char *kind, uint32_t i, char *text, size_t size)
 {
 	FirnRef ref = { .length = 100000 };
 
@@ -37,7 +61,9 @@ ref_of(const char *kind, uint32_t i, char *text, size_t size)
 		ref.location = (FirnSpan){ (const uint8_t *)text, strlen(text) };
 	} else {
 		ref.kind = FIRN_REF_NATIVE;
+		ref.length = NATIVE;
 		ref.id = firn_id12_random();
+		write_object(repo, &ref.id, i);
 	}
 	return ref;
 }
@@ -61,7 +87,7 @@ make(FirnRepo *repo, const FirnId12 *base, const FirnId8 *id, uint32_t w, uint32
 	section->sealed = true;
 	for (uint32_t i = w * n; i < (w + 1) * n; i++) {
 		char text[64];
-		FirnRef ref = ref_of(kind, i, text, sizeof text);
+		FirnRef ref = ref_of(repo, kind, i, text, sizeof text);
 
 		(void)firn_changes_put_chunk(section->changes, id, "/a", 1, &i, &ref,
 					     ++section->last_seq);

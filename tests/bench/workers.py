@@ -1,0 +1,78 @@
+"""Eight processes that write at once: each with a mount of its own, and all in one."""
+import os
+import statistics
+
+from common import GROUP, array_json, child_main, timed, together
+
+WORKERS, EACH, SIZE = 8, 4_000, 16 * 1024
+
+
+def child_write(*roots):
+    """One process a directory, each writing its own chunks; a directory may be given several times."""
+    data = os.urandom(SIZE)
+
+    def prepare(k):
+        os.makedirs(roots[k], exist_ok=True)
+        d = os.open(roots[k], os.O_RDONLY)
+
+        def write():
+            for i in range(k * EACH, (k + 1) * EACH):
+                f = os.open(str(i), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, dir_fd=d)
+                os.write(f, data)
+                os.close(f)
+        return write
+
+    return together(len(roots), prepare)[0]
+
+
+def write(b):
+    b.say(f"workers: {WORKERS} writing {EACH:,} x {SIZE // 1024} KiB each")
+    repo, plain = b.dir / "w-repo", b.dir / "w-plain"
+    names = [f"{kind}{rep}" for kind in ("each", "one") for rep in range(b.reps)]
+    b.firn("init", repo)
+    c = b.mount("c", repo)
+    (c / "main/zarr.json").write_bytes(GROUP)
+    for name in names:
+        (c / "main" / name).mkdir()
+        (c / "main" / name / "zarr.json").write_bytes(array_json(WORKERS * EACH * SIZE, chunk=SIZE))
+    b.firn("commit", c, "-m", "arrays")
+
+    def each(rep):
+        token = b.dir / "fork.json"
+        b.firn("fork", c, "-o", token)
+        mounts = [b.mount(f"w{k}", "--fork", token) for k in range(WORKERS)]
+        os.sync()
+        r = b.child("workers", "write", *(m / f"main/each{rep}/c" for m in mounts))
+        r["driver_mb"] = sum(map(b.driver_mb, mounts))
+        journals = [b.dir / f"w{k}.journal" for k in range(WORKERS)]
+
+        def finish():
+            for m, journal in zip(mounts, journals):
+                b.umount(m, "--export", journal)
+            b.firn("commit", c, *journals, "-m", f"each {rep}")
+
+        return r | {"committed": r["seconds"] + timed(finish)[0]}
+
+    def one(rep):
+        os.sync()
+        r = b.child("workers", "write", *[c / f"main/one{rep}/c"] * WORKERS)
+        r["driver_mb"] = b.driver_mb(c)
+        return r | {"committed": r["seconds"] + b.firn("commit", c, "-m", f"one {rep}")["seconds"]}
+
+    def local(rep):
+        os.sync()
+        r = b.child("workers", "write", *[plain / f"{rep}/c"] * WORKERS)
+        return r | {"committed": r["seconds"] + timed(os.sync)[0]}
+
+    runs = b.interleave(each=each, one=one, plain=local)
+    b.umount(c)
+    for key, end in ("seconds", ""), ("committed", ", and commit (plain directory: sync)"):
+        for side, where in ("each", "a mount each"), ("one", "one mount"):
+            b.row(f"{WORKERS} processes write {EACH:,} x {SIZE // 1024} KiB each, {where}{end}",
+                  {"firn": runs[side], "plain": runs["plain"]}, key)
+    ratio = statistics.median(r["seconds"] for r in runs["one"]) / statistics.median(r["seconds"] for r in runs["each"])
+    b.note(f"{WORKERS} mounts take what {WORKERS} processes write {ratio:.2f} times as fast as one mount does")
+
+
+if __name__ == "__main__":
+    child_main(globals())
