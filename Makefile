@@ -8,7 +8,7 @@
 #                  pytest PYTEST='-k region -x'   tools matrix soak sanitized   bench-core   lint hdr-check layers format format-check
 # install uninstall clean; PREFIX, DESTDIR
 # Variables:       V=1 (show commands)  VARIANT=release|debug|asan|tsan|cov|fuzz  WERROR=0|1
-#                  CC CFLAGS CPPFLAGS LDFLAGS  T=<unit test>  FUZZ_SECONDS
+#                  CC CFLAGS CPPFLAGS LDFLAGS  T=<unit test>  FUZZ_SECONDS FUZZ_ROUNDS FUZZ_TARGETS
 VERSION := 0.1.0
 VARIANT ?= release
 PREFIX  ?= /usr/local
@@ -188,9 +188,7 @@ $(BUILD)/tests/fuzz/fuzz-%: $(BUILD)/tests/fuzz/fuzz-%.o $(BUILD)/libfirn.a
 	$(call say,LD)
 	$(Q)$(link) -fsanitize=fuzzer -o $@ $^ $(PKG_LIBS)
 fuzz: $(call exe,$(FUZZ))
-	$(Q)for f in $(^F); do mkdir -p $(BUILD)/corpus-$$f && $(BUILD)/tests/fuzz/$$f \
-	    -max_total_time=$${FUZZ_SECONDS:-60} -timeout=10 -rss_limit_mb=2048 \
-	    -artifact_prefix=$(BUILD)/$$f- $(BUILD)/corpus-$$f tests/fuzz/corpus/$${f#fuzz-} || exit 1; done
+	$(Q)tests/fuzz/run.sh $(BUILD)
 fuzz-check: ;
 else
 fuzz:

@@ -76,6 +76,9 @@ receive(int fd, void *buffer, size_t size, void *data)
 
 	firn_resend_have_pages(buffer, size);
 	n = firn_readers_take(&driver->readers, fd, buffer, size);
+	/* Unmounted while a request was handed over: no failure, as libfuse would take it. */
+	if (n < 0 && errno == ECONNABORTED)
+		errno = ENODEV;
 	if (n <= 0)
 		return n;
 	firn_resend_received(buffer, (size_t)n);

@@ -189,8 +189,10 @@ LIVE = set()  # mounts to kill if a test hangs
 
 
 def alive(pid):
+    """Also if it has ended but for threads, which hold what is open until they have gone."""
     try:
-        return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        state = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        return state != "Z" or len(os.listdir(f"/proc/{pid}/task")) > 1
     except OSError:
         return False
 

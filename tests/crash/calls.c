@@ -6,6 +6,8 @@
  *
  * Calls are made one at a time, over all processes, and logged when they have
  * succeeded: the log is in the order in which things happened.
+ *
+ * With FIRN_CALLS_ABORTED, who reads from a mount that is gone gets ECONNABORTED.
  */
 #include <dlfcn.h>
 #include <errno.h>
@@ -48,6 +50,7 @@ static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static Control *control;
 static int log_fd = -1;
 static const char *root;
+static bool aborted;
 
 static void *
 real(const char *name)
@@ -64,6 +67,7 @@ begin(void)
 	void *memory;
 	int fd;
 
+	aborted = getenv("FIRN_CALLS_ABORTED") != NULL;
 	root = getenv("FIRN_CALLS_ROOT");
 	if (root == NULL || path == NULL)
 		return;
@@ -340,6 +344,16 @@ EXPORT ssize_t
 pwrite64(int fd, const void *data, size_t len, off_t offset)
 {
 	return write_any(fd, data, len, offset, true);
+}
+
+EXPORT ssize_t
+read(int fd, void *data, size_t len)
+{
+	ssize_t n = REAL(read)(fd, data, len);
+
+	if (n < 0 && errno == ENODEV && aborted)
+		errno = ECONNABORTED;
+	return n;
 }
 
 static int

@@ -1,4 +1,4 @@
-"""A close that fails leaves what was there; a commit nobody told the mount of is followed."""
+"""A close that fails leaves what was there; a commit nobody told the mount of is followed; an end that looks like a failure is none."""
 import errno
 import os
 import signal
@@ -92,3 +92,15 @@ def test_commit_whose_end_nobody_told__is_followed(repo, mounts, died):
     m.commit("the next")
     assert_same(read_tree(m.main), want)
     assert_committed(repo, m.main)
+
+
+@pytest.mark.parametrize("options", [(), ALONE], ids=["with a supervisor", "alone"])
+def test_unmounted_while_a_request_is_handed_over__ends_cleanly(repo, tmp_path, options):
+    """Linux then says ECONNABORTED to who reads, not ENODEV: in nature, one of some hundred mounts with files just closed."""
+    calls = Calls(tmp_path / "calls", tmp_path)
+    with repo.firn.watching(calls.env | {"FIRN_CALLS_ABORTED": "1"}):
+        m = repo.mount(*options)
+    put_array(m.main, "a", (10,), (1,))
+    m.commit("all")
+    m.umount()
+    assert "connection" not in "".join(p.read_text() for p in m.firn.logs.iterdir())

@@ -47,7 +47,7 @@ npm_packages () {
     ( cd "$to/npm" && { [ -f package.json ] || npm init -y; } && npm install --no-audit --no-fund "$@" )
 }
 crate () { # DIRECTORY
-    cargo install --root "$to/cargo" --path "$1"
+    cargo install --root "$to/cargo" --target-dir "$to/cargo/target" --path "$1"
 }
 crates () {
     cargo install --root "$to/cargo" "$@"
