@@ -186,6 +186,8 @@ record_base(FirnDriver *driver, const FirnId12 *base)
 		driver->base = *base;
 	}
 	info = firn_state_read_info(driver->session->directory, &error);
+	if (info && firn_id12_equal(&info->base, base))
+		return;
 	if (info)
 		info->base = *base;
 	if (!info || !firn_state_write_info(info, &error))

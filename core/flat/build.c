@@ -112,8 +112,9 @@ grow(FirnFlatBuilder *b, size_t need)
 	return true;
 }
 
-size_t
-firn_flat_build_reserve(FirnFlatBuilder *b, size_t size, size_t lead, size_t align)
+/* As firn_flat_build_reserve(), but only what is skipped is zero. */
+static size_t
+make_room(FirnFlatBuilder *b, size_t size, size_t lead, size_t align)
 {
 	size_t pad;
 	size_t at;
@@ -126,9 +127,19 @@ firn_flat_build_reserve(FirnFlatBuilder *b, size_t size, size_t lead, size_t ali
 		b->failed = true;
 		return 0;
 	}
-	memset(b->data + b->len, 0, pad + size);
+	memset(b->data + b->len, 0, pad);
 	at = b->len + pad;
 	b->len = at + size;
+	return at;
+}
+
+size_t
+firn_flat_build_reserve(FirnFlatBuilder *b, size_t size, size_t lead, size_t align)
+{
+	size_t at = make_room(b, size, lead, align);
+
+	if (at != 0)
+		memset(b->data + at, 0, size);
 	return at;
 }
 
@@ -328,7 +339,7 @@ firn_flat_build_vector(FirnFlatBuilder *b, const void *items, size_t count, size
 		return 0;
 	}
 	/* The count is 4-aligned, the items behind it as they ask for. */
-	at = firn_flat_build_reserve(b, 4 + count * size, 4, MAX(align, 4u));
+	at = make_room(b, 4 + count * size, 4, MAX(align, 4u));
 	if (at == 0)
 		return 0;
 	store32(b->data + at, (uint32_t)count);

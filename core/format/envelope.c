@@ -24,8 +24,11 @@
 #define MAX_EXPANSION  4096u
 #define FREE_EXPANSION ((uint64_t)64 << 20)
 
-/* Below this, starting threads costs more than it gains. */
-#define PARALLEL_FROM ((size_t)4 * 1024 * 1024)
+/*
+ * zstd gives a thread four windows, 8 MiB, at a time: below this, one would do all of it, and copy
+ * what it gets and what it gives.
+ */
+#define PARALLEL_FROM ((size_t)12 * 1024 * 1024)
 #define MAX_WORKERS   8
 
 static const uint8_t envelope_magic[MAGIC_SIZE] = { 'I',  'C', 'E', 0xF0, 0x9F, 0xA7,
@@ -248,17 +251,20 @@ fill_header(uint8_t *out, const FirnEnvelope *envelope)
 	out[COMPRESSION_AT] = COMPRESSION_ZSTD;
 }
 
-/* Compression of a payload of `size` bytes on several threads, where that pays. */
+/* Compression of a payload of `size` bytes, on several threads where that may be and pays. */
 static ZSTD_CCtx *
-new_context(size_t size, int level, long n_threads)
+new_context(size_t size, int level, bool parallel)
 {
 	ZSTD_CCtx *cctx = ZSTD_createCCtx();
+	long n_workers = 1;
 
 	g_assert(cctx != NULL);
 	ZSTD_CCtx_setParameter(cctx, ZSTD_c_compressionLevel, level);
+	if (parallel && size >= PARALLEL_FROM)
+		n_workers = sysconf(_SC_NPROCESSORS_ONLN);
 	/* Refused by a libzstd without threads, which then does without. */
-	if (size >= PARALLEL_FROM && n_threads > 1)
-		ZSTD_CCtx_setParameter(cctx, ZSTD_c_nbWorkers, (int)MIN(n_threads, MAX_WORKERS));
+	if (n_workers > 1)
+		ZSTD_CCtx_setParameter(cctx, ZSTD_c_nbWorkers, (int)MIN(n_workers, MAX_WORKERS));
 	return cctx;
 }
 
@@ -269,18 +275,53 @@ check_envelope(const FirnEnvelope *envelope)
 	g_assert(is_kind((uint8_t)envelope->kind));
 }
 
-static GBytes *
-seal(const FirnEnvelope *envelope, FirnSpan payload, int level, long n_threads)
+static size_t
+total_of(const FirnSpan *parts, size_t n_parts)
 {
-	g_autoptr(ZSTD_CCtx) cctx = new_context(payload.len, level, n_threads);
-	size_t bound = ZSTD_compressBound(payload.len);
+	size_t total = 0;
+
+	for (size_t i = 0; i < n_parts; i++)
+		total += parts[i].len;
+	return total;
+}
+
+/* One frame of all parts; nothing but `out` could be in the way. */
+static size_t
+compress_parts(ZSTD_CCtx *cctx, const FirnSpan *parts, size_t n_parts, uint8_t *out, size_t room)
+{
+	ZSTD_outBuffer to = { out, room, 0 };
+	size_t left = 0;
+
+	if (n_parts == 1)
+		return ZSTD_compress2(cctx, out, room, parts[0].data, parts[0].len);
+	ZSTD_CCtx_setPledgedSrcSize(cctx, total_of(parts, n_parts));
+	for (size_t i = 0; i < n_parts; i++) {
+		ZSTD_EndDirective end = i + 1 < n_parts ? ZSTD_e_continue : ZSTD_e_end;
+		ZSTD_inBuffer from = { parts[i].data, parts[i].len, 0 };
+
+		do
+			left = ZSTD_compressStream2(cctx, &to, &from, end);
+		while (!ZSTD_isError(left) &&
+		       (end == ZSTD_e_end ? left > 0 : from.pos < from.size));
+		if (ZSTD_isError(left))
+			return left;
+	}
+	return to.pos;
+}
+
+static GBytes *
+seal(const FirnEnvelope *envelope, const FirnSpan *parts, size_t n_parts, int level, bool parallel)
+{
+	size_t size = total_of(parts, n_parts);
+	g_autoptr(ZSTD_CCtx) cctx = new_context(size, level, parallel);
+	size_t bound = ZSTD_compressBound(size);
 	uint8_t *out = g_malloc(FIRN_ENVELOPE_SIZE + bound);
 	size_t n;
 
 	g_assert(!ZSTD_isError(bound));
 	check_envelope(envelope);
 	fill_header(out, envelope);
-	n = ZSTD_compress2(cctx, out + FIRN_ENVELOPE_SIZE, bound, payload.data, payload.len);
+	n = compress_parts(cctx, parts, n_parts, out + FIRN_ENVELOPE_SIZE, bound);
 	g_assert(!ZSTD_isError(n));
 	/* What shrinks stays in place or is a small copy. */
 	out = g_realloc(out, FIRN_ENVELOPE_SIZE + n);
@@ -290,13 +331,14 @@ seal(const FirnEnvelope *envelope, FirnSpan payload, int level, long n_threads)
 GBytes *
 firn_envelope_seal(const FirnEnvelope *envelope, FirnSpan payload, int level)
 {
-	return seal(envelope, payload, level, sysconf(_SC_NPROCESSORS_ONLN));
+	return seal(envelope, &payload, 1, level, true);
 }
 
 GBytes *
-firn_envelope_seal_alone(const FirnEnvelope *envelope, FirnSpan payload, int level)
+firn_envelope_seal_parts(const FirnEnvelope *envelope, const FirnSpan *parts, size_t n_parts,
+			 int level, bool alone)
 {
-	return seal(envelope, payload, level, 1);
+	return seal(envelope, parts, n_parts, level, !alone);
 }
 
 /* ---- in parts ---- */
@@ -315,7 +357,7 @@ firn_envelope_stream_new(const FirnEnvelope *envelope, size_t size, int level)
 	FirnEnvelopeStream *s = g_new0(FirnEnvelopeStream, 1);
 
 	check_envelope(envelope);
-	s->cctx = new_context(size, level, sysconf(_SC_NPROCESSORS_ONLN));
+	s->cctx = new_context(size, level, true);
 	ZSTD_CCtx_setPledgedSrcSize(s->cctx, size);
 	s->left = size;
 	s->size = FIRN_ENVELOPE_SIZE + ZSTD_compressBound(MIN(size, FIRST_OUTPUT));

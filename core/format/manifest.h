@@ -83,6 +83,29 @@ void firn_manifest_writer_train(FirnManifestWriter *writer, const FirnSpan *samp
  */
 bool firn_manifest_writer_keep(FirnManifestWriter *writer, const FirnManifest *source)
 	FIRN_MUST_USE;
+/*
+ * Refs whose rows lie in one block behind the vector of offsets to them, of which nearly all is
+ * in use: a manifest that differs in few refs takes the block over as it is.
+ */
+typedef struct {
+	FirnRefs refs; /* all of their manifest; a borrowed cursor */
+	size_t begin;  /* private: of the block, to the end of the payload; a multiple of eight */
+	uint32_t least[FIRN_MAX_RANK]; /* coordinates along each axis */
+	uint32_t most[FIRN_MAX_RANK];
+} FirnManifestBlock;
+/*
+ * One pass over `refs`: false if they cannot be taken over, or are better written anew (the
+ * manifest has other arrays, much of it is unused, locations should be compressed and are not).
+ */
+bool firn_manifest_block(const FirnRefs *refs, FirnManifestBlock *out_block) FIRN_MUST_USE;
+/*
+ * Instead of firn_manifest_writer_keep(), before the first ref: take over the rows of `block` and the
+ * dictionary of its manifest; both outlive the writer.  Refs of the block come with
+ * firn_manifest_writer_take() then.
+ */
+void firn_manifest_writer_splice(FirnManifestWriter *writer, const FirnManifestBlock *block);
+/* Append refs `from` .. `from` + `n` - 1 of the block. */
+void firn_manifest_writer_take(FirnManifestWriter *writer, uint32_t from, uint32_t n);
 /* Compress on the calling thread only: others write manifests meanwhile. */
 void firn_manifest_writer_alone(FirnManifestWriter *writer);
 /*

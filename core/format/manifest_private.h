@@ -37,6 +37,11 @@ enum {
 /* A longer location is stored as it is: official readers stop there. */
 #define FIRN_MANIFEST_MAX_LOCATION 1024u
 
+/* When and how locations are compressed: the official library's defaults. */
+#define FIRN_MANIFEST_COMPRESS_FROM 1000u /* virtual refs */
+/* A larger dictionary of somebody else is not carried along. */
+#define FIRN_MANIFEST_MAX_KEPT_DICTIONARY 65536u
+
 typedef struct FirnManifestLocator FirnManifestLocator;
 
 struct FirnManifest {

@@ -1,5 +1,6 @@
 #include "core/format/manifest_rows.h"
 
+#include "core/base/error.h"
 #include "core/flat/build.h"
 
 #include <string.h>
@@ -45,7 +46,15 @@ struct FirnManifestRows {
 	GByteArray *etag;
 	GArray *locations;
 	GArray *etags;
+	/* Of spliced rows; `b` has what comes behind the block. */
+	const FirnManifestBlock *block; /* NULL: they are not */
+	FirnFlatBuilder *head;          /* the tables above the refs */
+	size_t block_at;                /* position of the block in the payload */
+	size_t tail_at;                 /* and of what comes behind it */
 };
+
+/* A builder begins with as many bytes of its own, which are left out behind a block. */
+#define BUILDER_HEADER 8u
 
 /* The tables above the refs. */
 static void
@@ -99,6 +108,7 @@ firn_manifest_rows_free(FirnManifestRows *rows)
 	if (rows == NULL)
 		return;
 	firn_flat_builder_free(rows->b);
+	firn_flat_builder_free(rows->head);
 	g_byte_array_unref(rows->location);
 	g_byte_array_unref(rows->etag);
 	g_array_unref(rows->locations);
@@ -109,7 +119,11 @@ firn_manifest_rows_free(FirnManifestRows *rows)
 bool
 firn_manifest_rows_failed(const FirnManifestRows *rows)
 {
-	return firn_flat_builder_failed(rows->b);
+	if (firn_flat_builder_failed(rows->b))
+		return true;
+	return rows->block != NULL &&
+	       (firn_flat_builder_failed(rows->head) ||
+		rows->tail_at + firn_flat_builder_len(rows->b) > FIRN_FLAT_MAX_SIZE);
 }
 
 static uint16_t
@@ -281,6 +295,19 @@ begin_row(FirnManifestRows *rows, const Layout *l, size_t table, const uint32_t 
 	return row;
 }
 
+/* Let offset `i` refer to the row at `table` of what is being added. */
+static void
+link_row(FirnManifestRows *rows, uint32_t i, size_t table)
+{
+	size_t at = rows->refs + 4 + 4 * (size_t)i;
+
+	if (rows->block == NULL)
+		firn_flat_link_item(rows->b, rows->refs, i, table);
+	else if (!firn_flat_builder_failed(rows->head))
+		store32(firn_flat_builder_at(rows->head, at),
+			rows->tail_at + table - BUILDER_HEADER - at);
+}
+
 void
 firn_manifest_rows_add(FirnManifestRows *rows, uint32_t i, const uint32_t *coords,
 		       const FirnRef *ref)
@@ -296,7 +323,7 @@ firn_manifest_rows_add(FirnManifestRows *rows, uint32_t i, const uint32_t *coord
 	if (table == 0)
 		return;
 	table += l->own_size;
-	firn_flat_link_item(rows->b, rows->refs, i, table);
+	link_row(rows, i, table);
 	row = begin_row(rows, l, table, coords, ref);
 	if (has & HAS_ID)
 		memcpy(row + l->content, ref->id.bytes, sizeof ref->id.bytes);
@@ -306,6 +333,70 @@ firn_manifest_rows_add(FirnManifestRows *rows, uint32_t i, const uint32_t *coord
 		share(rows, rows->location, rows->locations, ref->location, table + l->content);
 	if (has & HAS_ETAG)
 		share(rows, rows->etag, rows->etags, ref->etag, table + l->etag);
+}
+
+void
+firn_manifest_rows_splice(FirnManifestRows *rows, const FirnManifestBlock *block)
+{
+	size_t size = block->refs.manifest->b.len - block->begin;
+
+	g_assert(rows->block == NULL && block->begin % 8 == 0);
+	rows->block = block;
+	rows->head = rows->b;
+	rows->b = firn_flat_builder_new(0);
+	/* All parts begin at a multiple of eight: what is aligned in them stays so. */
+	rows->block_at = (firn_flat_builder_len(rows->head) + 7) / 8 * 8;
+	rows->tail_at = rows->block_at + (size + 7) / 8 * 8;
+}
+
+void
+firn_manifest_rows_take(FirnManifestRows *rows, uint32_t i, uint32_t from, uint32_t n)
+{
+	const FirnManifestBlock *block = rows->block;
+	size_t source = block->refs.position + 4 + 4 * (size_t)from;
+	size_t target = rows->refs + 4 + 4 * (size_t)i;
+	const uint32_t *offsets;
+	uint32_t moved;
+	uint32_t *out;
+
+	if (firn_flat_builder_failed(rows->head) || n == 0)
+		return;
+	/* An offset counts from where it stands: both that and what it refers to have moved. */
+	moved = (uint32_t)(rows->block_at - block->begin + source - target);
+	offsets = (const uint32_t *)(const void *)(block->refs.manifest->b.data + source);
+	out = (uint32_t *)(void *)firn_flat_builder_at(rows->head, target);
+	for (uint32_t j = 0; j < n; j++)
+		out[j] = offsets[j] + moved;
+}
+
+static FirnSpan
+built(FirnFlatBuilder *b)
+{
+	return (FirnSpan){ firn_flat_builder_at(b, 0), firn_flat_builder_len(b) };
+}
+
+bool
+firn_manifest_rows_parts(FirnManifestRows *rows, FirnSpan parts[FIRN_MANIFEST_PARTS],
+			 GError **error)
+{
+	static const uint8_t zeros[8];
+	FirnSpan b = rows->block->refs.manifest->b;
+	size_t size = b.len - rows->block->begin;
+
+	settle(rows, rows->location, rows->locations);
+	settle(rows, rows->etag, rows->etags);
+	if (firn_manifest_rows_failed(rows)) {
+		g_set_error(error, FIRN_ERROR, FIRN_ERROR_LIMIT, "the payload would be too large");
+		return false;
+	}
+	parts[0] = built(rows->head);
+	parts[1] = (FirnSpan){ zeros, rows->block_at - parts[0].len };
+	parts[2] = (FirnSpan){ b.data + rows->block->begin, size };
+	parts[3] = (FirnSpan){ zeros, rows->tail_at - rows->block_at - size };
+	parts[4] = built(rows->b);
+	parts[4].data += BUILDER_HEADER;
+	parts[4].len -= BUILDER_HEADER;
+	return true;
 }
 
 GBytes *

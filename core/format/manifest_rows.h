@@ -30,9 +30,20 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(FirnManifestRows, firn_manifest_rows_free)
 /* Append ref number `i`, of which nothing is kept; what goes wrong sticks. */
 void firn_manifest_rows_add(FirnManifestRows *rows, uint32_t i, const uint32_t *coords,
 			    const FirnRef *ref);
+/*
+ * Take over the rows of `block`, which outlives `rows`: they come right behind the tables above, and
+ * refs added now behind them.  Before the first ref, if at all.  Refs `from` .. `from` + `n` - 1 of
+ * the block become those from `i` on with firn_manifest_rows_take().
+ */
+void firn_manifest_rows_splice(FirnManifestRows *rows, const FirnManifestBlock *block);
+void firn_manifest_rows_take(FirnManifestRows *rows, uint32_t i, uint32_t from, uint32_t n);
 /* Whether something went wrong: the payload would be too large. */
 bool firn_manifest_rows_failed(const FirnManifestRows *rows);
-/* The payload; frees `rows` in every case.  Errors: LIMIT.  Caller owns (g_bytes_unref). */
+/* The payload of spliced rows, in parts that `rows` and the block own.  Errors: LIMIT. */
+#define FIRN_MANIFEST_PARTS 5u
+bool firn_manifest_rows_parts(FirnManifestRows *rows, FirnSpan parts[FIRN_MANIFEST_PARTS],
+			      GError **error) FIRN_MUST_USE;
+/* That of others; frees `rows` in every case.  Errors: LIMIT.  Caller owns (g_bytes_unref). */
 GBytes *firn_manifest_rows_finish(FirnManifestRows *rows, GError **error) FIRN_MUST_USE;
 
 #endif

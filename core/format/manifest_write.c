@@ -9,15 +9,14 @@
 #include <zdict.h>
 #include <zstd.h>
 
-/* When and how locations are compressed: the official library's defaults. */
-#define COMPRESS_FROM  1000u /* virtual refs */
+/* Of compressed locations: the official library's defaults. */
 #define MAX_DICTIONARY 2048u
 #define SHORT_LOCATION 8u
 #define LOCATION_LEVEL 3
 /* What a virtual ref mostly takes more than a native one: vtable and offset. */
 #define VIRTUAL_ROOM 32u
-/* A larger dictionary of somebody else is not carried along. */
-#define MAX_KEPT_DICTIONARY 65536u
+
+static const FirnEnvelope envelope = { 2, FIRN_KIND_MANIFEST };
 
 /* Compresses locations. */
 typedef struct {
@@ -37,8 +36,9 @@ struct FirnManifestWriter {
 	uint32_t rank;
 	Squeezer *squeezer;       /* NULL: locations are plain so far */
 	const FirnManifest *kept; /* borrowed: that `squeezer` has its dictionary of, or NULL */
-	bool trained;             /* that is how they stay */
-	bool alone;               /* other threads have work of their own */
+	const FirnManifestBlock *block; /* borrowed: of rows taken over, or NULL */
+	bool trained;                   /* that is how they stay */
+	bool alone;                     /* other threads have work of their own */
 	FirnId12 id;
 	FirnId8 node;
 	uint32_t n_refs;
@@ -149,6 +149,14 @@ squeeze(Squeezer *s, FirnRef *ref)
 /* ---- the writer ---- */
 
 static void
+begin_rows(FirnManifestWriter *w, FirnSpan dictionary, size_t reserve)
+{
+	firn_manifest_rows_free(w->rows);
+	w->rows = firn_manifest_rows_new(&w->id, &w->node, w->rank, w->n_refs, dictionary,
+					 4096 + dictionary.len + reserve);
+}
+
+static void
 writer_begin(FirnManifestWriter *w, FirnSpan dictionary)
 {
 	/*
@@ -158,9 +166,7 @@ writer_begin(FirnManifestWriter *w, FirnSpan dictionary)
 	size_t row = (4 + 28 + 4 + 4 * (size_t)w->rank + 7) / 8 * 8 +
 		     (dictionary.len > 0 ? VIRTUAL_ROOM : 0);
 
-	firn_manifest_rows_free(w->rows);
-	w->rows = firn_manifest_rows_new(&w->id, &w->node, w->rank, w->n_refs, dictionary,
-					 4096 + dictionary.len + w->n_refs * row);
+	begin_rows(w, dictionary, w->n_refs * row);
 }
 
 FirnManifestWriter *
@@ -173,7 +179,6 @@ firn_manifest_writer_new(const FirnId12 *id, const FirnId8 *node, uint32_t rank,
 	w->node = *node;
 	w->n_refs = n_refs;
 	w->rank = rank;
-	writer_begin(w, (FirnSpan){ NULL, 0 });
 	return w;
 }
 
@@ -214,7 +219,7 @@ firn_manifest_sample_add(FirnManifestSample *sample, uint32_t index)
 bool
 firn_manifest_sample_is_enough(const FirnManifestSample *sample)
 {
-	return sample->n >= COMPRESS_FROM;
+	return sample->n >= FIRN_MANIFEST_COMPRESS_FROM;
 }
 
 void
@@ -223,9 +228,17 @@ firn_manifest_writer_train(FirnManifestWriter *w, const FirnSpan *samples)
 	g_assert(w->added == 0 && !w->trained);
 	w->trained = true;
 	w->squeezer = squeezer_new(samples, FIRN_MANIFEST_SAMPLES);
-	if (w->squeezer == NULL)
-		return;
-	writer_begin(w, firn_payload_span(w->squeezer->trained));
+	if (w->squeezer != NULL)
+		writer_begin(w, firn_payload_span(w->squeezer->trained));
+}
+
+/* Compress with the dictionary of `source`. */
+static void
+keep_dictionary(FirnManifestWriter *w, const FirnManifest *source, FirnSpan dictionary)
+{
+	w->kept = source;
+	w->squeezer = g_new0(Squeezer, 1);
+	w->squeezer->trained = g_bytes_new(dictionary.data, dictionary.len);
 }
 
 bool
@@ -235,15 +248,44 @@ firn_manifest_writer_keep(FirnManifestWriter *w, const FirnManifest *source)
 		firn_flat_get_bytes(source->b, source->root, FIRN_MANIFEST_DICTIONARY);
 
 	g_assert(w->added == 0 && !w->trained);
-	if (source->locator == NULL || dictionary.len > MAX_KEPT_DICTIONARY ||
-	    w->n_refs < COMPRESS_FROM)
+	if (source->locator == NULL || dictionary.len > FIRN_MANIFEST_MAX_KEPT_DICTIONARY ||
+	    w->n_refs < FIRN_MANIFEST_COMPRESS_FROM)
 		return false;
 	w->trained = true;
-	w->kept = source;
-	w->squeezer = g_new0(Squeezer, 1);
-	w->squeezer->trained = g_bytes_new(dictionary.data, dictionary.len);
+	keep_dictionary(w, source, dictionary);
 	writer_begin(w, dictionary);
 	return true;
+}
+
+void
+firn_manifest_writer_splice(FirnManifestWriter *w, const FirnManifestBlock *block)
+{
+	const FirnManifest *source = block->refs.manifest;
+	FirnSpan dictionary =
+		firn_flat_get_bytes(source->b, source->root, FIRN_MANIFEST_DICTIONARY);
+
+	g_assert(w->added == 0 && !w->trained && block->refs.rank == w->rank);
+	w->trained = true;
+	w->block = block;
+	if (dictionary.len > 0)
+		keep_dictionary(w, source, dictionary);
+	begin_rows(w, dictionary, 4 * (size_t)w->n_refs);
+	firn_manifest_rows_splice(w->rows, block);
+}
+
+void
+firn_manifest_writer_take(FirnManifestWriter *w, uint32_t from, uint32_t n)
+{
+	const FirnRefs *refs = &w->block->refs;
+
+	if (n == 0)
+		return;
+	g_assert(n <= w->n_refs - w->added && from < refs->count && n <= refs->count - from);
+	g_assert(w->added == 0 ||
+		 firn_coords_compare(w->previous, firn_refs_coords(refs, from), w->rank) < 0);
+	firn_manifest_rows_take(w->rows, w->added, from, n);
+	memcpy(w->previous, firn_refs_coords(refs, from + n - 1), sizeof(uint32_t) * w->rank);
+	w->added += n;
 }
 
 void
@@ -281,6 +323,8 @@ firn_manifest_writer_add(FirnManifestWriter *w, const uint32_t *coords, const Fi
 {
 	FirnRef stored = *ref;
 
+	if (w->rows == NULL)
+		writer_begin(w, (FirnSpan){ NULL, 0 });
 	g_assert(w->added < w->n_refs);
 	g_assert(w->added == 0 || firn_coords_compare(w->previous, coords, w->rank) < 0);
 	if (!check_ref(w, ref, error))
@@ -334,19 +378,33 @@ compress_locations(FirnManifestWriter *w, GBytes *plain)
 	return firn_manifest_rows_finish(g_steal_pointer(&w->rows), NULL);
 }
 
+static GBytes *
+seal_spliced(FirnManifestWriter *w, int level, GError **error)
+{
+	FirnSpan parts[FIRN_MANIFEST_PARTS];
+
+	if (firn_manifest_rows_parts(w->rows, parts, error))
+		return firn_envelope_seal_parts(&envelope, parts, G_N_ELEMENTS(parts), level,
+						w->alone);
+	g_prefix_error(error, "manifest: ");
+	return NULL;
+}
+
 GBytes *
 firn_manifest_writer_finish(FirnManifestWriter *writer, int level, GError **error)
 {
-	static const FirnEnvelope envelope = { 2, FIRN_KIND_MANIFEST };
 	g_autoptr(FirnManifestWriter) w = writer;
 	g_autoptr(GBytes) payload = NULL;
+	FirnSpan span;
 
+	g_assert(w->added == w->n_refs);
+	if (w->block != NULL)
+		return seal_spliced(w, level, error);
 	payload = firn_manifest_rows_finish(g_steal_pointer(&w->rows), error);
 	if (payload == NULL) {
 		g_prefix_error(error, "manifest: ");
 		return NULL;
 	}
-	g_assert(w->added == w->n_refs);
 	if (firn_manifest_sample_is_enough(&w->sample)) {
 		g_autoptr(GBytes) compressed = compress_locations(w, payload);
 
@@ -355,6 +413,6 @@ firn_manifest_writer_finish(FirnManifestWriter *writer, int level, GError **erro
 			payload = g_steal_pointer(&compressed);
 		}
 	}
-	return w->alone ? firn_envelope_seal_alone(&envelope, firn_payload_span(payload), level)
-			: firn_envelope_seal(&envelope, firn_payload_span(payload), level);
+	span = firn_payload_span(payload);
+	return firn_envelope_seal_parts(&envelope, &span, 1, level, w->alone);
 }

@@ -10,6 +10,9 @@
 /* Rebases before giving up: each one means that somebody else's commit went through. */
 #define MAX_ATTEMPTS 1000u
 
+/* Objects published together while others are made: what is left at the end does not take long. */
+#define PUBLISH_BATCH 16u
+
 /* Pending files named in a message. */
 #define PENDING_NAMED 5u
 
@@ -90,6 +93,23 @@ committing_clear(FirnCommitting *c)
 	pthread_mutex_destroy(&c->lock);
 }
 
+/* Publish what was written, once `n` objects are not. */
+static bool
+publish_written(FirnCommitting *c, guint n, GError **error)
+{
+	g_autoptr(GPtrArray) keys = g_ptr_array_new();
+
+	pthread_mutex_lock(&c->lock);
+	if (c->written->len - c->n_published >= n) {
+		for (guint i = c->n_published; i < c->written->len; i++)
+			g_ptr_array_add(keys, c->written->pdata[i]);
+		c->n_published = c->written->len;
+	}
+	pthread_mutex_unlock(&c->lock);
+	return firn_store_publish(firn_repo_store(c->repo), (const char *const *)keys->pdata,
+				  keys->len, error);
+}
+
 bool
 firn_commit_put(FirnCommitting *c, const char *prefix, const FirnId12 *id, GBytes *file,
 		GError **error)
@@ -99,10 +119,14 @@ firn_commit_put(FirnCommitting *c, const char *prefix, const FirnId12 *id, GByte
 
 	firn_id12_format(id, text);
 	key = g_strconcat(prefix, text, NULL);
+	if (!firn_store_put_new(firn_repo_store(c->repo), key, file, error)) {
+		g_free(key);
+		return false;
+	}
 	pthread_mutex_lock(&c->lock);
 	g_ptr_array_add(c->written, key);
 	pthread_mutex_unlock(&c->lock);
-	return firn_store_put(firn_repo_store(c->repo), key, file, FIRN_PUT_ANY, NULL, NULL, error);
+	return publish_written(c, PUBLISH_BATCH, error);
 }
 
 /* Nobody refers to what was written: take it away as far as possible. */
@@ -110,8 +134,9 @@ static void
 discard(FirnCommitting *c)
 {
 	for (guint i = 0; i < c->written->len; i++)
-		(void)!firn_store_remove(firn_repo_store(c->repo), c->written->pdata[i], NULL);
+		(void)!firn_store_withdraw(firn_repo_store(c->repo), c->written->pdata[i], NULL);
 	g_ptr_array_set_size(c->written, 0);
+	c->n_published = 0;
 }
 
 /* ---- preconditions ---- */
@@ -248,6 +273,53 @@ build(FirnCommitting *c, GError **error)
 	return write_objects(c, error);
 }
 
+/* ---- before the update ---- */
+
+typedef struct {
+	FirnCommitting *c;
+	bool ok;
+	GError *error;
+} Publishing;
+
+static void *
+publish_rest(void *data)
+{
+	Publishing *publishing = data;
+
+	publishing->ok = publish_written(publishing->c, 0, &publishing->error);
+	return NULL;
+}
+
+static bool
+tell_intent(const FirnCommitting *c, GError **error)
+{
+	return c->options->intent == NULL || c->options->intent(&c->id, c->options->data, error);
+}
+
+/*
+ * All that `repo` is going to name becomes durable, while those whose changes it is record what
+ * is about to happen: what each waits for is the disk.
+ */
+static bool
+make_ready(FirnCommitting *c, GError **error)
+{
+	Publishing publishing = { .c = c };
+	pthread_t thread;
+	bool aside = c->options->intent != NULL &&
+		     pthread_create(&thread, NULL, publish_rest, &publishing) == 0;
+	bool told;
+
+	if (!aside)
+		(void)publish_rest(&publishing);
+	told = (aside || publishing.ok) && tell_intent(c, error);
+	if (aside)
+		pthread_join(thread, NULL);
+	if (!publishing.ok && (error == NULL || *error == NULL))
+		g_propagate_error(error, g_steal_pointer(&publishing.error));
+	g_clear_error(&publishing.error);
+	return told && publishing.ok;
+}
+
 /* ---- the update ---- */
 
 typedef struct {
@@ -347,8 +419,7 @@ attempt(FirnCommitting *c, FirnCommitResult *out_result, FirnConflicts *conflict
 	c->level = firn_config_compression_level(c->config);
 	if (!choose_parent(c, info, &update.tip, conflicts, error))
 		return false;
-	if (!build(c, error) ||
-	    (c->options->intent != NULL && !c->options->intent(&c->id, c->options->data, error))) {
+	if (!build(c, error) || !make_ready(c, error)) {
 		discard(c);
 		return false;
 	}

@@ -81,14 +81,12 @@ log_chunk(Work *w, const uint32_t *coords)
 
 /* ---- a cell ---- */
 
-static bool
-load_cell(Work *w, const FirnCommitCell *cell, const FirnCommitOld *old, GError **error)
+/* Gather the refs of a manifest that lie in the cell. */
+static void
+gather(Work *w, const FirnCommitCell *cell, const FirnCommitOld *old, const FirnRefs *refs)
 {
-	const FirnRefs *refs = load(w, old, error);
 	uint32_t n = MIN(w->array->rank, 1);
 
-	if (refs == NULL)
-		return false;
 	for (uint32_t i = firn_refs_lower_bound(refs, cell->from, n); i < refs->count; i++) {
 		FirnCommitItem item = { .coords = firn_refs_coords(refs, i),
 					.refs = refs,
@@ -99,7 +97,6 @@ load_cell(Work *w, const FirnCommitCell *cell, const FirnCommitOld *old, GError 
 		if (firn_commit_in_cell(cell, item.coords) && visible(w->array, old, item.coords))
 			g_array_append_val(w->items, item);
 	}
-	return true;
 }
 
 static int
@@ -140,25 +137,24 @@ span_equal(FirnSpan a, FirnSpan b)
 }
 
 static bool
-same_virtual(const FirnCommitItem *old, const FirnRef *a, const FirnRef *b)
+same_virtual(const FirnManifest *manifest, const FirnRef *a, const FirnRef *b)
 {
 	g_autofree char *location = NULL;
 
 	if (a->offset != b->offset || a->length != b->length ||
 	    a->last_modified != b->last_modified || !span_equal(a->etag, b->etag))
 		return false;
-	location = firn_manifest_location(old->refs->manifest, a, NULL);
+	location = firn_manifest_location(manifest, a, NULL);
 	return location != NULL && strlen(location) == b->location.len &&
 	       memcmp(location, b->location.data, b->location.len) == 0;
 }
 
-/* Whether a change says what was there already. */
-static bool
-same_ref(const FirnCommitItem *old, const FirnChunkChange *change)
+bool
+firn_commit_same_ref(const FirnRefs *refs, uint32_t index, const FirnChunkChange *change)
 {
 	FirnRef a, b;
 
-	firn_refs_get(old->refs, old->index, &a);
+	firn_refs_get(refs, index, &a);
 	firn_chunk_change_get(change, &b);
 	if (a.kind != b.kind)
 		return false;
@@ -167,7 +163,7 @@ same_ref(const FirnCommitItem *old, const FirnChunkChange *change)
 	if (a.kind == FIRN_REF_NATIVE)
 		return a.offset == b.offset && a.length == b.length &&
 		       firn_id12_compare(&a.id, &b.id) == 0;
-	return same_virtual(old, &a, &b);
+	return same_virtual(refs->manifest, &a, &b);
 }
 
 static void
@@ -184,7 +180,8 @@ settle(Work *w, const FirnCommitItem *old, const FirnCommitWalk *change)
 	bool kept = old != NULL && w->array->keeps &&
 		    firn_commit_inside(old->coords, w->array->bounds, w->array->rank);
 
-	if (kept && (change == NULL || same_ref(old, change->change))) {
+	if (kept &&
+	    (change == NULL || firn_commit_same_ref(old->refs, old->index, change->change))) {
 		add_item(w, *old);
 		return;
 	}
@@ -250,30 +247,46 @@ make_room(Work *w, const FirnCommitCell *cell, GError **error)
 	return true;
 }
 
+/* Look at each ref the cell has, in the `n_loaded` manifests of `olds`. */
+static bool
+settle_cell(Work *w, FirnCommitCell *cell, const GArray *olds, GError **error)
+{
+	FirnCommitWalk walk = { .cell = cell, .holds = true };
+	bool ok = true;
+
+	if (!make_room(w, cell, error))
+		return false;
+	for (guint i = 0; i < w->n_loaded; i++)
+		gather(w, cell, &w->array->olds[g_array_index(olds, uint32_t, i)],
+		       &w->loaded[i].refs);
+	sort_olds(w);
+	overlay(w, &walk);
+	cell->effective = w->part->n_changed > 0;
+	if (cell->effective)
+		ok = write_items(w, (FirnCommitItem *)(void *)w->items->data, w->n_items, error);
+	firn_commit_walk_release(&walk);
+	return ok;
+}
+
 bool
 firn_commit_cell_run(FirnCommitCell *cell, FirnCommitPart *part, GError **error)
 {
 	FirnCommitArray *array = cell->array;
 	g_autoptr(GArray) met = firn_commit_olds_meeting(array, cell->from, cell->to);
-	FirnCommitWalk walk = { .cell = cell, .holds = true };
-	bool done;
+	bool spliced = false;
+	bool ok = true;
 	Work w;
 
 	work_init(&w, array, part, met->len);
-	done = make_room(&w, cell, error);
-	for (guint i = 0; i < met->len && done; i++)
-		done = load_cell(&w, cell, &array->olds[g_array_index(met, uint32_t, i)], error);
-	if (done) {
-		sort_olds(&w);
-		overlay(&w, &walk);
-		cell->effective = part->n_changed > 0;
-		if (cell->effective)
-			done = write_items(&w, (FirnCommitItem *)(void *)w.items->data, w.n_items,
-					   error);
-		firn_commit_walk_release(&walk);
-	}
+	for (guint i = 0; i < met->len && ok; i++)
+		ok = load(&w, &array->olds[g_array_index(met, uint32_t, i)], error) != NULL;
+	if (ok && met->len == 1 && firn_commit_can_splice(cell, &w.loaded[0].refs))
+		ok = firn_commit_splice(cell, &array->olds[g_array_index(met, uint32_t, 0)],
+					&w.loaded[0].refs, part, &spliced, error);
+	if (ok && !spliced)
+		ok = settle_cell(&w, cell, met, error);
 	work_clear(&w);
-	return done;
+	return ok;
 }
 
 /* ---- what is left of a broken manifest ---- */

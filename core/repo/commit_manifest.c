@@ -124,56 +124,88 @@ prepare(FirnManifestWriter *writer, const FirnCommitItem *items, size_t n,
 	return true;
 }
 
-static void
-add_extents(FirnExtent *extents, const uint32_t *coords, uint32_t rank, bool first)
+void
+firn_commit_add_extents(FirnExtent *extents, const uint32_t *coords, uint32_t rank)
 {
 	for (uint32_t i = 0; i < rank; i++) {
-		extents[i].from = first ? coords[i] : MIN(extents[i].from, coords[i]);
-		extents[i].to = first ? coords[i] + 1 : MAX(extents[i].to, coords[i] + 1);
+		extents[i].from = MIN(extents[i].from, coords[i]);
+		extents[i].to = MAX(extents[i].to, coords[i] + 1);
 	}
+}
+
+FirnManifestWriter *
+firn_commit_manifest_writer(FirnCommitArray *array, size_t n, FirnId12 *out_id, GError **error)
+{
+	FirnManifestWriter *writer;
+
+	if (n > UINT32_MAX) {
+		g_set_error(error, FIRN_ERROR, FIRN_ERROR_LIMIT,
+			    "%s: too many chunks for one manifest: set a smaller split",
+			    array->path);
+		return NULL;
+	}
+	*out_id = firn_id12_random();
+	writer = firn_manifest_writer_new(out_id, &array->id, array->rank, (uint32_t)n);
+	if (array->c->many_tasks)
+		firn_manifest_writer_alone(writer);
+	return writer;
+}
+
+bool
+firn_commit_put_manifest(FirnCommitArray *array, FirnManifestWriter *writer, const FirnId12 *id,
+			 size_t n, FirnCommitManifest *out_manifest, GError **error)
+{
+	g_autoptr(GBytes) file = firn_manifest_writer_finish(writer, array->c->level, error);
+
+	if (file == NULL) {
+		g_prefix_error(error, "%s: ", array->path);
+		return false;
+	}
+	if (!firn_commit_put(array->c, "manifests/", id, file, error))
+		return false;
+	*out_manifest = (FirnCommitManifest){
+		.file = { .id = *id, .size_bytes = g_bytes_get_size(file), .n_refs = (uint32_t)n },
+	};
+	return true;
+}
+
+/* Append all items, with no more of their locations plain than need be. */
+static bool
+add_items(FirnManifestWriter *writer, const FirnCommitItem *items, size_t n, uint32_t rank,
+	  FirnExtent *extents, GError **error)
+{
+	const FirnManifest *kept;
+
+	if (!prepare(writer, items, n, &kept, error))
+		return false;
+	for (uint32_t i = 0; i < rank; i++)
+		extents[i] = (FirnExtent){ items[0].coords[i], items[0].coords[i] + 1 };
+	for (size_t i = 0; i < n; i++) {
+		if (!add_item(writer, &items[i], kept, error))
+			return false;
+		firn_commit_add_extents(extents, items[i].coords, rank);
+	}
+	return true;
 }
 
 bool
 firn_commit_write_manifest(FirnCommitArray *array, const FirnCommitItem *items, size_t n,
 			   FirnCommitManifest *out_manifest, GError **error)
 {
-	FirnId12 id = firn_id12_random();
 	g_autofree FirnExtent *extents = g_new0(FirnExtent, MAX(array->rank, 1));
 	g_autoptr(FirnManifestWriter) writer = NULL;
-	g_autoptr(GBytes) file = NULL;
-	const FirnManifest *kept;
+	FirnId12 id;
 
-	if (n > UINT32_MAX) {
-		g_set_error(error, FIRN_ERROR, FIRN_ERROR_LIMIT,
-			    "%s: too many chunks for one manifest: set a smaller split",
-			    array->path);
+	writer = firn_commit_manifest_writer(array, n, &id, error);
+	if (writer == NULL)
 		return false;
-	}
-	writer = firn_manifest_writer_new(&id, &array->id, array->rank, (uint32_t)n);
-	if (array->c->many_tasks)
-		firn_manifest_writer_alone(writer);
-	if (!prepare(writer, items, n, &kept, error)) {
+	if (!add_items(writer, items, n, array->rank, extents, error)) {
 		g_prefix_error(error, "%s: ", array->path);
 		return false;
 	}
-	for (size_t i = 0; i < n; i++) {
-		if (!add_item(writer, &items[i], kept, error)) {
-			g_prefix_error(error, "%s: ", array->path);
-			return false;
-		}
-		add_extents(extents, items[i].coords, array->rank, i == 0);
-	}
-	file = firn_manifest_writer_finish(g_steal_pointer(&writer), array->c->level, error);
-	if (file == NULL) {
-		g_prefix_error(error, "%s: ", array->path);
+	if (!firn_commit_put_manifest(array, g_steal_pointer(&writer), &id, n, out_manifest, error))
 		return false;
-	}
-	if (!firn_commit_put(array->c, "manifests/", &id, file, error))
-		return false;
-	*out_manifest = (FirnCommitManifest){
-		.file = { .id = id, .size_bytes = g_bytes_get_size(file), .n_refs = (uint32_t)n },
-		.extents = g_steal_pointer(&extents),
-	};
+	out_manifest->extents = g_steal_pointer(&extents);
 	return true;
 }
 

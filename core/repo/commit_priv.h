@@ -11,6 +11,7 @@
  *   commit_rows.c     the nodes of the new snapshot
  *   commit_array.c    which manifests of an array are touched, and how it is split
  *   commit_cell.c     what one manifest becomes
+ *   commit_splice.c   the same of few changes to many refs
  *   commit_manifest.c writing one
  *   commit_verify.c   are the chunks there, do they fit their array's geometry
  *   commit_log.c      the transaction log
@@ -84,6 +85,7 @@ typedef struct {
 	bool many_tasks;      /* manifests are written on all threads at once */
 	pthread_mutex_t lock; /* protects all below */
 	GPtrArray *written;   /* char *: keys of objects that nobody refers to before `repo` does */
+	guint n_published;    /* of these, or somebody is about it */
 } FirnCommitting;
 
 /* A manifest of the parent snapshot. */
@@ -190,7 +192,7 @@ FirnMeta *firn_commit_node_meta(const FirnSnapshotNode *node);
 bool firn_commit_same_document(FirnSpan document, const FirnMeta *meta);
 /* Sort rows of `rank` coordinates and drop repeated ones; `n` rows; returns how many are left. */
 size_t firn_commit_sort_coords(GArray *coords, uint32_t rank, size_t n);
-/* Put a new object under `<prefix><id>`, remembering it as garbage in waiting. */
+/* Put a new object under `<prefix><id>`, remembering it as garbage in waiting; it is published later. */
 bool firn_commit_put(FirnCommitting *c, const char *prefix, const FirnId12 *id, GBytes *file,
 		     GError **error) FIRN_MUST_USE;
 void firn_commit_progress(const FirnCommitting *c, const char *what, uint64_t done, uint64_t total);
@@ -266,6 +268,17 @@ typedef struct {
 	uint32_t index;
 } FirnCommitItem;
 
+/* Begin a manifest of `n` > 0 refs. */
+FirnManifestWriter *firn_commit_manifest_writer(FirnCommitArray *array, size_t n, FirnId12 *out_id,
+						GError **error) FIRN_MUST_USE;
+/* Store one that has all its refs, and free the writer; extents are the caller's to set. */
+bool firn_commit_put_manifest(FirnCommitArray *array, FirnManifestWriter *writer,
+			      const FirnId12 *id, size_t n, FirnCommitManifest *out_manifest,
+			      GError **error) FIRN_MUST_USE;
+/* Let extents, which are not empty, take in `coords`. */
+void firn_commit_add_extents(FirnExtent *extents, const uint32_t *coords, uint32_t rank);
+/* Whether a change says what ref `index` says. */
+bool firn_commit_same_ref(const FirnRefs *refs, uint32_t index, const FirnChunkChange *change);
 /* Write `n` > 0 items, by coordinates, as one manifest. */
 bool firn_commit_write_manifest(FirnCommitArray *array, const FirnCommitItem *items, size_t n,
 				FirnCommitManifest *out_manifest, GError **error) FIRN_MUST_USE;
@@ -276,6 +289,11 @@ const FirnCommitCell *firn_commit_find_cell(const FirnCommitArray *array, const 
 /* Olds whose extents meet [from, to); indices, ascending (caller owns). */
 GArray *firn_commit_olds_meeting(const FirnCommitArray *array, const uint32_t *from,
 				 const uint32_t *to);
+/* Whether the changes of a cell are few next to the refs of its one manifest. */
+bool firn_commit_can_splice(const FirnCommitCell *cell, const FirnRefs *refs);
+/* Settle such a cell; `*out_done` false: nothing was done, each ref is to be looked at. */
+bool firn_commit_splice(FirnCommitCell *cell, const FirnCommitOld *old, const FirnRefs *refs,
+			FirnCommitPart *part, bool *out_done, GError **error) FIRN_MUST_USE;
 /* Settle one cell / what is left of a broken manifest. */
 bool firn_commit_cell_run(FirnCommitCell *cell, FirnCommitPart *part, GError **error) FIRN_MUST_USE;
 bool firn_commit_rest_run(FirnCommitArray *array, FirnCommitOld *old, FirnCommitPart *part,

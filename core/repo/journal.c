@@ -285,33 +285,34 @@ note_node(FirnJournal *journal, const FirnId8 *id, unsigned flags)
 }
 
 FirnJournal *
-firn_journal_create(const char *path, const FirnJournalHeader *header, bool replace, GError **error)
+firn_journal_create(const char *path, const FirnJournalHeader *header, GError **error)
+{
+	FirnJournal *journal = firn_journal_begin(path, header, error);
+
+	if (journal == NULL)
+		return NULL;
+	if (firn_journal_sync(journal, error) && sync_directory(path, error))
+		return journal;
+	firn_journal_close(journal);
+	unlink(path);
+	return NULL;
+}
+
+FirnJournal *
+firn_journal_begin(const char *path, const FirnJournalHeader *header, GError **error)
 {
 	g_autoptr(GByteArray) bytes = g_byte_array_new();
-	g_autofree char *temporary = NULL;
-	const char *made = path;
-	bool done;
-	int fd;
+	int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 
-	firn_journal_record_add_header(header, FIRN_JOURNAL_LOG, bytes);
-	if (replace) {
-		fd = open_temporary(path, &temporary, error);
-		made = temporary;
-	} else {
-		fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-		if (fd < 0)
-			firn_error_set_errno(error, errno, "cannot create journal %s", path);
-	}
-	if (fd < 0)
+	if (fd < 0) {
+		firn_error_set_errno(error, errno, "cannot create journal %s", path);
 		return NULL;
-	done = write_at(fd, bytes->data, bytes->len, 0);
-	if (!done)
-		firn_error_set_errno(error, errno, "cannot write journal %s", path);
-	else
-		done = publish(fd, made, path, error);
-	if (done)
+	}
+	firn_journal_record_add_header(header, FIRN_JOURNAL_LOG, bytes);
+	if (write_at(fd, bytes->data, bytes->len, 0))
 		return journal_new(fd, path, &header->session, bytes->len);
-	unlink(made);
+	firn_error_set_errno(error, errno, "cannot write journal %s", path);
+	unlink(path);
 	close(fd);
 	return NULL;
 }

@@ -90,9 +90,12 @@ bool firn_journal_write(const char *path, GPtrArray *sections, GError **error) F
 /* One thread at a time (its owner locks). */
 typedef struct FirnJournal FirnJournal;
 
-/* Create `path` with `header` (EXISTS if it is there), or replace it atomically. */
-FirnJournal *firn_journal_create(const char *path, const FirnJournalHeader *header, bool replace,
-				 GError **error) FIRN_MUST_USE;
+/* Create `path` with `header` (EXISTS if it is there), durably. */
+FirnJournal *firn_journal_create(const char *path, const FirnJournalHeader *header, GError **error)
+	FIRN_MUST_USE;
+/* The same, but neither what it holds nor its name is durable: for one that gets another name. */
+FirnJournal *firn_journal_begin(const char *path, const FirnJournalHeader *header, GError **error)
+	FIRN_MUST_USE;
 /* Continue an existing one after its last whole record, cutting a torn tail; `*out_section` is
  * what it holds so far (caller owns).  `stopped`: the machine stopped since it was written, see
  * firn_journal_decode_stopped(). */

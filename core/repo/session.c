@@ -117,7 +117,7 @@ begin(FirnSession *session, const char *state_root, GError **error)
 	path = firn_session_journal_path(session->directory, "");
 	if (!write_parents(session, error) || !firn_session_write_info(session, error))
 		return false;
-	session->journal = firn_journal_create(path, session->header, false, error);
+	session->journal = firn_journal_create(path, session->header, error);
 	return session->journal != NULL;
 }
 

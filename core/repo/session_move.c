@@ -127,6 +127,28 @@ carry_all(Carry *carry, FirnSnapshot *snapshot, GError **error)
 	return true;
 }
 
+/* A journal beside the session's, with another base or id, and nothing of it synced. */
+static FirnJournal *
+begin_next(const char *path, const FirnJournalHeader *header, GError **error)
+{
+	/* Of a driver that died. */
+	(void)unlink(path);
+	return firn_journal_begin(path, header, error);
+}
+
+/* Nothing that is recorded from now on is durable before the directory is. */
+static void
+sync_directory(const FirnSession *session)
+{
+	int fd = open(session->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (fd < 0)
+		return;
+	(void)fsync(fd);
+	close(fd);
+}
+
+/* Let the next journal, which is synced, take the place of the old. */
 static bool
 publish_journal(FirnSession *session, GError **error)
 {
@@ -134,7 +156,6 @@ publish_journal(FirnSession *session, GError **error)
 	g_autofree char *to = firn_session_journal_path(session->directory, "");
 	g_autofree char *previous =
 		firn_session_journal_path(session->directory, FIRN_SESSION_PREVIOUS);
-	int fd;
 
 	/* Who takes over from a driver that dies right now goes on with the old one. */
 	(void)unlink(previous);
@@ -142,11 +163,6 @@ publish_journal(FirnSession *session, GError **error)
 	if (rename(from, to) != 0) {
 		firn_error_set_errno(error, errno, "cannot replace %s", to);
 		return false;
-	}
-	fd = open(session->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (fd >= 0) {
-		(void)fsync(fd);
-		close(fd);
 	}
 	return true;
 }
@@ -164,7 +180,7 @@ firn_session_move(FirnSession *session, FirnSnapshot *snapshot, uint64_t seq, Fi
 	header->base = *firn_snapshot_id(snapshot);
 	g_array_set_size(header->ancestors, 0);
 	header->created_us = firn_clock_now_us();
-	carry.journal = firn_journal_create(next, header, true, error);
+	carry.journal = begin_next(next, header, error);
 	if (carry.journal == NULL)
 		return false;
 	carry.changes = firn_changes_new();
@@ -189,8 +205,12 @@ firn_session_move(FirnSession *session, FirnSnapshot *snapshot, uint64_t seq, Fi
 	g_ptr_array_set_size(session->parents, 0);
 	firn_snapshot_unref(session->base);
 	session->base = firn_snapshot_ref(snapshot);
-	/* What session.json says of the base is for people: the journal decides. */
-	(void)!firn_session_write_info(session, NULL);
+	/*
+	 * What session.json says of the base is for people: the journal decides.  Writing it syncs
+	 * the directory, and with it the journal's name.
+	 */
+	if (!firn_session_write_info(session, NULL))
+		sync_directory(session);
 	firn_crash_point(FIRN_CRASH_MOVED);
 	return true;
 }
@@ -207,13 +227,15 @@ firn_session_reset(FirnSession *session, GError **error)
 	session->changes = firn_changes_new();
 	if (!firn_session_inherit(session, error))
 		goto fail;
-	journal = firn_journal_create(next, header, true, error);
+	journal = begin_next(next, header, error);
 	if (journal == NULL)
 		goto fail;
-	if (!publish_journal(session, error)) {
+	if (!firn_journal_sync(journal, error) || !publish_journal(session, error)) {
 		firn_journal_close(journal);
+		(void)unlink(next);
 		goto fail;
 	}
+	sync_directory(session);
 	firn_journal_close(session->journal);
 	session->journal = journal;
 	firn_journal_header_free(session->header);

@@ -63,6 +63,31 @@ fault_put(FirnStore *store, const char *key, GBytes *data, FirnPutMode mode,
 }
 
 static bool
+fault_put_new(FirnStore *store, const char *key, GBytes *data, GError **error)
+{
+	FaultStore *fault = fault_of(store);
+
+	return pass(fault, "put", key, error) && firn_store_put_new(fault->inner, key, data, error);
+}
+
+static bool
+fault_publish(FirnStore *store, const char *const *keys, size_t n_keys, GError **error)
+{
+	FaultStore *fault = fault_of(store);
+
+	return pass(fault, "publish", n_keys > 0 ? keys[0] : "", error) &&
+	       firn_store_publish(fault->inner, keys, n_keys, error);
+}
+
+static bool
+fault_withdraw(FirnStore *store, const char *key, GError **error)
+{
+	FaultStore *fault = fault_of(store);
+
+	return pass(fault, "remove", key, error) && firn_store_withdraw(fault->inner, key, error);
+}
+
+static bool
 fault_copy(FirnStore *store, const char *from, const char *to, const FirnVersion *expected,
 	   GError **error)
 {
@@ -241,6 +266,9 @@ static const FirnStoreOps fault_ops = {
 	.name = "fault",
 	.get = fault_get,
 	.put = fault_put,
+	.put_new = fault_put_new,
+	.publish = fault_publish,
+	.withdraw = fault_withdraw,
 	.copy = fault_copy,
 	.remove = fault_remove,
 	.stat = fault_stat,

@@ -15,9 +15,6 @@
 /* Deeper than any key of the format; keeps a loop of symbolic links finite. */
 #define MAX_DEPTH 16
 
-/* Above this many objects one syncfs(2) is cheaper than a journal commit for each. */
-#define SYNC_EACH_MAX 64
-
 void
 firn_local_fail(const FirnLocal *local, GError **error, int errnum, const char *doing,
 		const char *key)
@@ -69,8 +66,8 @@ firn_local_fsync(int fd)
 	return 0;
 }
 
-static int
-sync_dir(FirnLocal *local, const char *dir)
+int
+firn_local_sync_dir(FirnLocal *local, const char *dir)
 {
 	int fd = firn_local_openat(local->root, dir, O_RDONLY | O_DIRECTORY, 0);
 	int result;
@@ -88,7 +85,7 @@ firn_local_sync_dir_of(FirnLocal *local, const char *key)
 {
 	g_autofree char *dir = firn_local_dir_of(key);
 
-	return sync_dir(local, dir);
+	return firn_local_sync_dir(local, dir);
 }
 
 /* Make the directories above `key` and sync each one's parent, so that they stay. */
@@ -404,88 +401,6 @@ local_list_temporaries(FirnStore *store, FirnStoreListFn fn, void *data, GError 
 	return ok;
 }
 
-static GHashTable *
-dirs_of(const char *const *keys, size_t n_keys)
-{
-	GHashTable *dirs = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
-
-	for (size_t i = 0; i < n_keys; i++)
-		g_hash_table_add(dirs, firn_local_dir_of(keys[i]));
-	return dirs;
-}
-
-static bool
-sync_files(FirnLocal *local, const char *const *keys, size_t n_keys, GError **error)
-{
-	for (size_t i = 0; i < n_keys; i++) {
-		int fd = firn_local_openat(local->root, keys[i], O_RDONLY | O_NONBLOCK, 0);
-		int failed = fd < 0 ? errno : firn_local_fsync(fd);
-
-		if (fd >= 0)
-			close(fd);
-		if (failed != 0) {
-			firn_local_fail(local, error, failed, "sync", keys[i]);
-			return false;
-		}
-	}
-	return true;
-}
-
-/* One file system at a time: a directory of the root may be a link to another one. */
-static bool
-sync_file_systems(FirnLocal *local, GHashTable *dirs, GError **error)
-{
-	g_autoptr(GArray) seen = g_array_new(FALSE, FALSE, sizeof(dev_t));
-	GHashTableIter iter;
-	gpointer dir;
-
-	g_hash_table_iter_init(&iter, dirs);
-	while (g_hash_table_iter_next(&iter, &dir, NULL)) {
-		int fd = firn_local_openat(local->root, dir, O_RDONLY | O_DIRECTORY, 0);
-		struct stat st = { 0 };
-		bool known = false;
-		int failed = fd < 0 || fstat(fd, &st) != 0 ? errno : 0;
-
-		for (guint i = 0; failed == 0 && i < seen->len; i++)
-			known = known || g_array_index(seen, dev_t, i) == st.st_dev;
-		if (failed == 0 && !known) {
-			failed = syncfs(fd) != 0 ? errno : 0;
-			g_array_append_val(seen, st.st_dev);
-		}
-		if (fd >= 0)
-			close(fd);
-		if (failed != 0) {
-			firn_local_fail(local, error, failed, "sync", dir);
-			return false;
-		}
-	}
-	return true;
-}
-
-static bool
-local_sync(FirnStore *store, const char *const *keys, size_t n_keys, GError **error)
-{
-	FirnLocal *local = firn_local_of(store);
-	g_autoptr(GHashTable) dirs = dirs_of(keys, n_keys);
-	GHashTableIter iter;
-	gpointer dir;
-
-	if (n_keys > SYNC_EACH_MAX)
-		return sync_file_systems(local, dirs, error);
-	if (!sync_files(local, keys, n_keys, error))
-		return false;
-	g_hash_table_iter_init(&iter, dirs);
-	while (g_hash_table_iter_next(&iter, &dir, NULL)) {
-		int failed = sync_dir(local, dir);
-
-		if (failed != 0) {
-			firn_local_fail(local, error, failed, "sync", dir);
-			return false;
-		}
-	}
-	return true;
-}
-
 static int
 local_open_fd(FirnStore *store, const char *key, GError **error)
 {
@@ -514,12 +429,15 @@ static const FirnStoreOps local_ops = {
 	.name = "local",
 	.get = local_get,
 	.put = firn_local_put,
+	.put_new = firn_local_put_new,
+	.publish = firn_local_publish,
+	.withdraw = firn_local_withdraw,
 	.copy = firn_local_copy,
 	.remove = local_remove,
 	.stat = local_stat,
 	.list = local_list,
 	.list_temporaries = local_list_temporaries,
-	.sync = local_sync,
+	.sync = firn_local_sync,
 	.open_fd = local_open_fd,
 	.writer_open = firn_local_writer_open,
 	.writer_reopen = firn_local_writer_reopen,

@@ -38,13 +38,18 @@ int firn_local_write_all(int fd, const void *data, size_t len, uint64_t offset);
 int firn_local_read_all(int fd, void *out, size_t len, uint64_t offset, size_t *out_len);
 
 int firn_local_fsync(int fd); /* 0 or an errno */
-/* Sync the directory that holds `key`.  0 or an errno. */
+/* Sync a directory / the one that holds `key`.  0 or an errno. */
+int firn_local_sync_dir(FirnLocal *local, const char *dir);
 int firn_local_sync_dir_of(FirnLocal *local, const char *key);
 /* "a/b" for the key "a/b/c", "." for "c".  Caller owns. */
 char *firn_local_dir_of(const char *key);
 
 bool firn_local_put(FirnStore *store, const char *key, GBytes *data, FirnPutMode mode,
 		    const FirnVersion *expected, FirnVersion *out_version, GError **error);
+bool firn_local_put_new(FirnStore *store, const char *key, GBytes *data, GError **error);
+bool firn_local_publish(FirnStore *store, const char *const *keys, size_t n_keys, GError **error);
+bool firn_local_withdraw(FirnStore *store, const char *key, GError **error);
+bool firn_local_sync(FirnStore *store, const char *const *keys, size_t n_keys, GError **error);
 bool firn_local_copy(FirnStore *store, const char *from, const char *to,
 		     const FirnVersion *expected, GError **error);
 FirnStoreWriter *firn_local_writer_open(FirnStore *store, const char *key, GError **error);

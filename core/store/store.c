@@ -144,6 +144,27 @@ firn_store_put(FirnStore *store, const char *key, GBytes *data, FirnPutMode mode
 }
 
 bool
+firn_store_put_new(FirnStore *store, const char *key, GBytes *data, GError **error)
+{
+	return check_key(store, key, error) && store->ops->put_new(store, key, data, error);
+}
+
+bool
+firn_store_publish(FirnStore *store, const char *const *keys, size_t n_keys, GError **error)
+{
+	for (size_t i = 0; i < n_keys; i++)
+		if (!check_key(store, keys[i], error))
+			return false;
+	return store->ops->publish(store, keys, n_keys, error);
+}
+
+bool
+firn_store_withdraw(FirnStore *store, const char *key, GError **error)
+{
+	return check_key(store, key, error) && store->ops->withdraw(store, key, error);
+}
+
+bool
 firn_store_copy(FirnStore *store, const char *from, const char *to, const FirnVersion *expected,
 		GError **error)
 {

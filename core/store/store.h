@@ -35,6 +35,9 @@ typedef struct {
 		    FirnVersion *out_version, GError **);
 	bool (*put)(FirnStore *, const char *key, GBytes *data, FirnPutMode,
 		    const FirnVersion *expected, FirnVersion *out_version, GError **);
+	bool (*put_new)(FirnStore *, const char *key, GBytes *data, GError **);
+	bool (*publish)(FirnStore *, const char *const *keys, size_t n_keys, GError **);
+	bool (*withdraw)(FirnStore *, const char *key, GError **);
 	bool (*copy)(FirnStore *, const char *from, const char *to, const FirnVersion *expected,
 		     GError **);
 	bool (*remove)(FirnStore *, const char *key, GError **);
@@ -86,6 +89,17 @@ bool firn_store_get(FirnStore *store, const char *key, uint64_t offset, uint64_t
 bool firn_store_put(FirnStore *store, const char *key, GBytes *data, FirnPutMode mode,
 		    const FirnVersion *expected, FirnVersion *out_version, GError **error)
 	FIRN_MUST_USE;
+
+/*
+ * Put several new objects, with names that nobody else knows, and wait for the disk once: what
+ * firn_store_put_new() writes has no name, and is not durable, before firn_store_publish() gives it
+ * both.  firn_store_withdraw() removes it, published or not.  Errors as for put.
+ */
+bool firn_store_put_new(FirnStore *store, const char *key, GBytes *data, GError **error)
+	FIRN_MUST_USE;
+bool firn_store_publish(FirnStore *store, const char *const *keys, size_t n_keys, GError **error)
+	FIRN_MUST_USE;
+bool firn_store_withdraw(FirnStore *store, const char *key, GError **error) FIRN_MUST_USE;
 
 /*
  * Copy `from` to the new key `to`, only while `from` has version `expected`.

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 import zarr
 
@@ -138,6 +139,34 @@ def test_official_commits_between(firn, repo, mount):
         mount.commit(f"mount {i}", "--rebase=ours") if i % 2 else mount.commit(f"mount {i}", "--rebase")
         assert_committed(repo, mount.main)
     assert list(zarr.open_array(repo.store(), path="a", mode="r")[:6]) == [1, 2, 3, 4, 5, 6]
+
+
+def test_few_chunks_of_many__rows_of_the_official_library_are_taken_over(firn, repo, mounts):
+    """One change after the other to manifests that the official library wrote, and back again."""
+    s = repo.official().writable_session("main")
+    root = zarr.open_group(s.store, mode="w")
+    for name, size in ("inline", 2), ("native", 300):
+        a = root.create_array(name, shape=(20 * size, 20), chunks=(size, 1), dtype="i4", compressors=None)
+        a[: 16 * size] = np.arange(16 * size * 20).reshape(16 * size, 20)
+    s.commit("official")
+    with repo.mount() as m:
+        for i in range(4):
+            for name, size in ("inline", 8), ("native", 1200):
+                put(m.main, f"{name}/c/{i}/3", bytes([i + 1]) * size)          # one that is there
+                put(m.main, f"{name}/c/{16 + i}/7", bytes([i + 1]) * size)     # and one that is not
+                (m.main / name / f"c/{i + 5}/9").unlink()
+            m.commit(f"mount {i}")
+            assert_committed(repo, m.main)
+        (m.main / "native/c/0/0").unlink()
+        m.commit("the first is gone")
+        assert_committed(repo, m.main)
+    s = repo.official().writable_session("main")
+    zarr.open_array(s.store, path="native", mode="r+")[0] = 7
+    s.commit("official again")
+    with repo.mount() as m:
+        put(m.main, "native/c/2/2", b"z" * 1200)
+        m.commit("mount again")
+        assert_committed(repo, m.main)
 
 
 def test_branches_and_tags(firn, repo, mount):

@@ -51,6 +51,42 @@ def virtual(firn, tmp_path, data):
     return Repo(firn, tmp_path / "repo", tmp_path / "mnt"), prefix
 
 
+def test_few_chunks_of_many__the_rest_stays_where_it_was(firn, tmp_path, data):
+    """So many that their locations have a dictionary; what is not changed is taken over."""
+    n = 1500
+    (data / "many.bin").write_bytes(np.arange(n, dtype="<i4").tobytes())
+    prefix = f"file://{data}/"
+    container = ic.VirtualChunkContainer(prefix, ic.local_filesystem_store(str(data)))
+    config = ic.RepositoryConfig.default()
+    config.set_virtual_chunk_container(container)
+    storage = ic.local_filesystem_storage(str(tmp_path / "repo"))
+    repo = ic.Repository.create(storage, config=config)
+    repo.save_config()
+    s = repo.writable_session("main")
+    sync(s.store.set("zarr.json", cpu.Buffer.from_bytes(group_json())))
+    sync(s.store.set("a/zarr.json", cpu.Buffer.from_bytes(array_json((n + 9,), (1,), dtype="int32"))))
+    for i in range(n):
+        s.store.set_virtual_ref(f"a/c/{i}", f"{prefix}many.bin", offset=4 * i, length=4)
+    s.commit("virtual")
+    want = np.concatenate([np.arange(n), np.zeros(9)]).astype("i4")
+    for round in range(3):
+        with Repo(firn, tmp_path / "repo", tmp_path / "mnt").mount("--virtual", prefix) as m:
+            for i in 7 * round, 900 + round, n + round:
+                put(m.main, f"a/c/{i}", np.array(-1 - i, dtype="<i4").tobytes())
+                want[i] = -1 - i
+            (m.main / f"a/c/{40 + round}").unlink()
+            want[40 + round] = 0
+            m.commit(f"{round}")
+            assert (zarr.open_array(str(m.main / "a"), mode="r")[:] == want).all()
+        theirs = ic.Repository.open(storage, config=config, authorize_virtual_chunk_access={prefix: None})
+        assert (zarr.open_array(theirs.readonly_session("main").store, path="a", mode="r")[:] == want).all()
+    # The official library goes on from there.
+    s = theirs.writable_session("main")
+    zarr.open_array(s.store, path="a", mode="r+")[3] = want[3] = 12345
+    s.commit("official")
+    assert (zarr.open_array(theirs.readonly_session("main").store, path="a", mode="r")[:] == want).all()
+
+
 def fails(path, size=400):
     assert os.stat(path).st_size == size
     with open(path, "rb") as f, pytest.raises(OSError) as e:    # open works: it is there

@@ -267,7 +267,7 @@ work_new(void)
 	work->header = make_header(1);
 	work->changes = firn_changes_new();
 	work->texts = g_ptr_array_new_with_free_func(g_free);
-	work->journal = firn_journal_create(work->path, work->header, false, &error);
+	work->journal = firn_journal_create(work->path, work->header, &error);
 	ck_assert_no_error(error);
 	g_ptr_array_add(work->texts, describe(work->changes));
 	return work;

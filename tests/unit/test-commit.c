@@ -318,6 +318,50 @@ START_TEST(commit__random_history__is_what_a_table_says)
 }
 END_TEST
 
+/* Few changes at a time to one manifest: its rows are taken over. */
+START_TEST(commit__few_changes_to_many_refs__are_what_a_table_says)
+{
+	g_autoptr(FirnRepo) repo = new_repo();
+	g_autoptr(GRand) rand = g_rand_new_with_seed((guint32)_i);
+	g_autoptr(GString) script = g_string_new("array /a 20x20 1x1;");
+	uint32_t table[20][20] = { { 0 } };
+
+	for (uint32_t i = 1; i < 19; i++)
+		for (uint32_t j = 1; j < 19; j++) {
+			g_string_append_printf(script, "chunk /a %u,%u r1;", i, j);
+			table[i][j] = 1;
+		}
+	(void)commit_script(repo, script->str);
+	for (uint32_t round = 2; round < 30; round++) {
+		g_autoptr(GString) wanted = g_string_new("/ group; /a array");
+		uint32_t limit = round < 20 ? 20 : 15;
+		g_autofree char *got = NULL;
+		FirnId12 id;
+
+		/* In the middle of it the array shrinks. */
+		g_string_printf(script, "array /a %ux20 1x1 %u;", limit, round);
+		for (uint32_t n = (uint32_t)g_rand_int_range(rand, 0, 9); n > 0; n--) {
+			uint32_t i = (uint32_t)g_rand_int_range(rand, 0, (gint32)limit);
+			uint32_t j = (uint32_t)g_rand_int_range(rand, 0, 20);
+			bool erase = g_rand_int_range(rand, 0, 3) == 0;
+
+			table[i][j] = erase ? 0 : round;
+			g_string_append_printf(script,
+					       erase ? "erase /a %u,%u;" : "chunk /a %u,%u r%u;", i,
+					       j, round);
+		}
+		id = commit_script(repo, script->str);
+		for (uint32_t i = 0; i < limit * 20; i++)
+			if (table[i / 20][i % 20] != 0)
+				g_string_append_printf(wanted, " %u,%u=r%u", i / 20, i % 20,
+						       table[i / 20][i % 20]);
+		got = print_tree(repo, &id);
+		ck_assert_str_eq(got, wanted->str);
+		ck_assert_uint_eq(n_manifests(repo, &id, "/a"), 1);
+	}
+}
+END_TEST
+
 START_TEST(commit__large_new_array__gets_a_split_that_is_kept)
 {
 	g_autoptr(FirnRepo) repo = new_repo();
@@ -480,6 +524,7 @@ suite(void)
 	tcase_add_test(tc, commit__consolidated_metadata__is_left_out);
 	tcase_add_test(tc, commit__split_array__rewrites_only_what_is_touched);
 	tcase_add_loop_test(tc, commit__random_history__is_what_a_table_says, 0, 8);
+	tcase_add_loop_test(tc, commit__few_changes_to_many_refs__are_what_a_table_says, 0, 5);
 	tcase_add_test(tc, commit__large_new_array__gets_a_split_that_is_kept);
 	tcase_add_loop_test(tc, commit__log__says_what_changed, 0, G_N_ELEMENTS(logs));
 	tcase_add_test(tc, commit__amend__takes_the_place_of_the_tip);

@@ -105,6 +105,38 @@ START_TEST(seal__large__is_one_frame_with_size)
 }
 END_TEST
 
+START_TEST(seal__parts__are_one_payload)
+{
+	static const size_t sizes[] = { 0, 5, 3000000, 1, 0, 14000000, 0 };
+	FirnSpan parts[G_N_ELEMENTS(sizes)];
+	size_t size = 17000006;
+	g_autofree uint8_t *data = g_malloc(size);
+	size_t at = 0;
+
+	for (size_t i = 0; i < size; i++)
+		data[i] = (uint8_t)(i * i >> 7);
+	for (size_t i = 0; i < G_N_ELEMENTS(sizes); i++) {
+		parts[i] = (FirnSpan){ data + at, sizes[i] };
+		at += sizes[i];
+	}
+	ck_assert_uint_eq(at, size);
+	for (int alone = 0; alone < 2; alone++) {
+		g_autoptr(GBytes) file =
+			firn_envelope_seal_parts(&snapshot_kind, parts, G_N_ELEMENTS(parts), 3,
+						 alone == 1);
+		g_autoptr(GBytes) payload = firn_envelope_open(file, size, NULL, NULL);
+		const uint8_t *frame =
+			(const uint8_t *)g_bytes_get_data(file, NULL) + FIRN_ENVELOPE_SIZE;
+
+		ck_assert_uint_eq(ZSTD_getFrameContentSize(frame, g_bytes_get_size(file) - 39),
+				  size);
+		ck_assert_ptr_nonnull(payload);
+		ck_assert_uint_eq(g_bytes_get_size(payload), size);
+		ck_assert_mem_eq(g_bytes_get_data(payload, NULL), data, size);
+	}
+}
+END_TEST
+
 START_TEST(open__every_truncation__is_refused)
 {
 	g_autoptr(GBytes) file = seal_text("a payload that is cut short somewhere");
@@ -286,6 +318,7 @@ envelope_suite(void)
 
 	tcase_add_test(tc, seal__text__opens_again);
 	tcase_add_test(tc, seal__large__is_one_frame_with_size);
+	tcase_add_test(tc, seal__parts__are_one_payload);
 	tcase_add_test(tc, open__every_truncation__is_refused);
 	tcase_add_test(tc, open__every_byte_changed__is_refused_or_within_limit);
 	tcase_add_test(tc, open__header_of_another_kind__is_refused);

@@ -161,23 +161,23 @@ START_TEST(resume__sealed_or_missing__refused)
 }
 END_TEST
 
-START_TEST(create__exists__refused_unless_replaced)
+START_TEST(create__exists__is_refused)
 {
 	g_autoptr(Work) work = work_new();
 	g_autoptr(GError) error = NULL;
 	g_autoptr(GPtrArray) sections = NULL;
 
 	work_all(work);
-	ck_assert_ptr_null(firn_journal_create(work->path, work->header, false, &error));
+	ck_assert_ptr_null(firn_journal_create(work->path, work->header, &error));
 	ck_assert_error(error, FIRN_ERROR, FIRN_ERROR_EXISTS);
 	g_clear_error(&error);
-	firn_journal_close(work->journal);
-	work->journal = firn_journal_create(work->path, work->header, true, &error);
-	ck_assert_no_error(error);
-	ck_assert_uint_eq(firn_journal_last_seq(work->journal), 0);
+	ck_assert_ptr_null(firn_journal_begin(work->path, work->header, &error));
+	ck_assert_error(error, FIRN_ERROR, FIRN_ERROR_EXISTS);
+	g_clear_error(&error);
+	/* And what is there stays. */
 	sections = firn_journal_read(work->path, NULL, &error);
 	ck_assert_no_error(error);
-	ck_assert(firn_changes_is_empty(((FirnSection *)sections->pdata[0])->changes));
+	ck_assert(!firn_changes_is_empty(((FirnSection *)sections->pdata[0])->changes));
 }
 END_TEST
 
@@ -294,7 +294,7 @@ make_suite(void)
 	tcase_add_test(tcase, encode__inherited_entries__left_out);
 	tcase_add_test(tcase, resume__torn_tail__cut_and_continued);
 	tcase_add_test(tcase, resume__sealed_or_missing__refused);
-	tcase_add_test(tcase, create__exists__refused_unless_replaced);
+	tcase_add_test(tcase, create__exists__is_refused);
 	tcase_add_test(tcase, append__file_cannot_grow__nothing_appended_and_usable_after);
 	tcase_add_test(tcase, move_node__not_made_here__refused);
 	tcase_add_test(tcase, append__unreadable_content__refused);

@@ -270,6 +270,82 @@ START_TEST(sync__few_and_many__succeed)
 }
 END_TEST
 
+START_TEST(put_new__published__has_a_name_then_and_not_before)
+{
+	g_autoptr(FirnStore) store = open_variant(_i);
+	const char *const keys[] = { "manifests/A", "snapshots/B", "snapshots/C" };
+	g_autofree char *large = g_strnfill(200000, 'x');
+	const char *const values[] = { large, "b", "" };
+	g_autoptr(GError) error = NULL;
+
+	for (int i = 0; i < 3; i++) {
+		g_autoptr(GBytes) data = text(values[i]);
+
+		ck_assert(firn_store_put_new(store, keys[i], data, &error));
+		assert_content(store, keys[i], NULL);
+		/* A name that somebody knows after all. */
+		ck_assert(!firn_store_put_new(store, keys[i], data, &error));
+		ck_assert_error(error, FIRN_ERROR, FIRN_ERROR_EXISTS);
+		g_clear_error(&error);
+	}
+	ck_assert(firn_store_publish(store, keys, 2, NULL));
+	assert_content(store, keys[0], large);
+	assert_content(store, keys[1], "b");
+	assert_content(store, keys[2], NULL);
+	ck_assert(firn_store_publish(store, NULL, 0, NULL));
+	ck_assert(!firn_store_publish(store, keys, 1, &error));
+	ck_assert_error(error, FIRN_ERROR, FIRN_ERROR_NOT_FOUND);
+	g_clear_error(&error);
+	ck_assert(!firn_store_put_new(store, "a/../b", NULL, &error));
+	ck_assert_error(error, FIRN_ERROR, FIRN_ERROR_INVALID);
+}
+END_TEST
+
+START_TEST(put_new__withdrawn__leaves_nothing)
+{
+	g_autoptr(FirnStore) store = open_variant(_i);
+	g_autoptr(GPtrArray) left = g_ptr_array_new_with_free_func(g_free);
+	const char *const keys[] = { "manifests/A", "manifests/B" };
+	g_autofree char *listed = NULL;
+
+	for (int i = 0; i < 2; i++) {
+		g_autoptr(GBytes) data = text("x");
+
+		ck_assert(firn_store_put_new(store, keys[i], data, NULL));
+	}
+	ck_assert(firn_store_list_temporaries(store, count, left, NULL));
+	ck_assert_uint_eq(left->len, 2);
+	ck_assert(firn_store_publish(store, keys, 1, NULL));
+	for (int i = 0; i < 2; i++)
+		ck_assert(firn_store_withdraw(store, keys[i], NULL));
+	ck_assert(firn_store_withdraw(store, keys[0], NULL));
+	g_ptr_array_set_size(left, 0);
+	ck_assert(firn_store_list_temporaries(store, count, left, NULL));
+	ck_assert_uint_eq(left->len, 0);
+	listed = listing(store, "");
+	ck_assert_str_eq(listed, "");
+}
+END_TEST
+
+START_TEST(put_new__many__are_published)
+{
+	g_autoptr(FirnStore) store = open_variant(_i);
+	g_autoptr(GPtrArray) keys = g_ptr_array_new_with_free_func(g_free);
+
+	for (int i = 0; i < 100; i++) {
+		char *key = g_strdup_printf("%s/%d", i % 2 ? "snapshots" : "manifests", i);
+		g_autoptr(GBytes) data = text(key);
+
+		ck_assert(firn_store_put_new(store, key, data, NULL));
+		g_ptr_array_add(keys, key);
+	}
+	ck_assert(firn_store_publish(store, (const char *const *)keys->pdata, 30, NULL));
+	ck_assert(firn_store_publish(store, (const char *const *)keys->pdata + 30, 70, NULL));
+	for (guint i = 0; i < keys->len; i++)
+		assert_content(store, keys->pdata[i], keys->pdata[i]);
+}
+END_TEST
+
 START_TEST(open__urls__parse)
 {
 	g_autofree char *odd = g_build_filename(root, "a b#%c", NULL);
@@ -362,6 +438,9 @@ make_suite(void)
 	tcase_add_loop_test(contract, writer__random_access__publishes, 0, 2);
 	tcase_add_loop_test(contract, writer__abort__leaves_nothing, 0, 2);
 	tcase_add_loop_test(contract, sync__few_and_many__succeed, 0, 2);
+	tcase_add_loop_test(contract, put_new__published__has_a_name_then_and_not_before, 0, 2);
+	tcase_add_loop_test(contract, put_new__withdrawn__leaves_nothing, 0, 2);
+	tcase_add_loop_test(contract, put_new__many__are_published, 0, 2);
 	tcase_add_loop_test(contract, put__read_only_directory__is_denied, 0, 2);
 	suite_add_tcase(s, contract);
 

@@ -154,6 +154,33 @@ walk_refs(const FirnRefs *refs)
 	return sum;
 }
 
+/* Whatever is taken over as a block says the same where it comes to lie. */
+static inline void
+walk_block(const FirnRefs *refs, const FirnId8 *node, uint64_t sum)
+{
+	g_autoptr(FirnManifest) m = NULL;
+	g_autoptr(GError) error = NULL;
+	g_autoptr(GBytes) file = NULL;
+	FirnManifestWriter *writer;
+	FirnManifestBlock block;
+	FirnRefs again;
+
+	if (!firn_manifest_block(refs, &block))
+		return;
+	writer = firn_manifest_writer_new(firn_manifest_id(refs->manifest), node, refs->rank,
+					  refs->count);
+	firn_manifest_writer_splice(writer, &block);
+	firn_manifest_writer_take(writer, 0, refs->count);
+	file = firn_manifest_writer_finish(writer, 1, &error);
+	g_assert(file != NULL);
+	m = firn_manifest_open(file, &error);
+	g_assert(m != NULL || error->code == FIRN_ERROR_LIMIT);
+	if (m == NULL)
+		return;
+	g_assert(firn_manifest_find(m, node, &again) && again.count == refs->count);
+	g_assert(walk_refs(&again) == sum);
+}
+
 static inline uint64_t
 walk_manifest(GBytes *file)
 {
@@ -167,12 +194,15 @@ walk_manifest(GBytes *file)
 	sum += firn_manifest_id(m)->bytes[0] + firn_manifest_size(m);
 	for (size_t i = 0; i < firn_manifest_n_arrays(m); i++) {
 		FirnRefs refs, again;
+		uint64_t of_refs;
 		FirnId8 node;
 
 		firn_manifest_array(m, i, &node, &refs);
 		g_assert(refs.rank <= FIRN_MAX_RANK);
 		g_assert(firn_manifest_find(m, &node, &again) && again.position == refs.position);
-		sum += walk_refs(&refs);
+		of_refs = walk_refs(&refs);
+		walk_block(&refs, &node, of_refs);
+		sum += of_refs;
 	}
 	return sum + 1;
 }
