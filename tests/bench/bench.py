@@ -22,12 +22,12 @@ from harness import ROOT, Bench
 
 SHORT = {
     "merge": merge.short, "commit": commit.short, "first-byte": opening.short, "write": arrays.write, "read": arrays.read_warm,
-    "read-cold": arrays.read_cold, "xarray": datasets.short, "names": names.short,
+    "xarray": datasets.short, "names": names.short,
 }
 LONG = {
     "huge-merge": merge.huge, "huge-commit": commit.grown, "huge-first-byte": opening.huge, "huge-names": names.huge,
     "merge-long": merge.long, "history": commit.history, "manifests": commit.manifests, "names-long": names.long,
-    "write-tiny": arrays.write_tiny, "read-many": arrays.read_many, "workers": workers.write,
+    "write-tiny": arrays.write_tiny, "read-cold": arrays.read_cold, "read-many": arrays.read_many, "workers": workers.write,
 }
 
 

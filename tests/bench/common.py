@@ -2,9 +2,11 @@
 
 Nothing heavy is imported before a function needs it, so that processes can be forked and imports stay untimed.
 """
+import ctypes
 import json
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -13,8 +15,14 @@ os.environ.setdefault("ICECHUNK_LOG", "error")
 GROUP = b'{"zarr_format":3,"node_type":"group","attributes":{}}'
 
 
+def end_with_parent():
+    """Nobody goes on writing when a benchmark was killed."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)                  # PR_SET_PDEATHSIG
+
+
 def child_main(script):
     """`SCRIPT NAME ARGUMENT...` calls child_NAME; see Bench.child."""
+    end_with_parent()
     print(json.dumps(script[f"child_{sys.argv[1]}"](*sys.argv[2:])), flush=True)
     os._exit(0)             # the official library's threads may still run, and crash in an interpreter that ends
 
@@ -52,6 +60,7 @@ def timed(f):
 def together(n, prepare):
     """n processes that begin at once: from the first start to the last end.  prepare(i) gives what is timed."""
     def run(i):
+        end_with_parent()
         work = prepare(i)
         start.wait(300)
         t = time.perf_counter()

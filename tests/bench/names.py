@@ -15,6 +15,7 @@ COMMANDS = {
     "find -name": lambda d: ["find", d, "-name", "*7"],
     "find -size": lambda d: ["find", d, "-type", "f", "-size", "+0"],
 }
+KEPT = set(COMMANDS) - {"ls -l"}     # what is faster when the kernel knows the names; attributes that ls asks for are never kept
 
 
 # ---- processes of their own ----
@@ -84,7 +85,8 @@ def lists(b, what, repo, plain, commands):
     def fresh(rep):
         m = b.mount("n", "--read-only", repo)
         r = listed(b, command, m / "main/a/c") | {"driver_mb": b.driver_mb(m)}
-        r["again"] = listed(b, command, m / "main/a/c")["seconds"]
+        if command in KEPT:
+            r["again"] = listed(b, command, m / "main/a/c")["seconds"]
         b.umount(m)
         return r
 
@@ -95,7 +97,8 @@ def lists(b, what, repo, plain, commands):
     for command in commands:
         runs = b.interleave(firn=fresh, plain=local)
         b.row(f"{command} of {what}, new mount", runs)
-        b.row(f"{command} of {what}, again", runs, "again")
+        if command in KEPT:
+            b.row(f"{command} of {what}, again", runs, "again")
         assert len({r["names"] for side in runs.values() for r in side}) == 1
 
 
