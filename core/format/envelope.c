@@ -24,12 +24,16 @@
 #define MAX_EXPANSION  4096u
 #define FREE_EXPANSION ((uint64_t)64 << 20)
 
-/*
- * zstd gives a thread four windows, 8 MiB, at a time: below this, one would do all of it, and copy
- * what it gets and what it gives.
- */
+/* Below this, threads gain less than they cost: a start, and copies of what they get and give. */
 #define PARALLEL_FROM ((size_t)12 * 1024 * 1024)
 #define MAX_WORKERS   8
+
+/*
+ * Rows of refs are like those right before: for those who asked for speed, a window (2^19 bytes)
+ * that stays in the cache finds as much in three quarters of the time.
+ */
+#define FAST_LEVEL  3
+#define FAST_WINDOW 19
 
 static const uint8_t envelope_magic[MAGIC_SIZE] = { 'I',  'C', 'E', 0xF0, 0x9F, 0xA7,
 						    0x8A, 'C', 'H', 'U',  'N',  'K' };
@@ -285,6 +289,21 @@ compress(ZSTD_CCtx *cctx, const FirnSpan *parts, size_t n_parts, uint8_t *out, s
 	return to.pos;
 }
 
+static void
+set_parameters(ZSTD_CCtx *cctx, const FirnEnvelope *envelope, size_t size, int level, bool parallel)
+{
+	long n_workers = 1;
+
+	ZSTD_CCtx_setParameter(cctx, ZSTD_c_compressionLevel, level);
+	if (envelope->kind == FIRN_KIND_MANIFEST && level <= FAST_LEVEL)
+		ZSTD_CCtx_setParameter(cctx, ZSTD_c_windowLog, FAST_WINDOW);
+	if (parallel && size >= PARALLEL_FROM)
+		n_workers = sysconf(_SC_NPROCESSORS_ONLN);
+	/* Refused by a libzstd without threads, which then does without. */
+	if (n_workers > 1)
+		ZSTD_CCtx_setParameter(cctx, ZSTD_c_nbWorkers, (int)MIN(n_workers, MAX_WORKERS));
+}
+
 static GBytes *
 seal(const FirnEnvelope *envelope, const FirnSpan *parts, size_t n_parts, int level, bool parallel)
 {
@@ -292,19 +311,13 @@ seal(const FirnEnvelope *envelope, const FirnSpan *parts, size_t n_parts, int le
 	size_t size = total_of(parts, n_parts);
 	size_t bound = ZSTD_compressBound(size);
 	uint8_t *out = g_malloc(FIRN_ENVELOPE_SIZE + bound);
-	long n_workers = 1;
 	size_t n;
 
 	g_assert(cctx != NULL && !ZSTD_isError(bound));
 	g_assert(envelope->spec_version == 1 || envelope->spec_version == 2);
 	g_assert(is_kind((uint8_t)envelope->kind));
 	fill_header(out, envelope);
-	ZSTD_CCtx_setParameter(cctx, ZSTD_c_compressionLevel, level);
-	if (parallel && size >= PARALLEL_FROM)
-		n_workers = sysconf(_SC_NPROCESSORS_ONLN);
-	/* Refused by a libzstd without threads, which then does without. */
-	if (n_workers > 1)
-		ZSTD_CCtx_setParameter(cctx, ZSTD_c_nbWorkers, (int)MIN(n_workers, MAX_WORKERS));
+	set_parameters(cctx, envelope, size, level, parallel);
 	n = compress(cctx, parts, n_parts, out + FIRN_ENVELOPE_SIZE, bound);
 	g_assert(!ZSTD_isError(n));
 	/* What shrinks stays in place or is a small copy. */
