@@ -24,12 +24,16 @@
 #define MAX_EXPANSION  4096u
 #define FREE_EXPANSION ((uint64_t)64 << 20)
 
-/*
- * zstd gives a thread four windows, 8 MiB, at a time: below this, one would do all of it, and copy
- * what it gets and what it gives.
- */
+/* Below this, threads gain less than they cost: a start, and copies of what they get and give. */
 #define PARALLEL_FROM ((size_t)12 * 1024 * 1024)
 #define MAX_WORKERS   8
+
+/*
+ * Rows of refs are like those right before: for those who asked for speed, a window (2^19 bytes)
+ * that stays in the cache finds as much in three quarters of the time.
+ */
+#define FAST_LEVEL  3
+#define FAST_WINDOW 19
 
 static const uint8_t envelope_magic[MAGIC_SIZE] = { 'I',  'C', 'E', 0xF0, 0x9F, 0xA7,
 						    0x8A, 'C', 'H', 'U',  'N',  'K' };
@@ -251,15 +255,24 @@ fill_header(uint8_t *out, const FirnEnvelope *envelope)
 	out[COMPRESSION_AT] = COMPRESSION_ZSTD;
 }
 
+/* Whether it is rows all alike. */
+static bool
+is_regular(FirnKind kind)
+{
+	return kind == FIRN_KIND_MANIFEST || kind == FIRN_KIND_TXLOG;
+}
+
 /* Compression of a payload of `size` bytes, on several threads where that may be and pays. */
 static ZSTD_CCtx *
-new_context(size_t size, int level, bool parallel)
+new_context(FirnKind kind, size_t size, int level, bool parallel)
 {
 	ZSTD_CCtx *cctx = ZSTD_createCCtx();
 	long n_workers = 1;
 
 	g_assert(cctx != NULL);
 	ZSTD_CCtx_setParameter(cctx, ZSTD_c_compressionLevel, level);
+	if (is_regular(kind) && level <= FAST_LEVEL)
+		ZSTD_CCtx_setParameter(cctx, ZSTD_c_windowLog, FAST_WINDOW);
 	if (parallel && size >= PARALLEL_FROM)
 		n_workers = sysconf(_SC_NPROCESSORS_ONLN);
 	/* Refused by a libzstd without threads, which then does without. */
@@ -313,7 +326,7 @@ static GBytes *
 seal(const FirnEnvelope *envelope, const FirnSpan *parts, size_t n_parts, int level, bool parallel)
 {
 	size_t size = total_of(parts, n_parts);
-	g_autoptr(ZSTD_CCtx) cctx = new_context(size, level, parallel);
+	g_autoptr(ZSTD_CCtx) cctx = new_context(envelope->kind, size, level, parallel);
 	size_t bound = ZSTD_compressBound(size);
 	uint8_t *out = g_malloc(FIRN_ENVELOPE_SIZE + bound);
 	size_t n;
@@ -357,7 +370,7 @@ firn_envelope_stream_new(const FirnEnvelope *envelope, size_t size, int level)
 	FirnEnvelopeStream *s = g_new0(FirnEnvelopeStream, 1);
 
 	check_envelope(envelope);
-	s->cctx = new_context(size, level, true);
+	s->cctx = new_context(envelope->kind, size, level, true);
 	ZSTD_CCtx_setPledgedSrcSize(s->cctx, size);
 	s->left = size;
 	s->size = FIRN_ENVELOPE_SIZE + ZSTD_compressBound(MIN(size, FIRST_OUTPUT));
