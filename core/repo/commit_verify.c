@@ -2,7 +2,7 @@
 #include "core/repo/commit_priv.h"
 #include "core/zarr/name.h"
 
-/* Chunk objects checked and synced at a time. */
+/* Chunks whose objects are checked and synced at a time. */
 #define BATCH 512u
 
 /* ---- geometry ---- */
@@ -108,23 +108,56 @@ collect(GArray *natives, const FirnCommitArray *array)
 	}
 }
 
+/* What was found out about the objects of one batch. */
+typedef struct {
+	FirnStore *store;
+	GHashTable *sizes; /* FirnId12 * -> uint64_t *, NULL: missing */
+	GPtrArray *keys;   /* of the objects; owned */
+} Objects;
+
+/* The size of an object, asked for once however many chunks it has. */
 static bool
-check_native(FirnStore *store, const Native *native, const char *key, GError **error)
+size_of(Objects *objects, const FirnChunkChange *change, uint64_t **out_size, GError **error)
 {
-	const FirnChunkChange *change = native->change;
-	g_autofree char *chunk = NULL;
+	char text[FIRN_ID12_TEXT + 1];
+	gpointer known = NULL;
 	uint64_t size = 0;
 	bool exists;
+	char *key;
 
-	if (!firn_store_stat(store, key, &exists, &size, NULL, error))
+	if (g_hash_table_lookup_extended(objects->sizes, &change->u.id, NULL, &known)) {
+		*out_size = known;
+		return true;
+	}
+	firn_id12_format(&change->u.id, text);
+	key = g_strconcat("chunks/", text, NULL);
+	g_ptr_array_add(objects->keys, key);
+	if (!firn_store_stat(objects->store, key, &exists, &size, NULL, error))
 		return false;
-	if (exists && change->length > 0 && change->offset <= size &&
-	    change->length <= size - change->offset)
+	*out_size = exists ? g_memdup2(&size, sizeof size) : NULL;
+	g_hash_table_insert(objects->sizes, g_memdup2(&change->u.id, sizeof change->u.id),
+			    *out_size);
+	return true;
+}
+
+static bool
+check_native(Objects *objects, const Native *native, GError **error)
+{
+	const FirnChunkChange *change = native->change;
+	char text[FIRN_ID12_TEXT + 1];
+	g_autofree char *chunk = NULL;
+	uint64_t *size;
+
+	if (!size_of(objects, change, &size, error))
+		return false;
+	if (size != NULL && change->length > 0 && change->offset <= *size &&
+	    change->length <= *size - change->offset)
 		return true;
 	chunk = firn_name_format_chunk(native->coords, native->array->rank);
+	firn_id12_format(&change->u.id, text);
 	g_set_error(error, FIRN_ERROR, FIRN_ERROR_NOT_FOUND,
-		    "%s %s: its object %s %s: write the chunk again", native->array->path, chunk,
-		    key, exists ? "is shorter than the journal says" : "is missing");
+		    "%s %s: its object chunks/%s %s: write the chunk again", native->array->path,
+		    chunk, text, size != NULL ? "is shorter than the journal says" : "is missing");
 	return false;
 }
 
@@ -132,23 +165,17 @@ static bool
 check_batch(size_t index, void *data, GError **error)
 {
 	const Verify *verify = data;
-	FirnStore *store = firn_repo_store(verify->c->repo);
 	guint from = (guint)index * BATCH;
 	guint to = MIN(from + BATCH, verify->natives->len);
+	g_autoptr(GHashTable) sizes =
+		g_hash_table_new_full(firn_id12_hash, firn_id12_equal, g_free, g_free);
 	g_autoptr(GPtrArray) keys = g_ptr_array_new_with_free_func(g_free);
+	Objects objects = { firn_repo_store(verify->c->repo), sizes, keys };
 
-	for (guint i = from; i < to; i++) {
-		const Native *native = &g_array_index(verify->natives, Native, i);
-		char text[FIRN_ID12_TEXT + 1];
-		char *key;
-
-		firn_id12_format(&native->change->u.id, text);
-		key = g_strconcat("chunks/", text, NULL);
-		g_ptr_array_add(keys, key);
-		if (!check_native(store, native, key, error))
+	for (guint i = from; i < to; i++)
+		if (!check_native(&objects, &g_array_index(verify->natives, Native, i), error))
 			return false;
-	}
-	return firn_store_sync(store, (const char *const *)keys->pdata, keys->len, error);
+	return firn_store_sync(objects.store, (const char *const *)keys->pdata, keys->len, error);
 }
 
 bool
