@@ -411,6 +411,14 @@ firn_view_release(FirnView *view, FirnFile *file)
 	firn_view_notify(view);
 }
 
+bool
+firn_view_file_is_scratch(FirnView *view, const FirnFile *file)
+{
+	FIRN_LOCK_SCOPE(&view->lock);
+
+	return file->leaf != NULL && file->leaf->kind == FIRN_LEAF_SCRATCH;
+}
+
 int
 firn_view_file_fd(FirnFile *file)
 {

@@ -462,6 +462,7 @@ int firn_leaf_truncate(FirnView *view, FirnLeaf *leaf, uint64_t size);
 /* Turn what was spooled into `content` (NULL if empty), for a file that is to be of this kind. */
 int firn_leaf_complete(FirnView *view, FirnLeaf *leaf, FirnLeafKind kind);
 void firn_leaf_drop_spool(FirnLeaf *leaf);
+bool firn_leaf_is_in_memory(const FirnLeaf *leaf); /* what is being written */
 /* What the keep has of a spool (NULL: none). */
 void firn_spool_keep(const FirnSpool *spool, GByteArray *out);
 /* What that says, taken up again (NULL: there was none).  False: it is gone. */

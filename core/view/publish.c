@@ -412,7 +412,8 @@ firn_leaf_publish(FirnView *view, FirnLeaf *leaf, bool last)
 	doc = kind == FIRN_LEAF_DOC ||
 	      (kind == FIRN_LEAF_PENDING && strcmp(leaf->inode.name, "zarr.json") == 0);
 	firn_view_unlock(view);
-	if (kind == FIRN_LEAF_SCRATCH && !last)
+	/* Most are renamed next: what is in memory becomes what it is to be then. */
+	if (kind == FIRN_LEAF_SCRATCH && (!last || firn_leaf_is_in_memory(leaf)))
 		return 0;
 	failed = firn_leaf_complete(view, leaf, kind);
 	if (failed != 0 || dead || !leaf->unpublished || kind == FIRN_LEAF_SCRATCH)

@@ -255,6 +255,12 @@ firn_leaf_truncate(FirnView *view, FirnLeaf *leaf, uint64_t size)
 	return failed;
 }
 
+bool
+firn_leaf_is_in_memory(const FirnLeaf *leaf)
+{
+	return leaf->spool != NULL && leaf->spool->writer == NULL;
+}
+
 /* A document, or few enough bytes, stays in memory; everything else is an object. */
 int
 firn_leaf_complete(FirnView *view, FirnLeaf *leaf, FirnLeafKind kind)
