@@ -97,7 +97,7 @@ do_status(FirnCtl *ctl, JsonObject *request, JsonObject *reply, GError **error)
 
 	(void)request;
 	(void)error;
-	firn_handles_settle(ctl->driver->handles, SETTLE_MS);
+	firn_handles_settle(ctl->driver->handles, ctl->driver->view, SETTLE_MS);
 	status = firn_view_status(ctl->driver->view);
 	json_object_set_int_member(reply, "last_seq", (gint64)status->last_seq);
 	json_object_set_int_member(reply, "changed_chunks", (gint64)status->n_changed_chunks);
@@ -336,7 +336,7 @@ do_discard(FirnCtl *ctl, JsonObject *request, JsonObject *reply, GError **error)
 	(void)reply;
 	if (!need_writable(ctl, error))
 		return false;
-	firn_handles_settle(ctl->driver->handles, SETTLE_MS);
+	firn_handles_settle(ctl->driver->handles, ctl->driver->view, SETTLE_MS);
 	dropped = firn_view_discard(ctl->driver->view, &stale, error);
 	firn_notify_push(ctl->driver->notify, stale);
 	if (dropped)

@@ -85,6 +85,7 @@ keep_handle(FirnHandles *handles, const FirnHandle *handle)
 	firn_keep_add(out, (uint64_t)file.pid);
 	firn_keep_add(out, file.key);
 	firn_keep_add(out, handle->counted);
+	firn_keep_add(out, handle->unflushed);
 	firn_keep_put_now(handles->keep, FIRN_KEPT_HANDLE, handle->id, out->data, out->len);
 }
 
@@ -191,11 +192,10 @@ firn_handles_is_direct(FirnHandles *handles, uint64_t ino)
 	return g_hash_table_contains(handles->direct, &ino);
 }
 
-void
-firn_handles_closed_once(FirnHandles *handles, FirnHandle *handle)
+/* The lock is held. */
+static void
+closed_once(FirnHandles *handles, FirnHandle *handle)
 {
-	FIRN_LOCK_SCOPE(&handles->lock);
-
 	if (handle->closing && !handle->direct)
 		return;
 	end_direct(handles, handle);
@@ -205,9 +205,30 @@ firn_handles_closed_once(FirnHandles *handles, FirnHandle *handle)
 }
 
 void
-firn_handles_settle(FirnHandles *handles, unsigned timeout_ms)
+firn_handles_closed_once(FirnHandles *handles, FirnHandle *handle)
+{
+	FIRN_LOCK_SCOPE(&handles->lock);
+
+	closed_once(handles, handle);
+}
+
+void
+firn_handles_find_renamed(FirnHandles *handles, FirnView *view)
+{
+	FIRN_LOCK_SCOPE(&handles->lock);
+
+	for (FirnHandle *handle = handles->first; handle; handle = handle->next)
+		if (handle->unflushed && !handle->closing &&
+		    !firn_view_file_is_scratch(view, handle->file))
+			closed_once(handles, handle);
+}
+
+void
+firn_handles_settle(FirnHandles *handles, FirnView *view, unsigned timeout_ms)
 {
 	struct timespec until = firn_deadline_in(timeout_ms);
+
+	firn_handles_find_renamed(handles, view);
 	FIRN_LOCK_SCOPE(&handles->lock);
 
 	while (handles->n_closing &&
@@ -215,9 +236,20 @@ firn_handles_settle(FirnHandles *handles, unsigned timeout_ms)
 		;
 }
 
+/* Nobody can write to it any more, and who asks next may be answered while it ends. */
+static void
+begin_end(FirnHandles *handles, FirnHandle *handle)
+{
+	FIRN_LOCK_SCOPE(&handles->lock);
+
+	end_direct(handles, handle);
+	handle->unflushed = false;
+}
+
 void
 firn_handle_end(FirnDriver *driver, FirnHandle *handle)
 {
+	begin_end(driver->handles, handle);
 	if (handle->file)
 		firn_view_release(driver->view, handle->file);
 	else if (handle->dir)

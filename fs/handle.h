@@ -29,6 +29,7 @@ typedef struct FirnHandle {
 	bool counted;     /* by passthrough.h */
 	uint64_t request; /* that opened it (firn_resend_id()) */
 	bool direct;      /* written past the page cache */
+	bool unflushed;   /* the kernel says nothing of its closes */
 	bool closing; /* closed once: its end is on the way, unless it was duplicated or mapped */
 	struct FirnHandle *previous, *next; /* private */
 } FirnHandle;
@@ -59,13 +60,18 @@ void firn_handle_end(FirnDriver *driver, FirnHandle *handle);
 bool firn_handles_is_direct(FirnHandles *handles, uint64_t ino);
 /* close(2) of a file open for writing. */
 void firn_handles_closed_once(FirnHandles *handles, FirnHandle *handle);
+/*
+ * Of files whose closes nobody hears of, made under temporary names, those that
+ * were given another name since are taken for closed once.
+ */
+void firn_handles_find_renamed(FirnHandles *handles, FirnView *view);
 
 /*
  * The kernel tells the end of a handle some time after close(2) returned: wait
  * for those that are on the way, up to `timeout_ms`, so that nobody is told of
  * writers that have closed their files.
  */
-void firn_handles_settle(FirnHandles *handles, unsigned timeout_ms);
+void firn_handles_settle(FirnHandles *handles, FirnView *view, unsigned timeout_ms);
 
 /* By its id; NULL: there is none (it could not be opened again, or its end comes twice). */
 FirnHandle *firn_handles_find(FirnHandles *handles, uint64_t id);

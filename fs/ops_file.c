@@ -94,6 +94,16 @@ open_file(FirnDriver *driver, int flags, pid_t pid, FirnHandle *handle, int32_t 
 	return 0;
 }
 
+/* Whether somebody may be writing to the file past the page cache. */
+static bool
+is_direct(FirnDriver *driver, fuse_ino_t ino)
+{
+	if (!firn_handles_is_direct(driver->handles, ino))
+		return false;
+	firn_handles_find_renamed(driver->handles, driver->view);
+	return firn_handles_is_direct(driver->handles, ino);
+}
+
 static void
 open_(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
@@ -112,7 +122,7 @@ open_(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		backing = firn_passthrough_backing(driver->passthrough, ino);
 	if (errnum)
 		return (void)fuse_reply_err(req, errnum);
-	what.direct = firn_handles_is_direct(driver->handles, ino);
+	what.direct = is_direct(driver, ino);
 	if (!handle)
 		handle = firn_handles_add(driver->handles, &what);
 	fi->fh = handle->id;
@@ -154,11 +164,15 @@ create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct 
 	}
 	/* No pages of it can be cached yet, and such a descriptor cannot be mapped. */
 	what.direct = driver->direct_writes && is_write_only(fi->flags);
+	/* A temporary name is published by its rename, and cannot be mapped: its close says nothing. */
+	what.unflushed =
+		what.direct && !handle && firn_view_file_is_scratch(driver->view, what.file);
 	if (!handle)
 		handle = firn_handles_add(driver->handles, &what);
 	fi->fh = handle->id;
 	fi->direct_io = handle->direct;
 	fi->keep_cache = !handle->direct;
+	fi->noflush = handle->unflushed;
 	entry = firn_entry(&attr, FIRN_FOREVER);
 	if (fuse_reply_create(req, &entry, fi)) {
 		firn_handle_end(driver, handle);

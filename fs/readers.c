@@ -13,7 +13,7 @@
 /* So long may others wait behind a request that was thought to be short. */
 #define PATIENCE_NS 2000000
 
-/* So many short requests in a row, each with another one behind it, are work for two. */
+/* So many short requests in a row that were there before they were looked for are work for two. */
 #define QUEUE_MAX 64u
 
 /* A client that opens and closes a file now and then makes every second one come soon. */
@@ -21,6 +21,9 @@
 
 /* Another thread takes a twentieth of it to wake up, but then shares the processors with this one. */
 #define QUICK_NS 1000000
+
+/* So many waits after it was looked how busy the processors are, it is looked again. */
+#define LOOK_EVERY 64u
 
 /* More bytes are worth a thread of their own. */
 #define SMALL (64u * 1024)
@@ -38,14 +41,6 @@ now_ns(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
-}
-
-static bool
-has_more(int fd)
-{
-	struct pollfd fds = { .fd = fd, .events = POLLIN };
-
-	return poll(&fds, 1, 0) > 0;
 }
 
 /* The part of a request behind its header; zeros if it is shorter. */
@@ -135,6 +130,8 @@ firn_readers_start(FirnReaders *readers, unsigned spin_us, GError **error)
 	memset(readers->quick, 0xff, sizeof readers->quick);
 	pthread_mutex_init(&readers->lock, NULL);
 	pthread_cond_init(&readers->needed, NULL);
+	readers->load_fd = open("/proc/loadavg", O_RDONLY | O_CLOEXEC);
+	readers->n_processors = g_get_num_processors();
 	readers->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC);
 	errnum = readers->timer < 0 ? errno
 				    : pthread_create(&readers->watcher, NULL, watch, readers);
@@ -153,6 +150,8 @@ firn_readers_stop(FirnReaders *readers)
 	pthread_cancel(readers->watcher);
 	pthread_join(readers->watcher, NULL);
 	close(readers->timer);
+	if (readers->load_fd >= 0)
+		close(readers->load_fd);
 	readers->watching = false;
 }
 
@@ -185,16 +184,16 @@ enter(FirnReaders *readers)
 }
 
 static void
-leave(FirnReaders *readers, int fd, const void *request, ssize_t len)
+leave(FirnReaders *readers, const void *request, ssize_t len, bool at_once)
 {
-	bool alone, more = len > 0 && has_more(fd);
+	bool alone;
 
 	taken.kind = len > 0 ? kind_of(request, (size_t)len) : 0;
 	taken.at_ns = now_ns();
 	pthread_mutex_lock(&readers->lock);
 	alone = is_short(readers, taken.kind);
 	/* Two or three at once are done before another thread is awake. */
-	readers->n_queued = alone && more ? readers->n_queued + 1 : 0;
+	readers->n_queued = alone && at_once ? readers->n_queued + 1 : 0;
 	if (readers->n_queued > QUEUE_MAX)
 		alone = false;
 	readers->reading = false;
@@ -215,17 +214,44 @@ learn(FirnReaders *readers, int64_t waited_ns)
 		__builtin_popcount(readers->soon) >= MOST_OF_16 ? readers->spin_max_ns : 0;
 }
 
-static ssize_t
-wait_for_request(FirnReaders *readers, int fd, void *buffer, size_t size)
+/*
+ * Whether more threads have something to do than there are processors, of which
+ * one is this.  Giving way is not enough then: a thread that slept before is owed
+ * time, and the scheduler gives it back to who does not want it.
+ */
+static bool
+is_crowded(FirnReaders *readers)
 {
+	char text[128];
+	const char *at;
+	ssize_t n;
+
+	if (readers->n_looked++ % LOOK_EVERY != 0)
+		return readers->crowded;
+	n = readers->load_fd >= 0 ? pread(readers->load_fd, text, sizeof text - 1, 0) : -1;
+	text[MAX(n, 0)] = '\0';
+	/* Three averages, then "RUNNING/ALL". */
+	at = strchr(text, '/');
+	while (at && at > text && g_ascii_isdigit(at[-1]))
+		at--;
+	readers->crowded = at && g_ascii_strtoull(at, NULL, 10) > readers->n_processors;
+	return readers->crowded;
+}
+
+static ssize_t
+wait_for_request(FirnReaders *readers, int fd, void *buffer, size_t size, bool *out_at_once)
+{
+	int64_t spin_ns = readers->spin_ns > 0 && !is_crowded(readers) ? readers->spin_ns : 0;
 	int64_t begin = now_ns();
 	ssize_t n;
 
+	*out_at_once = true;
 	while ((n = read(fd, buffer, size)) < 0 && errno == EAGAIN) {
 		struct pollfd fds = { .fd = fd, .events = POLLIN };
 
+		*out_at_once = false;
 		/* Who has something to do goes first. */
-		if (now_ns() - begin < readers->spin_ns)
+		if (spin_ns > 0 && now_ns() - begin < spin_ns)
 			sched_yield();
 		else if (poll(&fds, 1, -1) < 0)
 			return -1;
@@ -238,13 +264,14 @@ wait_for_request(FirnReaders *readers, int fd, void *buffer, size_t size)
 ssize_t
 firn_readers_take(FirnReaders *readers, int fd, void *buffer, size_t size)
 {
+	bool at_once;
 	ssize_t n;
 	int errnum;
 
 	enter(readers);
-	n = wait_for_request(readers, fd, buffer, size);
+	n = wait_for_request(readers, fd, buffer, size, &at_once);
 	errnum = errno;
-	leave(readers, fd, buffer, n);
+	leave(readers, buffer, n, at_once);
 	errno = errnum;
 	return n;
 }

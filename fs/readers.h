@@ -21,7 +21,9 @@
 
 typedef struct {
 	int64_t spin_max_ns;
-	int timer; /* timerfd */
+	int timer;   /* timerfd */
+	int load_fd; /* of /proc/loadavg; -1: there is none */
+	unsigned n_processors;
 	bool watching;
 	pthread_t watcher;
 
@@ -36,8 +38,10 @@ typedef struct {
 	uint16_t quick[FIRN_READERS_KINDS];
 	/* The reading thread's: */
 	int64_t spin_ns;   /* how long it is worth to look */
+	bool crowded;      /* nobody gains by looking: when that was found out last */
+	unsigned n_looked; /* waits since it was, modulo a few */
 	uint16_t soon;     /* a bit for each of the last waits: whether it was short */
-	unsigned n_queued; /* requests in a row with another one behind them */
+	unsigned n_queued; /* requests in a row that were there already */
 } FirnReaders;
 
 /* `spin_us`: at most so long is looked for a request before sleeping; 0: never. */

@@ -97,7 +97,10 @@ show(FirnCli *cli, FirnOrigin *origin)
 
 typedef struct {
 	FirnStore *store;
-	GPtrArray *problems; /* char * */
+	GPtrArray *problems;                          /* char * */
+	char key[sizeof("chunks/") + FIRN_ID12_TEXT]; /* of the object looked at last; "": none */
+	bool exists;
+	uint64_t size;
 	uint64_t checked;
 	uint64_t total;
 	FirnProgress progress;
@@ -111,27 +114,31 @@ verify_chunk(Verify *verify, const FirnNodeChange *node, const uint32_t *coords,
 	char id[FIRN_ID12_TEXT + 1];
 	char key[sizeof("chunks/") + FIRN_ID12_TEXT];
 	g_autofree char *name = NULL;
-	uint64_t size = 0;
-	bool exists;
 
 	if (change->kind != FIRN_REF_NATIVE)
 		return true;
 	firn_id12_format(&change->u.id, id);
 	g_snprintf(key, sizeof(key), "chunks/%s", id);
-	if (!firn_store_stat(verify->store, key, &exists, &size, NULL, error))
-		return false;
+	/* Chunks that follow each other often share an object. */
+	if (strcmp(key, verify->key) != 0) {
+		if (!firn_store_stat(verify->store, key, &verify->exists, &verify->size, NULL,
+				     error))
+			return false;
+		g_strlcpy(verify->key, key, sizeof(verify->key));
+	}
 	firn_progress_step("verifying", ++verify->checked, verify->total, &verify->progress);
-	if (exists && change->offset <= size && change->length <= size - change->offset)
+	if (verify->exists && change->offset <= verify->size &&
+	    change->length <= verify->size - change->offset)
 		return true;
 	name = firn_name_format_chunk(coords, firn_chunk_map_rank(node->chunks));
-	if (!exists)
+	if (!verify->exists)
 		g_ptr_array_add(verify->problems,
 				g_strdup_printf("%s/%s: %s is missing", node->path, name, key));
 	else
 		g_ptr_array_add(verify->problems,
 				g_strdup_printf("%s/%s: %s has %" G_GUINT64_FORMAT
 						" bytes, %" G_GUINT64_FORMAT " are needed",
-						node->path, name, key, size,
+						node->path, name, key, verify->size,
 						change->offset + change->length));
 	return true;
 }

@@ -41,6 +41,9 @@ firn_keep_free(FirnKeep *keep)
 		return;
 	if (keep->window != NULL)
 		munmap(keep->window, WINDOW);
+	for (size_t i = 0; i < FIRN_KEEP_MAPPED; i++)
+		if (keep->maps[i] != NULL)
+			munmap(keep->maps[i], FIRN_KEEP_SLOT_SIZE);
 	munmap(keep->head, sizeof(FirnKeepHead));
 	close(keep->fd);
 	g_array_unref(keep->free_slots);
@@ -229,11 +232,42 @@ write_at(FirnKeep *keep, const void *data, size_t len, uint64_t offset)
 	}
 }
 
+/* Where a slot's first `end` bytes are in memory; NULL: nowhere.  One thread a slot. */
+static uint8_t *
+slot_map(FirnKeep *keep, uint64_t slot, size_t end)
+{
+	uint64_t start = FIRN_KEEP_SLOTS_START + slot * FIRN_KEEP_SLOT_SIZE;
+	void *map;
+
+	if (slot >= FIRN_KEEP_MAPPED)
+		return NULL;
+	if (keep->maps[slot] == NULL) {
+		map = mmap(NULL, FIRN_KEEP_SLOT_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, keep->fd,
+			   (off_t)start);
+		if (map == MAP_FAILED)
+			return NULL;
+		keep->maps[slot] = map;
+	}
+	/* As for the log: there is no signal when there is no memory. */
+	if (end > keep->ready[slot]) {
+		if (fallocate(keep->fd, 0, (off_t)start, (off_t)end) != 0)
+			return NULL;
+		keep->ready[slot] = (uint32_t)end;
+	}
+	return keep->maps[slot];
+}
+
 void
 firn_keep_slot_write(FirnKeep *keep, uint64_t slot, const void *data, size_t len, size_t offset)
 {
+	uint8_t *map = slot_map(keep, slot, offset + len);
+
 	g_assert(offset + len <= FIRN_KEEP_SLOT_SIZE);
-	write_at(keep, data, len, FIRN_KEEP_SLOTS_START + slot * FIRN_KEEP_SLOT_SIZE + offset);
+	if (map != NULL)
+		memcpy(map + offset, data, len);
+	else
+		write_at(keep, data, len,
+			 FIRN_KEEP_SLOTS_START + slot * FIRN_KEEP_SLOT_SIZE + offset);
 }
 
 bool

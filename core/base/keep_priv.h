@@ -14,6 +14,9 @@
 #define FIRN_KEEP_LOG_START   UINT64_C(4096)
 #define FIRN_KEEP_SLOTS_START (UINT64_C(1) << 44)
 
+/* So many files that are written at once cost no system call a write. */
+#define FIRN_KEEP_MAPPED 16u
+
 typedef struct {
 	struct {
 		uint64_t start;
@@ -43,7 +46,9 @@ struct FirnKeep {
 	uint64_t live;        /* bytes of the log when it was last cleaned */
 	uint8_t *window;      /* a piece of the log, mapped; NULL: none */
 	uint64_t window_start;
-	GArray *free_slots;  /* uint64_t */
+	GArray *free_slots;               /* uint64_t */
+	uint8_t *maps[FIRN_KEEP_MAPPED];  /* of the first slots, by their users; NULL: not mapped */
+	uint32_t ready[FIRN_KEEP_MAPPED]; /* bytes of them that can be touched */
 	GHashTable *claimed; /* uint64_t *: slots in use by a predecessor; NULL: none */
 	uint64_t n_slots;
 };

@@ -2,7 +2,7 @@
 #include "core/repo/commit_priv.h"
 #include "core/zarr/name.h"
 
-/* Chunk objects checked and synced at a time. */
+/* Chunks whose objects are checked and synced at a time. */
 #define BATCH 512u
 
 /* ---- geometry ---- */
@@ -145,23 +145,58 @@ plan(GArray *runs, const FirnCommitArray *array)
 	}
 }
 
+/* What was found out about the objects of one run. */
+typedef struct {
+	FirnStore *store;
+	const FirnCommitArray *array;
+	GHashTable *sizes; /* FirnId12 * -> uint64_t *, NULL: missing */
+	GPtrArray *keys;   /* of the objects; owned */
+} Objects;
+
+/* The size of an object, asked for once however many chunks it has. */
 static bool
-check_native(FirnStore *store, const FirnCommitArray *array, const uint32_t *coords,
-	     const FirnChunkChange *change, const char *key, GError **error)
+size_of(Objects *objects, const FirnChunkChange *change, uint64_t **out_size, GError **error)
 {
-	g_autofree char *chunk = NULL;
+	char text[FIRN_ID12_TEXT + 1];
+	gpointer known = NULL;
 	uint64_t size = 0;
 	bool exists;
+	char *key;
 
-	if (!firn_store_stat(store, key, &exists, &size, NULL, error))
+	if (g_hash_table_lookup_extended(objects->sizes, &change->u.id, NULL, &known)) {
+		*out_size = known;
+		return true;
+	}
+	firn_id12_format(&change->u.id, text);
+	key = g_strconcat("chunks/", text, NULL);
+	g_ptr_array_add(objects->keys, key);
+	if (!firn_store_stat(objects->store, key, &exists, &size, NULL, error))
 		return false;
-	if (exists && change->length > 0 && change->offset <= size &&
-	    change->length <= size - change->offset)
+	*out_size = exists ? g_memdup2(&size, sizeof size) : NULL;
+	g_hash_table_insert(objects->sizes, g_memdup2(&change->u.id, sizeof change->u.id),
+			    *out_size);
+	return true;
+}
+
+static bool
+check_native(Objects *objects, const uint32_t *coords, const FirnChunkChange *change,
+	     GError **error)
+{
+	const FirnCommitArray *array = objects->array;
+	char text[FIRN_ID12_TEXT + 1];
+	g_autofree char *chunk = NULL;
+	uint64_t *size;
+
+	if (!size_of(objects, change, &size, error))
+		return false;
+	if (size != NULL && change->length > 0 && change->offset <= *size &&
+	    change->length <= *size - change->offset)
 		return true;
 	chunk = firn_name_format_chunk(coords, array->rank);
+	firn_id12_format(&change->u.id, text);
 	g_set_error(error, FIRN_ERROR, FIRN_ERROR_NOT_FOUND,
-		    "%s %s: its object %s %s: write the chunk again", array->path, chunk, key,
-		    exists ? "is shorter than the journal says" : "is missing");
+		    "%s %s: its object chunks/%s %s: write the chunk again", array->path, chunk,
+		    text, size != NULL ? "is shorter than the journal says" : "is missing");
 	return false;
 }
 
@@ -170,28 +205,23 @@ check_run(size_t index, void *data, GError **error)
 {
 	const Verify *verify = data;
 	const Run *run = &g_array_index(verify->runs, Run, index);
-	FirnStore *store = firn_repo_store(verify->c->repo);
+	g_autoptr(GHashTable) sizes =
+		g_hash_table_new_full(firn_id12_hash, firn_id12_equal, g_free, g_free);
 	g_autoptr(GPtrArray) keys = g_ptr_array_new_with_free_func(g_free);
+	Objects objects = { firn_repo_store(verify->c->repo), run->array, sizes, keys };
 	FirnChunkChange *change;
 	const uint32_t *coords;
 	FirnChunkIter iter;
+	bool ok = true;
 
 	firn_chunk_iter_begin(&iter, run->array->change->chunks, &run->first, false);
-	for (size_t i = 0; i < run->n && firn_chunk_iter_next(&iter, &coords, &change); i++) {
-		char text[FIRN_ID12_TEXT + 1];
-		char *key;
-
-		if (change->kind != FIRN_REF_NATIVE)
-			continue;
-		firn_id12_format(&change->u.id, text);
-		key = g_strconcat("chunks/", text, NULL);
-		g_ptr_array_add(keys, key);
-		if (!check_native(store, run->array, coords, change, key, error))
-			return false;
-	}
+	for (size_t i = 0; ok && i < run->n && firn_chunk_iter_next(&iter, &coords, &change); i++)
+		ok = change->kind != FIRN_REF_NATIVE ||
+		     check_native(&objects, coords, change, error);
 	firn_chunk_iter_clear(&iter);
-	return keys->len == 0 ||
-	       firn_store_sync(store, (const char *const *)keys->pdata, keys->len, error);
+	return ok &&
+	       (keys->len == 0 ||
+		firn_store_sync(objects.store, (const char *const *)keys->pdata, keys->len, error));
 }
 
 bool

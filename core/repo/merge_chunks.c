@@ -155,6 +155,14 @@ report(const FirnMergeSettling *s, const FirnMergeSource *a, const FirnMergeSour
 			       firn_merge_source_name(s, other));
 }
 
+static int
+compare_places(const FirnChunkChange *a, const FirnChunkChange *b)
+{
+	int order = firn_id12_compare(&a->u.id, &b->u.id);
+
+	return order != 0 ? order : (a->offset > b->offset) - (a->offset < b->offset);
+}
+
 /* Of equal content, always the same ref, whatever order the sources have. */
 static FirnMergeSource *
 least_ref(const FirnMergeSettling *s, const GArray *latest)
@@ -167,7 +175,7 @@ least_ref(const FirnMergeSettling *s, const GArray *latest)
 		if (source->chunk->kind < least->chunk->kind ||
 		    (source->chunk->kind == FIRN_REF_NATIVE &&
 		     least->chunk->kind == FIRN_REF_NATIVE &&
-		     firn_id12_compare(&source->chunk->u.id, &least->chunk->u.id) < 0))
+		     compare_places(source->chunk, least->chunk) < 0))
 			least = source;
 	}
 	return least;

@@ -134,6 +134,15 @@ fault_list_temporaries(FirnStore *store, FirnStoreListFn fn, void *data, GError 
 }
 
 static bool
+fault_free_range(FirnStore *store, const char *key, uint64_t offset, uint64_t len, GError **error)
+{
+	FaultStore *fault = fault_of(store);
+
+	return pass(fault, "free", key, error) &&
+	       firn_store_free_range(fault->inner, key, offset, len, error);
+}
+
+static bool
 fault_sync(FirnStore *store, const char *const *keys, size_t n_keys, GError **error)
 {
 	FaultStore *fault = fault_of(store);
@@ -188,6 +197,15 @@ writer_truncate(FirnStoreWriter *base, uint64_t size, GError **error)
 }
 
 static bool
+writer_flush(FirnStoreWriter *base, GError **error)
+{
+	FaultWriter *writer = (FaultWriter *)base;
+
+	return pass(writer->store, "flush", writer->key, error) &&
+	       firn_store_writer_flush(writer->inner, error);
+}
+
+static bool
 writer_finish(FirnStoreWriter *base, bool durable, GError **error)
 {
 	FaultWriter *writer = (FaultWriter *)base;
@@ -197,6 +215,15 @@ writer_finish(FirnStoreWriter *base, bool durable, GError **error)
 		return false;
 	writer_release(writer);
 	return true;
+}
+
+static void
+writer_leave(FirnStoreWriter *base)
+{
+	FaultWriter *writer = (FaultWriter *)base;
+
+	firn_store_writer_leave(writer->inner);
+	writer_release(writer);
 }
 
 static void
@@ -212,7 +239,9 @@ static const FirnStoreWriterOps writer_ops = {
 	.write = writer_write,
 	.read = writer_read,
 	.truncate = writer_truncate,
+	.flush = writer_flush,
 	.finish = writer_finish,
+	.leave = writer_leave,
 	.abort = writer_abort,
 };
 
@@ -274,6 +303,7 @@ static const FirnStoreOps fault_ops = {
 	.stat = fault_stat,
 	.list = fault_list,
 	.list_temporaries = fault_list_temporaries,
+	.free_range = fault_free_range,
 	.sync = fault_sync,
 	.open_fd = fault_open_fd,
 	.writer_open = fault_writer_open,

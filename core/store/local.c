@@ -254,6 +254,30 @@ local_remove(FirnStore *store, const char *key, GError **error)
 	return false;
 }
 
+static bool
+local_free_range(FirnStore *store, const char *key, uint64_t offset, uint64_t len, GError **error)
+{
+	FirnLocal *local = firn_local_of(store);
+	int failed = 0;
+	int fd;
+
+	if (offset > INT64_MAX || len == 0 || len > (uint64_t)INT64_MAX - offset)
+		return true;
+	fd = firn_local_openat(local->root, key, O_WRONLY | O_NONBLOCK, 0);
+	if (fd < 0) {
+		failed = errno;
+	} else {
+		/* A file system that cannot keeps the bytes, which harms nobody. */
+		(void)fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset,
+				(off_t)len);
+		close(fd);
+	}
+	if (failed == 0 || failed == ENOENT || failed == ENOTDIR)
+		return true;
+	firn_local_fail(local, error, failed, "free bytes of", key);
+	return false;
+}
+
 static int64_t
 mtime_us(const struct stat *st)
 {
@@ -437,6 +461,7 @@ static const FirnStoreOps local_ops = {
 	.stat = local_stat,
 	.list = local_list,
 	.list_temporaries = local_list_temporaries,
+	.free_range = local_free_range,
 	.sync = firn_local_sync,
 	.open_fd = local_open_fd,
 	.writer_open = firn_local_writer_open,

@@ -3,6 +3,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 typedef struct {
@@ -10,6 +12,7 @@ typedef struct {
 	FirnLocal *local;
 	char *key;
 	int fd;
+	bool local_fs;
 	int lost; /* errno of a failed sync: the kernel drops the pages, a second one would lie */
 } LocalWriter;
 
@@ -60,15 +63,38 @@ writer_truncate(FirnStoreWriter *base, uint64_t size, GError **error)
 	return true;
 }
 
+/* Whether close(2) has nothing to tell.  Others than these may write to a network. */
+static bool
+is_local(int fd)
+{
+	struct statfs fs;
+
+	if (fstatfs(fd, &fs) != 0)
+		return false;
+	return fs.f_type == EXT4_SUPER_MAGIC || fs.f_type == XFS_SUPER_MAGIC ||
+	       fs.f_type == BTRFS_SUPER_MAGIC || fs.f_type == TMPFS_MAGIC;
+}
+
 /* Network file systems tell of failed writes when a descriptor is closed: close a second one. */
 static int
-flush(int fd)
+flush(const LocalWriter *writer)
 {
-	int other = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	int other;
 
+	if (writer->local_fs)
+		return 0;
+	other = fcntl(writer->fd, F_DUPFD_CLOEXEC, 0);
 	if (other < 0)
 		return errno;
 	return close(other) != 0 && errno != EINTR ? errno : 0;
+}
+
+static bool
+writer_flush(FirnStoreWriter *base, GError **error)
+{
+	LocalWriter *writer = (LocalWriter *)base;
+
+	return answer(writer, flush(writer), "write", error);
 }
 
 static bool
@@ -77,7 +103,7 @@ writer_finish(FirnStoreWriter *base, bool durable, GError **error)
 	LocalWriter *writer = (LocalWriter *)base;
 
 	if (writer->lost == 0)
-		writer->lost = flush(writer->fd);
+		writer->lost = flush(writer);
 	if (writer->lost == 0 && durable)
 		writer->lost = firn_local_fsync(writer->fd);
 	if (!answer(writer, writer->lost, "finish", error))
@@ -87,6 +113,12 @@ writer_finish(FirnStoreWriter *base, bool durable, GError **error)
 		return false;
 	release(writer);
 	return true;
+}
+
+static void
+writer_leave(FirnStoreWriter *base)
+{
+	release((LocalWriter *)base);
 }
 
 static void
@@ -102,7 +134,9 @@ static const FirnStoreWriterOps writer_ops = {
 	.write = writer_write,
 	.read = writer_read,
 	.truncate = writer_truncate,
+	.flush = writer_flush,
 	.finish = writer_finish,
+	.leave = writer_leave,
 	.abort = writer_abort,
 };
 
@@ -114,6 +148,7 @@ writer_new(FirnLocal *local, const char *key, int fd)
 	writer->local = local;
 	writer->key = g_strdup(key);
 	writer->fd = fd;
+	writer->local_fs = is_local(fd);
 	return &writer->base;
 }
 

@@ -254,6 +254,15 @@ firn_store_list_temporaries(FirnStore *store, FirnStoreListFn fn, void *data, GE
 }
 
 bool
+firn_store_free_range(FirnStore *store, const char *key, uint64_t offset, uint64_t len,
+		      GError **error)
+{
+	return check_key(store, key, error) &&
+	       (store->ops->free_range == NULL ||
+		store->ops->free_range(store, key, offset, len, error));
+}
+
+bool
 firn_store_sync(FirnStore *store, const char *const *keys, size_t n_keys, GError **error)
 {
 	for (size_t i = 0; i < n_keys; i++)
@@ -298,6 +307,18 @@ bool
 firn_store_writer_truncate(FirnStoreWriter *writer, uint64_t size, GError **error)
 {
 	return writer->ops->truncate(writer, size, error);
+}
+
+bool
+firn_store_writer_flush(FirnStoreWriter *writer, GError **error)
+{
+	return writer->ops->flush(writer, error);
+}
+
+void
+firn_store_writer_leave(FirnStoreWriter *writer)
+{
+	writer->ops->leave(writer);
 }
 
 bool

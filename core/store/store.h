@@ -46,6 +46,8 @@ typedef struct {
 	bool (*list)(FirnStore *, const char *prefix, FirnStoreListFn, void *data, GError **);
 	/* May be NULL: puts leave nothing behind. */
 	bool (*list_temporaries)(FirnStore *, FirnStoreListFn, void *data, GError **);
+	/* May be NULL: nothing can be freed. */
+	bool (*free_range)(FirnStore *, const char *key, uint64_t offset, uint64_t len, GError **);
 	bool (*sync)(FirnStore *, const char *const *keys, size_t n_keys, GError **);
 	int (*open_fd)(FirnStore *, const char *key, GError **);
 	FirnStoreWriter *(*writer_open)(FirnStore *, const char *key, GError **);
@@ -111,6 +113,13 @@ bool firn_store_copy(FirnStore *store, const char *from, const char *to,
 /* Delete; no error if it is not there. */
 bool firn_store_remove(FirnStore *store, const char *key, GError **error) FIRN_MUST_USE;
 
+/*
+ * Nobody reads these bytes of an object any more: give their space back, where
+ * that can be done, and leave the rest as it is.  No error if it is not there.
+ */
+bool firn_store_free_range(FirnStore *store, const char *key, uint64_t offset, uint64_t len,
+			   GError **error) FIRN_MUST_USE;
+
 /* Size (bytes) and time (us) of an object; outputs may be NULL. */
 bool firn_store_stat(FirnStore *store, const char *key, bool *out_exists, uint64_t *out_size,
 		     int64_t *out_mtime_us, GError **error) FIRN_MUST_USE;
@@ -144,21 +153,23 @@ int firn_store_open_fd(FirnStore *store, const char *key, GError **error);
 /*
  * Streamed writing of one new object with a name nobody else knows (a chunk):
  * random access until finished, invisible to nobody but unreferenced.  One
- * thread at a time.
+ * thread at a time, but any number of them write to different places and flush.
  */
 typedef struct {
 	bool (*write)(FirnStoreWriter *, uint64_t offset, const void *data, size_t len, GError **);
 	bool (*read)(FirnStoreWriter *, uint64_t offset, void *out, size_t len, size_t *out_len,
 		     GError **);
 	bool (*truncate)(FirnStoreWriter *, uint64_t size, GError **);
+	bool (*flush)(FirnStoreWriter *, GError **);
 	bool (*finish)(FirnStoreWriter *, bool durable, GError **);
+	void (*leave)(FirnStoreWriter *);
 	void (*abort)(FirnStoreWriter *);
 } FirnStoreWriterOps;
 struct FirnStoreWriter {
 	const FirnStoreWriterOps *ops;
 };
 
-/* Caller owns: end it with finish or abort. */
+/* Caller owns: end it with finish, leave or abort. */
 FirnStoreWriter *firn_store_writer_open(FirnStore *store, const char *key, GError **error)
 	FIRN_MUST_USE;
 /* Go on where a process that died had stopped, with all it had written.  NOT_FOUND: nothing. */
@@ -171,8 +182,12 @@ bool firn_store_writer_read(FirnStoreWriter *writer, uint64_t offset, void *out,
 			    size_t *out_len, GError **error) FIRN_MUST_USE;
 bool firn_store_writer_truncate(FirnStoreWriter *writer, uint64_t size, GError **error)
 	FIRN_MUST_USE;
+/* Fail if a write so far failed after it had returned, as network file systems can. */
+bool firn_store_writer_flush(FirnStoreWriter *writer, GError **error) FIRN_MUST_USE;
 /* Publish; with `durable` synced as well.  On failure the writer stays usable. */
 bool firn_store_writer_finish(FirnStoreWriter *writer, bool durable, GError **error) FIRN_MUST_USE;
+/* No more is written; what was flushed stays, as durable as it is. */
+void firn_store_writer_leave(FirnStoreWriter *writer);
 void firn_store_writer_abort(FirnStoreWriter *writer); /* removes the object; NULL is a no-op */
 
 #endif

@@ -255,19 +255,11 @@ firn_chunk_displaced(FirnView *view, const FirnLeaf *leaf)
 				  (change->ino != 0 && change->ino != leaf->inode.ino));
 }
 
-static void
-discard_object(FirnView *view, const FirnId12 *id)
-{
-	pthread_mutex_lock(&view->side_lock);
-	g_array_append_vals(view->garbage, id, 1);
-	pthread_mutex_unlock(&view->side_lock);
-}
-
 void
 firn_chunk_release_retired(FirnView *view, FirnLeaf *leaf)
 {
 	for (guint i = 0; leaf->retired != NULL && i < leaf->retired->len; i++)
-		discard_object(view, &g_array_index(leaf->retired, FirnId12, i));
+		firn_view_discard_part(view, &g_array_index(leaf->retired, FirnPart, i));
 	if (leaf->retired == NULL)
 		return;
 	g_array_unref(leaf->retired);
@@ -279,17 +271,17 @@ void
 firn_chunk_hold_moved(FirnLeaf *leaf)
 {
 	const FirnContent *content = leaf->content;
+	FirnPart part;
 
 	if (content == NULL || content->kind != FIRN_CONTENT_NATIVE)
 		return;
+	part = firn_content_part(content);
 	for (guint i = 0; leaf->retired != NULL && i < leaf->retired->len; i++) {
-		FirnId12 id = g_array_index(leaf->retired, FirnId12, i);
-
-		if (firn_id12_compare(&id, &content->id) != 0)
+		if (!firn_part_equal(&g_array_index(leaf->retired, FirnPart, i), &part))
 			continue;
 		g_array_remove_index_fast(leaf->retired, i);
 		g_free(leaf->moved);
-		leaf->moved = g_memdup2(&id, sizeof id);
+		leaf->moved = firn_part_copy(&part);
 		return;
 	}
 }
@@ -298,7 +290,7 @@ void
 firn_chunk_drop_moved(FirnView *view, FirnLeaf *leaf)
 {
 	if (leaf->moved != NULL && !g_hash_table_contains(view->shared, leaf->moved))
-		discard_object(view, leaf->moved);
+		firn_view_discard_part(view, leaf->moved);
 	g_free(leaf->moved);
 	leaf->moved = NULL;
 }
@@ -311,21 +303,22 @@ firn_chunk_drop_moved(FirnView *view, FirnLeaf *leaf)
 static void
 retire(FirnView *view, const FirnChunkChange *old)
 {
+	FirnPart part = firn_change_part(old);
 	FirnInode *inode;
 	FirnLeaf *leaf;
 
 	if (old->kind != FIRN_REF_NATIVE || old->seq <= view->exported_seq ||
-	    g_hash_table_contains(view->shared, &old->u.id))
+	    g_hash_table_contains(view->shared, &part))
 		return;
 	inode = old->ino != 0 ? firn_inode_find(view, old->ino) : NULL;
 	if (inode == NULL || inode->directory) {
-		discard_object(view, &old->u.id);
+		firn_view_discard_part(view, &part);
 		return;
 	}
 	leaf = (FirnLeaf *)inode;
 	if (leaf->retired == NULL)
-		leaf->retired = g_array_new(FALSE, FALSE, sizeof(FirnId12));
-	g_array_append_vals(leaf->retired, &old->u.id, 1);
+		leaf->retired = g_array_new(FALSE, FALSE, sizeof(FirnPart));
+	g_array_append_val(leaf->retired, part);
 	firn_keep_mark(&leaf->inode);
 }
 
@@ -388,12 +381,24 @@ firn_chunk_retire_objects(FirnView *view, const GArray *own)
 static void
 share(FirnView *view, FirnContent *content)
 {
+	FirnPart part = firn_content_part(content);
+
 	if (content->kind == FIRN_CONTENT_NATIVE && content->published &&
-	    !g_hash_table_contains(view->shared, &content->id))
-		g_hash_table_add(view->shared, g_memdup2(&content->id, sizeof content->id));
+	    !g_hash_table_contains(view->shared, &part))
+		g_hash_table_add(view->shared, firn_part_copy(&part));
 	if (content->kind == FIRN_CONTENT_NATIVE && !content->published)
 		firn_view_unsynced(view, &content->id);
 	content->published = true;
+}
+
+static bool
+is_same(const FirnChunkChange *old, const FirnContent *content)
+{
+	FirnPart was = firn_change_part(old);
+	FirnPart is = firn_content_part(content);
+
+	return old->kind == FIRN_REF_NATIVE && content->kind == FIRN_CONTENT_NATIVE &&
+	       firn_part_equal(&was, &is);
 }
 
 int
@@ -421,9 +426,7 @@ firn_chunk_record(FirnView *view, FirnDir *array, const uint32_t *coords, FirnCo
 	firn_view_recorded(view);
 	array->n_changes++;
 	view->stats.published++;
-	if (!(change != NULL && content != NULL && old.kind == FIRN_REF_NATIVE &&
-	      content->kind == FIRN_CONTENT_NATIVE &&
-	      firn_id12_compare(&old.u.id, &content->id) == 0))
+	if (content == NULL || !is_same(&old, content))
 		retire(view, &old);
 	if (content != NULL)
 		share(view, content);

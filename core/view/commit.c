@@ -264,6 +264,7 @@ firn_view_commit_begin(FirnView *view, unsigned wait_ms, GBytes **out_image, uin
 		view->intended = false;
 		view->commit_seq = firn_journal_last_seq(view->session->journal);
 		view->exported_seq = view->commit_seq;
+		firn_packs_give_away(view);
 		*out_seq = view->commit_seq;
 		*out_image = firn_session_image(view->session);
 	}
@@ -314,6 +315,7 @@ firn_view_discard(FirnView *view, GPtrArray **out_invalidations, GError **error)
 	}
 	if (ok) {
 		firn_chunk_retire_objects(view, own);
+		firn_packs_close(view);
 		old = view->tree;
 		view->exported_seq = 0;
 		view->intended = false;
@@ -355,6 +357,7 @@ firn_view_fork(FirnView *view, GError **error)
 		uint64_t seq = firn_journal_last_seq(session->journal);
 
 		view->exported_seq = seq;
+		firn_packs_give_away(view);
 		token = firn_fork_token_new(view->repo, session->header, seq, session->changes,
 					    session->parents, error);
 	}
@@ -376,6 +379,7 @@ firn_view_image(FirnView *view)
 		if (!view->committing)
 			(void)firn_node_settle(view, homeless);
 		view->exported_seq = firn_journal_last_seq(view->session->journal);
+		firn_packs_give_away(view);
 	}
 	image = firn_session_image(view->session);
 	firn_view_unlock(view);

@@ -31,6 +31,33 @@ firn_content_new(FirnView *view, FirnContentKind kind, uint64_t length)
 }
 
 FirnContent *
+firn_content_new_native(FirnView *view, const FirnPart *part)
+{
+	FirnContent *content = firn_content_new(view, FIRN_CONTENT_NATIVE, part->length);
+
+	content->id = part->id;
+	content->offset = part->offset;
+	content->used = part->offset > 0 && !view->read_only;
+	if (content->used)
+		firn_pack_use(view, part);
+	return content;
+}
+
+FirnPart
+firn_content_part(const FirnContent *content)
+{
+	return (FirnPart){ .id = content->id,
+			   .offset = content->offset,
+			   .length = content->length };
+}
+
+FirnPart
+firn_change_part(const FirnChunkChange *change)
+{
+	return (FirnPart){ .id = change->u.id, .offset = change->offset, .length = change->length };
+}
+
+FirnContent *
 firn_content_from_bytes(FirnView *view, GBytes *bytes)
 {
 	FirnContent *content = firn_content_new(view, FIRN_CONTENT_BYTES, g_bytes_get_size(bytes));
@@ -42,6 +69,7 @@ firn_content_from_bytes(FirnView *view, GBytes *bytes)
 FirnContent *
 firn_content_from_ref(FirnView *view, const FirnRef *ref, FirnManifest *manifest, GError **error)
 {
+	FirnPart part = { .id = ref->id, .offset = ref->offset, .length = ref->length };
 	FirnContent *content;
 	char *location;
 
@@ -51,9 +79,7 @@ firn_content_from_ref(FirnView *view, const FirnRef *ref, FirnManifest *manifest
 		content->bytes = g_bytes_new(ref->bytes.data, ref->bytes.len);
 		break;
 	case FIRN_REF_NATIVE:
-		content = firn_content_new(view, FIRN_CONTENT_NATIVE, ref->length);
-		content->id = ref->id;
-		content->offset = ref->offset;
+		content = firn_content_new_native(view, &part);
 		break;
 	case FIRN_REF_VIRTUAL:
 		location = manifest != NULL
@@ -95,16 +121,18 @@ firn_content_ref(FirnContent *content)
 void
 firn_content_unref(FirnContent *content)
 {
-	FirnView *view;
+	FirnPart part;
+	bool garbage;
 
 	if (content == NULL || __atomic_sub_fetch(&content->refs, 1, __ATOMIC_ACQ_REL) > 0)
 		return;
-	view = content->view;
-	/* Who let go of it may not have been the last: another name may have been recorded since. */
-	if (content->disposable && !content->published && content->kind == FIRN_CONTENT_NATIVE) {
-		pthread_mutex_lock(&view->side_lock);
-		g_array_append_val(view->garbage, content->id);
-		pthread_mutex_unlock(&view->side_lock);
+	if (content->kind == FIRN_CONTENT_NATIVE) {
+		part = firn_content_part(content);
+		garbage = content->used && firn_pack_unuse(content->view, &part);
+		/* Who let go of it may not have been the last: another name may have been recorded
+		 * since. */
+		if (garbage || (content->disposable && !content->published))
+			firn_view_discard_part(content->view, &part);
 	}
 	if (content->bytes != NULL)
 		g_bytes_unref(content->bytes);
@@ -159,39 +187,68 @@ read_fd(int fd, void *buffer, size_t size, uint64_t offset, size_t *out_size)
 	return 0;
 }
 
+/* The descriptor of an object that is all one chunk; -1 without `error`: the store has none. */
 static int
-read_native(FirnContent *content, FirnFile *file, void *buffer, size_t size, uint64_t offset,
-	    size_t *out_size)
+object_fd(FirnContent *content, FirnFile *file, GError **error)
+{
+	g_autofree char *key = NULL;
+	FIRN_LOCK_SCOPE(&file->lock);
+
+	if (file->fd >= 0 && firn_id12_compare(&file->fd_id, &content->id) != 0) {
+		close(file->fd);
+		file->fd = -1;
+	}
+	if (file->fd < 0) {
+		key = firn_content_key(&content->id);
+		file->fd = firn_store_open_fd(firn_repo_store(content->view->repo), key, error);
+		file->fd_id = content->id;
+	}
+	return file->fd;
+}
+
+/* The same for a part of one; with a reference.  `file` may be NULL. */
+static FirnPackFd *
+pack_fd(FirnContent *content, FirnFile *file, GError **error)
+{
+	FirnPackFd *fd;
+
+	if (file == NULL)
+		return firn_pack_fd_take(content->view, &content->id, error);
+	FIRN_LOCK_SCOPE(&file->lock);
+
+	if (file->pack == NULL || !firn_pack_fd_is_of(file->pack, &content->id)) {
+		fd = firn_pack_fd_take(content->view, &content->id, error);
+		firn_pack_fd_unref(file->pack);
+		file->pack = fd;
+	}
+	return file->pack != NULL ? firn_pack_fd_ref(file->pack) : NULL;
+}
+
+void
+firn_content_open(FirnContent *content, FirnFile *file)
+{
+	GError *error = NULL;
+
+	if (content == NULL || content->kind != FIRN_CONTENT_NATIVE)
+		return;
+	if (content->offset > 0)
+		firn_pack_fd_unref(pack_fd(content, file, &error));
+	else
+		(void)object_fd(content, file, &error);
+	/* What is wrong with the object is the business of read(). */
+	g_clear_error(&error);
+}
+
+/* Where the store has no descriptors, or nobody keeps one. */
+static int
+read_object(FirnContent *content, void *buffer, size_t size, uint64_t offset, size_t *out_size)
 {
 	FirnView *view = content->view;
 	g_autofree char *key = firn_content_key(&content->id);
 	g_autoptr(GBytes) data = NULL;
 	GError *error = NULL;
-	int fd = -1;
-	int failed;
 	gsize len;
 
-	if (file != NULL) {
-		pthread_mutex_lock(&file->lock);
-		if (file->fd >= 0 && firn_id12_compare(&file->fd_id, &content->id) != 0) {
-			close(file->fd);
-			file->fd = -1;
-		}
-		if (file->fd < 0) {
-			file->fd = firn_store_open_fd(firn_repo_store(view->repo), key, &error);
-			file->fd_id = content->id;
-		}
-		fd = file->fd;
-		pthread_mutex_unlock(&file->lock);
-		if (error != NULL)
-			return firn_view_fail(view, key, error), EIO;
-	}
-	if (fd >= 0) {
-		failed = read_fd(fd, buffer, size, content->offset + offset, out_size);
-		if (failed != 0)
-			firn_view_note(view, key, "cannot read the object: %s", g_strerror(failed));
-		return failed != 0 ? EIO : 0;
-	}
 	if (!firn_store_get(firn_repo_store(view->repo), key, content->offset + offset, size, &data,
 			    NULL, &error))
 		return firn_view_fail(view, key, error), EIO;
@@ -202,6 +259,37 @@ read_native(FirnContent *content, FirnFile *file, void *buffer, size_t size, uin
 	memcpy(buffer, g_bytes_get_data(data, &len), MIN(g_bytes_get_size(data), size));
 	*out_size = MIN(g_bytes_get_size(data), size);
 	return 0;
+}
+
+static int
+read_native(FirnContent *content, FirnFile *file, void *buffer, size_t size, uint64_t offset,
+	    size_t *out_size)
+{
+	FirnPackFd *pack = NULL;
+	g_autofree char *key = NULL;
+	GError *error = NULL;
+	int failed;
+	int fd = -1;
+
+	if (content->offset > 0) {
+		pack = pack_fd(content, file, &error);
+		fd = pack != NULL ? firn_pack_fd_get(pack) : -1;
+	} else if (file != NULL) {
+		fd = object_fd(content, file, &error);
+	}
+	if (fd < 0 && error == NULL)
+		return read_object(content, buffer, size, offset, out_size);
+	failed = fd >= 0 ? read_fd(fd, buffer, size, content->offset + offset, out_size) : 0;
+	firn_pack_fd_unref(pack);
+	if (failed == 0 && error == NULL)
+		return 0;
+	key = firn_content_key(&content->id);
+	if (error != NULL)
+		(void)firn_view_fail(content->view, key, error);
+	else
+		firn_view_note(content->view, key, "cannot read the object: %s",
+			       g_strerror(failed));
+	return EIO;
 }
 
 static int
@@ -279,24 +367,36 @@ firn_content_read(FirnContent *content, FirnFile *file, void *buffer, size_t siz
 	return failed;
 }
 
-int
-firn_content_put_object(FirnView *view, GByteArray *memory, FirnId12 *out_id)
+static int
+put_object(FirnView *view, const void *data, size_t len, FirnPart *out_part)
 {
-	g_autofree char *key = NULL;
+	FirnId12 id = firn_id12_random();
+	g_autofree char *key = firn_content_key(&id);
 	FirnStoreWriter *writer;
 	GError *error = NULL;
 
-	*out_id = firn_id12_random();
-	key = firn_content_key(out_id);
+	*out_part = (FirnPart){ .id = id, .length = len };
 	writer = firn_store_writer_open(firn_repo_store(view->repo), key, &error);
 	if (writer == NULL)
 		return firn_view_fail(view, key, error);
-	if (!firn_store_writer_write(writer, 0, memory->data, memory->len, &error) ||
+	if (!firn_store_writer_write(writer, 0, data, len, &error) ||
 	    !firn_store_writer_finish(writer, false, &error)) {
 		firn_store_writer_abort(writer);
 		return firn_view_fail(view, key, error);
 	}
 	return 0;
+}
+
+int
+firn_content_store(FirnView *view, const void *data, size_t len, FirnContent **out_content)
+{
+	FirnPart part;
+	int failed = firn_pack_takes(len) ? firn_pack_append(view, data, len, &part)
+					  : put_object(view, data, len, &part);
+
+	if (failed == 0)
+		*out_content = firn_content_new_native(view, &part);
+	return failed;
 }
 
 void
@@ -317,44 +417,46 @@ int
 firn_content_settle(FirnView *view, FirnContent **content)
 {
 	FirnContent *old = *content;
-	GByteArray *memory;
-	FirnId12 id;
+	gconstpointer data;
+	gsize len;
 	int failed;
 
 	if (old == NULL || old->kind != FIRN_CONTENT_BYTES || old->length <= view->inline_threshold)
 		return 0;
-	memory = g_bytes_unref_to_array(g_bytes_ref(old->bytes));
-	failed = firn_content_put_object(view, memory, &id);
-	g_byte_array_unref(memory);
-	if (failed != 0)
-		return failed;
-	*content = firn_content_new(view, FIRN_CONTENT_NATIVE, old->length);
-	(*content)->id = id;
-	firn_content_unref(old);
-	return 0;
+	data = g_bytes_get_data(old->bytes, &len);
+	failed = firn_content_store(view, data, len, content);
+	if (failed == 0)
+		firn_content_unref(old);
+	return failed;
 }
 
 FirnContent *
 firn_content_restore(FirnView *view, FirnKeepReader *reader)
 {
 	uint64_t kind = firn_keep_take(reader);
+	FirnPart part = { 0 };
 	FirnContent *content;
 	FirnSpan bytes;
+	bool published;
+	bool has_etag;
 
 	if (kind == FIRN_KEPT_NO_CONTENT || kind > FIRN_CONTENT_VIRTUAL)
 		return NULL;
-	content = firn_content_new(view, (FirnContentKind)kind, firn_keep_take(reader));
-	content->published = firn_keep_take(reader) != 0;
+	part.length = firn_keep_take(reader);
+	published = firn_keep_take(reader) != 0;
+	if (kind == FIRN_CONTENT_NATIVE) {
+		firn_keep_take_fixed(reader, &part.id, sizeof part.id);
+		part.offset = firn_keep_take(reader);
+		content = firn_content_new_native(view, &part);
+	} else {
+		content = firn_content_new(view, (FirnContentKind)kind, part.length);
+	}
+	content->published = published;
 	if (kind == FIRN_CONTENT_BYTES) {
 		bytes = firn_keep_take_bytes(reader);
 		content->bytes = g_bytes_new(bytes.data, bytes.len);
 		content->length = bytes.len;
-	} else if (kind == FIRN_CONTENT_NATIVE) {
-		firn_keep_take_fixed(reader, &content->id, sizeof content->id);
-		content->offset = firn_keep_take(reader);
-	} else {
-		bool has_etag;
-
+	} else if (kind == FIRN_CONTENT_VIRTUAL) {
 		content->location = firn_keep_take_text(reader);
 		content->offset = firn_keep_take(reader);
 		has_etag = firn_keep_take(reader) != 0;
@@ -364,43 +466,4 @@ firn_content_restore(FirnView *view, FirnKeepReader *reader)
 		content->last_modified = (uint32_t)firn_keep_take(reader);
 	}
 	return content;
-}
-
-void
-firn_view_remove_objects(FirnView *view, const GArray *ids)
-{
-	for (guint i = 0; i < ids->len; i++) {
-		g_autofree char *key = firn_content_key(&g_array_index(ids, FirnId12, i));
-		GError *error = NULL;
-
-		/* What cannot be removed is unreferenced and left to a collection. */
-		if (!firn_store_remove(firn_repo_store(view->repo), key, &error))
-			g_error_free(error);
-	}
-}
-
-void
-firn_view_sweep(FirnView *view)
-{
-	g_autoptr(GArray) garbage = NULL;
-	bool any;
-
-	pthread_mutex_lock(&view->side_lock);
-	/* While records are not durable, those they replace may be needed again: see flush.c. */
-	any = view->garbage->len > 0 && !view->dirty;
-	pthread_mutex_unlock(&view->side_lock);
-	if (!any)
-		return;
-	/* What made it garbage must be kept first, or a successor would look for it. */
-	pthread_mutex_lock(&view->lock);
-	firn_view_checkpoint(view);
-	pthread_mutex_lock(&view->side_lock);
-	if (!view->dirty) {
-		garbage = view->garbage;
-		view->garbage = g_array_new(FALSE, FALSE, sizeof(FirnId12));
-	}
-	pthread_mutex_unlock(&view->side_lock);
-	firn_view_unlock(view);
-	if (garbage != NULL)
-		firn_view_remove_objects(view, garbage);
 }

@@ -30,24 +30,6 @@ file_new(FirnView *view, FirnLeaf *leaf, uint64_t ino, int flags, pid_t pid)
 	return file;
 }
 
-/* The descriptor is taken now, so that a file that is replaced stays readable. */
-static void
-open_descriptor(FirnView *view, FirnFile *file, const FirnContent *content)
-{
-	g_autofree char *key = NULL;
-	GError *error = NULL;
-
-	if (content == NULL || content->kind != FIRN_CONTENT_NATIVE)
-		return;
-	key = firn_content_key(&content->id);
-	pthread_mutex_lock(&file->lock);
-	file->fd = firn_store_open_fd(firn_repo_store(view->repo), key, &error);
-	file->fd_id = content->id;
-	pthread_mutex_unlock(&file->lock);
-	/* What is wrong with the object is the business of read(). */
-	g_clear_error(&error);
-}
-
 static int
 truncate_leaf(FirnView *view, FirnLeaf *leaf, uint64_t size)
 {
@@ -90,7 +72,7 @@ firn_view_open_leaf(FirnView *view, FirnLeaf *leaf, int flags, pid_t pid, FirnFi
 	if (leaf->content != NULL)
 		content = firn_content_ref(leaf->content);
 	pthread_mutex_unlock(&leaf->lock);
-	open_descriptor(view, *out_file, content);
+	firn_content_open(content, *out_file);
 	firn_content_unref(content);
 	return 0;
 }
@@ -119,7 +101,7 @@ open_leaf(FirnView *view, uint64_t ino, int flags, pid_t pid, FirnFile **out_fil
 	if (file->writable && (flags & O_TRUNC) != 0)
 		failed = truncate_leaf(view, leaf, 0);
 	else
-		open_descriptor(view, file, content);
+		firn_content_open(content, file);
 	firn_content_unref(content);
 	pthread_mutex_lock(&view->lock);
 	*out_file = file;
@@ -185,7 +167,7 @@ open_base(FirnView *view, uint64_t ino, int flags, pid_t pid, FirnFile **out_fil
 	*out_file = file_new(view, NULL, ino, flags, pid);
 	(*out_file)->content = content;
 	firn_view_unlock(view);
-	open_descriptor(view, *out_file, content);
+	firn_content_open(content, *out_file);
 	pthread_mutex_lock(&view->lock);
 	return 0;
 }
@@ -402,6 +384,7 @@ firn_view_release(FirnView *view, FirnFile *file)
 	}
 	if (file->fd >= 0)
 		close(file->fd);
+	firn_pack_fd_unref(file->pack);
 	firn_content_unref(file->content);
 	pthread_mutex_lock(&view->lock);
 	view->n_open_files--;
@@ -426,6 +409,14 @@ firn_view_release(FirnView *view, FirnFile *file)
 	g_free(file);
 	firn_view_sweep(view);
 	firn_view_notify(view);
+}
+
+bool
+firn_view_file_is_scratch(FirnView *view, const FirnFile *file)
+{
+	FIRN_LOCK_SCOPE(&view->lock);
+
+	return file->leaf != NULL && file->leaf->kind == FIRN_LEAF_SCRATCH;
 }
 
 int

@@ -21,9 +21,9 @@
 typedef struct {
 	uint64_t seq; /* the last record */
 	uint64_t n_journals;
-	int journal;      /* descriptor; survives that the journal is replaced meanwhile */
-	GArray *unsynced; /* FirnId12 */
-	GArray *garbage;  /* FirnId12 */
+	int journal;          /* descriptor; survives that the journal is replaced meanwhile */
+	GHashTable *unsynced; /* FirnId12 * */
+	GArray *garbage;      /* FirnPart */
 } Flush;
 
 void
@@ -31,7 +31,9 @@ firn_view_unsynced(FirnView *view, const FirnId12 *object)
 {
 	FIRN_LOCK_SCOPE(&view->side_lock);
 
-	g_array_append_vals(view->unsynced, object, 1);
+	/* A pack comes once for each chunk in it. */
+	if (!g_hash_table_contains(view->unsynced, object))
+		g_hash_table_add(view->unsynced, g_memdup2(object, sizeof *object));
 }
 
 void
@@ -40,16 +42,22 @@ firn_view_forget_unsynced(FirnView *view)
 	view->n_journals++;
 	view->dirty = false;
 	pthread_mutex_lock(&view->side_lock);
-	g_array_set_size(view->unsynced, 0);
+	g_hash_table_remove_all(view->unsynced);
 	pthread_mutex_unlock(&view->side_lock);
 }
 
 static void
 give_back(FirnView *view, Flush *flush)
 {
+	GHashTableIter iter;
+	gpointer object;
 	FIRN_LOCK_SCOPE(&view->side_lock);
 
-	g_array_append_vals(view->unsynced, flush->unsynced->data, flush->unsynced->len);
+	g_hash_table_iter_init(&iter, flush->unsynced);
+	while (g_hash_table_iter_next(&iter, &object, NULL)) {
+		g_hash_table_iter_steal(&iter);
+		g_hash_table_add(view->unsynced, object);
+	}
 	g_array_append_vals(view->garbage, flush->garbage->data, flush->garbage->len);
 	g_array_set_size(flush->garbage, 0);
 }
@@ -68,9 +76,9 @@ take(FirnView *view, Flush *flush)
 	flush->journal = firn_journal_dup(journal);
 	pthread_mutex_lock(&view->side_lock);
 	flush->unsynced = g_steal_pointer(&view->unsynced);
-	view->unsynced = g_array_new(FALSE, FALSE, sizeof(FirnId12));
+	view->unsynced = g_hash_table_new_full(firn_id12_hash, firn_id12_equal, g_free, NULL);
 	flush->garbage = g_steal_pointer(&view->garbage);
-	view->garbage = g_array_new(FALSE, FALSE, sizeof(FirnId12));
+	view->garbage = g_array_new(FALSE, FALSE, sizeof(FirnPart));
 	pthread_mutex_unlock(&view->side_lock);
 	return true;
 }
@@ -102,16 +110,21 @@ sync_objects(FirnView *view, const Flush *flush)
 {
 	g_autoptr(GHashTable) gone = g_hash_table_new(firn_id12_hash, firn_id12_equal);
 	g_autoptr(GPtrArray) keys = g_ptr_array_new_with_free_func(g_free);
+	GHashTableIter iter;
 	GError *error = NULL;
+	gpointer id;
 
-	for (guint i = 0; i < flush->garbage->len; i++)
-		g_hash_table_add(gone, &g_array_index(flush->garbage, FirnId12, i));
-	for (guint i = 0; i < flush->unsynced->len; i++) {
-		const FirnId12 *id = &g_array_index(flush->unsynced, FirnId12, i);
+	for (guint i = 0; i < flush->garbage->len; i++) {
+		FirnPart *part = &g_array_index(flush->garbage, FirnPart, i);
 
+		/* The rest of a pack stays. */
+		if (part->offset == 0)
+			g_hash_table_add(gone, &part->id);
+	}
+	g_hash_table_iter_init(&iter, flush->unsynced);
+	while (g_hash_table_iter_next(&iter, &id, NULL))
 		if (!g_hash_table_contains(gone, id))
 			g_ptr_array_add(keys, firn_content_key(id));
-	}
 	if (keys->len == 0 || firn_store_sync(firn_repo_store(view->repo),
 					      (const char *const *)keys->pdata, keys->len, &error))
 		return 0;
@@ -186,13 +199,13 @@ firn_view_fsync_all(FirnView *view)
 	}
 	if (failed == 0) {
 		settle(view, &flush);
-		firn_view_remove_objects(view, flush.garbage);
+		firn_view_remove_parts(view, flush.garbage);
 	} else {
 		give_back(view, &flush);
 	}
 	if (flush.journal >= 0)
 		close(flush.journal);
-	g_array_unref(flush.unsynced);
+	g_hash_table_unref(flush.unsynced);
 	g_array_unref(flush.garbage);
 	return failed;
 }

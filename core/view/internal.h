@@ -3,7 +3,7 @@
 
 #include "core/base/error.h"
 #include "core/base/keep.h"
-#include "core/view/view.h"
+#include "core/view/pack.h"
 
 /*
  * What the files of this folder share.
@@ -18,7 +18,6 @@ typedef struct FirnDir FirnDir;
 typedef struct FirnLeaf FirnLeaf;
 typedef struct FirnTree FirnTree;
 typedef struct FirnSlot FirnSlot;
-typedef struct FirnContent FirnContent;
 typedef struct FirnSpool FirnSpool;
 
 /* A table entry: counted by its place in the tree, the kernel, open handles, children. */
@@ -74,8 +73,8 @@ struct FirnLeaf {
 	bool is_lock; /* "*.__lock": goes with its last handle */
 	bool transient;  /* a base chunk with no number of its own: in `children` while known */
 	uint32_t n_open; /* view lock */
-	GArray *retired; /* view lock; FirnId12: replaced objects a reader may still open; NULL: none */
-	FirnId12 *moved;       /* view lock; object of the record a rename took back; NULL: none */
+	GArray *retired; /* view lock; FirnPart: what was replaced and may still be read; NULL: none */
+	FirnPart *moved;       /* view lock; of the record a rename took back; NULL: none */
 	uint32_t n_writers;    /* view lock */
 	pid_t writer;          /* the last that opened for writing */
 	_Atomic uint64_t size; /* as stat(2) shows it */
@@ -130,6 +129,7 @@ struct FirnContent {
 	uint32_t last_modified;
 	bool published;  /* a journal record names the object */
 	bool disposable; /* remove the object with the last reference */
+	bool used;       /* pack.c knows that it refers to a part of a pack */
 };
 
 /* An open file. */
@@ -140,9 +140,10 @@ struct FirnFile {
 	pid_t pid; /* who opened it */
 	bool writable;
 	bool append;
-	pthread_mutex_t lock; /* protects fd */
-	int fd;               /* of native content; -1: not open */
+	pthread_mutex_t lock; /* protects all below */
+	int fd;               /* of native content that is all of an object; -1: not open */
 	FirnId12 fd_id;
+	FirnPackFd *pack; /* of native content that is not; NULL: not open */
 };
 
 struct FirnView {
@@ -154,6 +155,8 @@ struct FirnView {
 	GPtrArray *virtual_prefixes;
 	bool read_only;
 	uint32_t inline_threshold;
+	FirnPacks *packs;      /* has locks of its own */
+	FirnPackFds *pack_fds; /* as above */
 
 	pthread_mutex_t flush_lock; /* held during a flush */
 	pthread_mutex_t lock;       /* protects all below */
@@ -171,7 +174,7 @@ struct FirnView {
 		*old_trees; /* FirnTree *: of before a discard; the kernel may know their inodes */
 	GHashTable *snapshots; /* FirnId12 * -> FirnTree * */
 	GPtrArray *slots;      /* FirnSlot *; index = number - 1 */
-	GHashTable *shared;    /* FirnId12 *: objects named by more than one record */
+	GHashTable *shared;    /* FirnPart *: named by more than one record */
 	uint64_t exported_seq; /* records up to here may be known to others */
 	bool committing;
 	uint64_t commit_seq;
@@ -192,8 +195,8 @@ struct FirnView {
 
 	pthread_mutex_t side_lock; /* protects all below; innermost */
 	GQueue errors;             /* char * */
-	GArray *garbage;           /* FirnId12: objects to remove */
-	GArray *unsynced;          /* FirnId12: objects recorded since the last sync of all */
+	GArray *garbage;           /* FirnPart: to remove */
+	GHashTable *unsynced;      /* FirnId12 *: objects recorded since the last sync of all */
 	GPtrArray *stale;          /* FirnInvalidation *: not yet handed to the listener */
 	FirnViewNotifyFn notify;
 	void *notify_data;
@@ -441,12 +444,12 @@ void firn_content_to_ref(const FirnContent *content, FirnRef *out_ref);
 /* Read up to the end; `file` caches a descriptor (may be NULL). */
 int firn_content_read(FirnContent *content, FirnFile *file, void *buffer, size_t size,
 		      uint64_t offset, size_t *out_size);
+/* Cache it now, so that what is replaced stays readable.  NULL content is a no-op. */
+void firn_content_open(FirnContent *content, FirnFile *file);
 
 FirnContent *firn_content_new(FirnView *view, FirnContentKind kind, uint64_t length);
 /* The key of a chunk object.  Caller owns. */
 char *firn_content_key(const FirnId12 *id);
-/* Store bytes as a new chunk object; 0, or an errno and a note. */
-int firn_content_put_object(FirnView *view, GByteArray *memory, FirnId12 *out_id);
 /* Replace `content` of a leaf, whose lock is held (takes the reference). */
 void firn_leaf_set_content(FirnLeaf *leaf, FirnContent *content);
 
@@ -456,18 +459,16 @@ int firn_leaf_read(FirnView *view, FirnLeaf *leaf, FirnFile *file, void *buffer,
 		   uint64_t offset, size_t *out_size);
 int firn_leaf_write(FirnView *view, FirnLeaf *leaf, const void *data, size_t size, uint64_t offset);
 int firn_leaf_truncate(FirnView *view, FirnLeaf *leaf, uint64_t size);
-/* Turn what was spooled into `content` (objects written; NULL if empty). */
-int firn_leaf_complete(FirnView *view, FirnLeaf *leaf);
+/* Turn what was spooled into `content` (NULL if empty), for a file that is to be of this kind. */
+int firn_leaf_complete(FirnView *view, FirnLeaf *leaf, FirnLeafKind kind);
 void firn_leaf_drop_spool(FirnLeaf *leaf);
+bool firn_leaf_is_in_memory(const FirnLeaf *leaf); /* what is being written */
 /* What the keep has of a spool (NULL: none). */
 void firn_spool_keep(const FirnSpool *spool, GByteArray *out);
 /* What that says, taken up again (NULL: there was none).  False: it is gone. */
 bool firn_spool_restore(FirnView *view, FirnKeepReader *reader, FirnSpool **out_spool);
 /* What the keep has of a content; NULL: none.  Caller owns. */
 FirnContent *firn_content_restore(FirnView *view, FirnKeepReader *reader);
-/* Remove objects nobody needs any more, if that is durable.  No lock held. */
-void firn_view_sweep(FirnView *view);
-void firn_view_remove_objects(FirnView *view, const GArray *ids);
 
 /* ---- commit.c ---- */
 

@@ -60,7 +60,7 @@ add_leaf(GByteArray *out, const FirnLeaf *leaf)
 	firn_keep_add(out, leaf->array != NULL ? leaf->array->inode.ino : 0);
 	firn_keep_add_bytes(out, leaf->coords, rank * sizeof *leaf->coords);
 	firn_keep_add_bytes(out, leaf->retired != NULL ? leaf->retired->data : NULL,
-			    leaf->retired != NULL ? leaf->retired->len * sizeof(FirnId12) : 0);
+			    leaf->retired != NULL ? leaf->retired->len * sizeof(FirnPart) : 0);
 }
 
 static uint64_t

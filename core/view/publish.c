@@ -133,15 +133,16 @@ static int
 attach_chunk(FirnView *view, FirnLeaf *leaf, const FirnRole *role)
 {
 	const FirnContent *content = leaf->content;
+	FirnPart part = firn_content_part(content);
 	bool moved = leaf->moved != NULL && content->kind == FIRN_CONTENT_NATIVE &&
-		     firn_id12_compare(leaf->moved, &content->id) == 0 &&
-		     !g_hash_table_contains(view->shared, &content->id);
+		     firn_part_equal(leaf->moved, &part) &&
+		     !g_hash_table_contains(view->shared, &part);
 	int failed = firn_chunk_record(view, role->array, role->coords, leaf->content,
 				       leaf->inode.ino, leaf->inode.mtime_ns);
 
 	/* The object was named once, by the record the rename took back. */
 	if (failed == 0 && moved) {
-		g_hash_table_remove(view->shared, &content->id);
+		g_hash_table_remove(view->shared, &part);
 		g_clear_pointer(&leaf->moved, g_free);
 	}
 	return failed;
@@ -262,6 +263,7 @@ firn_leaf_adopt(FirnView *view, FirnDir *array, const char *path, const uint32_t
 	FirnContent *content;
 	FirnInode *inode;
 	FirnDir *parent;
+	FirnPart part;
 	int failed;
 
 	/* An empty file has no record, and no place among chunks. */
@@ -275,8 +277,9 @@ firn_leaf_adopt(FirnView *view, FirnDir *array, const char *path, const uint32_t
 	content = firn_content_from_change(view, &pending->content);
 	failed = firn_chunk_record(view, array, coords, content, inode->ino, inode->mtime_ns);
 	/* The object was named once, by the pending record this one replaces. */
+	part = firn_content_part(content);
 	if (content->kind == FIRN_CONTENT_NATIVE)
-		g_hash_table_remove(view->shared, &content->id);
+		g_hash_table_remove(view->shared, &part);
 	firn_content_unref(content);
 	if (failed == 0)
 		failed = record_pending(view, path, NULL);
@@ -409,9 +412,10 @@ firn_leaf_publish(FirnView *view, FirnLeaf *leaf, bool last)
 	doc = kind == FIRN_LEAF_DOC ||
 	      (kind == FIRN_LEAF_PENDING && strcmp(leaf->inode.name, "zarr.json") == 0);
 	firn_view_unlock(view);
-	if (kind == FIRN_LEAF_SCRATCH && !last)
+	/* Most are renamed next: what is in memory becomes what it is to be then. */
+	if (kind == FIRN_LEAF_SCRATCH && (!last || firn_leaf_is_in_memory(leaf)))
 		return 0;
-	failed = firn_leaf_complete(view, leaf);
+	failed = firn_leaf_complete(view, leaf, kind);
 	if (failed != 0 || dead || !leaf->unpublished || kind == FIRN_LEAF_SCRATCH)
 		return failed;
 	return doc ? publish_doc(view, leaf, last) : publish_chunk(view, leaf);

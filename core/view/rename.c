@@ -96,11 +96,9 @@ prepare(FirnView *view, FirnLeaf *leaf, uint64_t parent, const char *name, FirnM
 	bool node = false;
 	FirnPlace place;
 	FirnRole role;
-	int failed = firn_leaf_complete(view, leaf);
+	int failed;
 
 	*out_meta = NULL;
-	if (failed != 0)
-		return failed;
 	pthread_mutex_lock(&view->lock);
 	failed = target_of(view, parent, name, &place, &role);
 	if (failed == 0) {
@@ -108,6 +106,8 @@ prepare(FirnView *view, FirnLeaf *leaf, uint64_t parent, const char *name, FirnM
 		node = place.dir != NULL && place.dir->has_node;
 	}
 	firn_view_unlock(view);
+	if (failed == 0)
+		failed = firn_leaf_complete(view, leaf, role.kind);
 	if (failed != 0)
 		return failed;
 	if (role.kind == FIRN_LEAF_DOC && (node || !firn_node_is_foreign(leaf->content)))

@@ -36,6 +36,15 @@ firn_view_kept(const FirnKept *kept, FirnViewKept *out, GError **error)
 
 /* ---- content ---- */
 
+static void
+own(FirnRestore *restore, const FirnChunkChange *change)
+{
+	FirnPart part = firn_change_part(change);
+
+	if (change->kind == FIRN_REF_NATIVE)
+		g_hash_table_add(restore->owned, firn_part_copy(&part));
+}
+
 /* The number of a change, which no journal has. */
 static void
 restore_change(FirnView *view, FirnChunkChange *change, void *data)
@@ -47,8 +56,7 @@ restore_change(FirnView *view, FirnChunkChange *change, void *data)
 	(void)view;
 	change->ino = firn_keep_take(&reader);
 	change->mtime_ns = (int64_t)firn_keep_take(&reader);
-	if (change->kind == FIRN_REF_NATIVE)
-		g_hash_table_add(restore->owned, &change->u.id);
+	own(restore, change);
 }
 
 /* Objects of the overlay, and the numbers of its changes. */
@@ -62,8 +70,7 @@ restore_changes(FirnRestore *restore)
 	firn_chunk_each_change(view, restore_change, restore);
 	g_hash_table_iter_init(&pending, view->session->changes->pending);
 	while (g_hash_table_iter_next(&pending, NULL, &value))
-		if (((FirnPending *)value)->content.kind == FIRN_REF_NATIVE)
-			g_hash_table_add(restore->owned, &((FirnPending *)value)->content.u.id);
+		own(restore, &((FirnPending *)value)->content);
 }
 
 static FirnContent *
@@ -71,17 +78,19 @@ take_content(FirnRestore *restore, FirnKeepReader *reader)
 {
 	FirnContent *content = firn_content_restore(restore->view, reader);
 	FirnContent *same;
+	FirnPart part;
 
 	if (content == NULL || content->kind != FIRN_CONTENT_NATIVE)
 		return content;
-	same = g_hash_table_lookup(restore->objects, &content->id);
-	if (same != NULL && same->offset == content->offset && same->length == content->length) {
+	part = firn_content_part(content);
+	same = g_hash_table_lookup(restore->objects, &part);
+	if (same != NULL && same->length == content->length) {
 		firn_content_unref(content);
 		return firn_content_ref(same);
 	}
-	if (g_hash_table_contains(restore->owned, &content->id))
+	if (g_hash_table_contains(restore->owned, &part))
 		content->published = true;
-	g_hash_table_insert(restore->objects, &content->id, content);
+	g_hash_table_insert(restore->objects, firn_part_copy(&part), content);
 	return content;
 }
 
@@ -228,8 +237,8 @@ firn_view_restore(FirnSession *session, const FirnViewOptions *options, const Fi
 	restore.view->held = g_ptr_array_new();
 	restore.view->held_leaves = g_hash_table_new(g_int64_hash, g_int64_equal);
 	restore.trees = g_hash_table_new(g_int64_hash, g_int64_equal);
-	restore.objects = g_hash_table_new(firn_id12_hash, firn_id12_equal);
-	restore.owned = g_hash_table_new(firn_id12_hash, firn_id12_equal);
+	restore.objects = g_hash_table_new_full(firn_part_hash, firn_part_equal, g_free, NULL);
+	restore.owned = g_hash_table_new_full(firn_part_hash, firn_part_equal, g_free, NULL);
 	ok = restore_all(&restore, &head, error);
 	g_hash_table_unref(restore.trees);
 	g_hash_table_unref(restore.objects);

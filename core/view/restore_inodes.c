@@ -108,10 +108,10 @@ make_leaf(FirnRestore *restore, uint64_t ino, const char *name, FirnKeepReader *
 	if (leaf->rank > 0)
 		memcpy(leaf->coords, coords.data, leaf->rank * sizeof(uint32_t));
 	retired = firn_keep_take_bytes(reader);
-	if (retired.len >= sizeof(FirnId12)) {
-		leaf->retired = g_array_new(FALSE, FALSE, sizeof(FirnId12));
+	if (retired.len >= sizeof(FirnPart)) {
+		leaf->retired = g_array_new(FALSE, FALSE, sizeof(FirnPart));
 		g_array_append_vals(leaf->retired, retired.data,
-				    (guint)(retired.len / sizeof(FirnId12)));
+				    (guint)(retired.len / sizeof(FirnPart)));
 	}
 	return &leaf->inode;
 }

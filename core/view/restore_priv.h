@@ -8,8 +8,8 @@ typedef struct FirnRestore {
 	FirnView *view;
 	const FirnKept *kept;
 	GHashTable *trees;   /* &number -> FirnTree * */
-	GHashTable *objects; /* FirnId12 * -> FirnContent *: one object, one content; borrowed */
-	GHashTable *owned;   /* FirnId12 *: objects that records name */
+	GHashTable *objects; /* FirnPart * -> FirnContent *: one part, one content; borrowed */
+	GHashTable *owned;   /* FirnPart *: what records name */
 	uint64_t root;       /* inode of the session's; 0: removed */
 	const char *wrong;   /* what does not fit; NULL: nothing */
 } FirnRestore;

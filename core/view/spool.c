@@ -255,14 +255,19 @@ firn_leaf_truncate(FirnView *view, FirnLeaf *leaf, uint64_t size)
 	return failed;
 }
 
+bool
+firn_leaf_is_in_memory(const FirnLeaf *leaf)
+{
+	return leaf->spool != NULL && leaf->spool->writer == NULL;
+}
+
 /* A document, or few enough bytes, stays in memory; everything else is an object. */
 int
-firn_leaf_complete(FirnView *view, FirnLeaf *leaf)
+firn_leaf_complete(FirnView *view, FirnLeaf *leaf, FirnLeafKind kind)
 {
 	FirnSpool *spool = leaf->spool;
 	FirnContent *content = NULL;
 	GError *error = NULL;
-	FirnId12 id;
 	int failed;
 
 	if (spool == NULL || !leaf->dirty)
@@ -270,22 +275,21 @@ firn_leaf_complete(FirnView *view, FirnLeaf *leaf)
 	if (spool->writer != NULL && spool->size > 0) {
 		if (!firn_store_writer_finish(spool->writer, false, &error))
 			return firn_view_fail(view, leaf->inode.name, error);
-		content = firn_content_new(view, FIRN_CONTENT_NATIVE, spool->size);
-		content->id = spool->id;
+		content = firn_content_new_native(view, &(FirnPart){ .id = spool->id,
+								     .length = spool->size });
 		/* The object never changes again: the next write copies. */
 		spool->writer = NULL;
 	} else if (spool->writer == NULL && spool->size > 0 &&
-		   (spool->size <= view->inline_threshold || leaf->kind == FIRN_LEAF_DOC ||
-		    leaf->kind == FIRN_LEAF_SCRATCH)) {
+		   (spool->size <= view->inline_threshold || kind == FIRN_LEAF_DOC ||
+		    kind == FIRN_LEAF_SCRATCH)) {
 		g_autoptr(GBytes) bytes = g_bytes_new(spool->memory->data, spool->memory->len);
 
 		content = firn_content_from_bytes(view, bytes);
 	} else if (spool->size > 0) {
-		failed = firn_content_put_object(view, spool->memory, &id);
+		failed =
+			firn_content_store(view, spool->memory->data, spool->memory->len, &content);
 		if (failed != 0)
 			return failed;
-		content = firn_content_new(view, FIRN_CONTENT_NATIVE, spool->size);
-		content->id = id;
 	}
 	if (content != NULL && content->kind == FIRN_CONTENT_NATIVE)
 		firn_crash_point(FIRN_CRASH_OBJECT_WRITTEN);

@@ -109,12 +109,14 @@ firn_view_alloc(FirnSession *session, const FirnViewOptions *options)
 	view->old_trees = g_ptr_array_new();
 	view->snapshots = g_hash_table_new_full(firn_id12_hash, firn_id12_equal, g_free, NULL);
 	view->slots = g_ptr_array_new();
-	view->shared = g_hash_table_new_full(firn_id12_hash, firn_id12_equal, g_free, NULL);
+	view->shared = g_hash_table_new_full(firn_part_hash, firn_part_equal, g_free, NULL);
+	view->packs = firn_packs_new();
+	view->pack_fds = firn_pack_fds_new();
 	/* What is in the journal now may have been copied by anybody. */
 	view->exported_seq = session->journal != NULL ? firn_journal_last_seq(session->journal) : 0;
 	g_queue_init(&view->errors);
-	view->garbage = g_array_new(FALSE, FALSE, sizeof(FirnId12));
-	view->unsynced = g_array_new(FALSE, FALSE, sizeof(FirnId12));
+	view->garbage = g_array_new(FALSE, FALSE, sizeof(FirnPart));
+	view->unsynced = g_hash_table_new_full(firn_id12_hash, firn_id12_equal, g_free, NULL);
 	view->stale = g_ptr_array_new();
 	view->keep = options->keep;
 	view->marked = g_ptr_array_new();
@@ -178,12 +180,15 @@ firn_view_free(FirnView *view)
 	while (g_hash_table_iter_next(&iter, NULL, &value))
 		tree_free(value);
 	g_hash_table_unref(view->snapshots);
+	firn_packs_close(view);
 	firn_view_sweep(view);
+	firn_packs_free(view->packs);
+	firn_pack_fds_free(view->pack_fds);
 	g_hash_table_unref(view->inodes);
 	g_hash_table_unref(view->shared);
 	g_queue_clear_full(&view->errors, g_free);
 	g_array_unref(view->garbage);
-	g_array_unref(view->unsynced);
+	g_hash_table_unref(view->unsynced);
 	g_ptr_array_set_free_func(view->stale, (GDestroyNotify)firn_invalidation_free);
 	g_ptr_array_unref(view->stale);
 	g_ptr_array_unref(view->virtual_prefixes);

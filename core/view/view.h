@@ -130,6 +130,8 @@ int firn_view_fsync_all(FirnView *view);
  * good: before the session is taken from under the view.
  */
 void firn_view_stop_flushing(FirnView *view);
+/* Whether it is no file of the hierarchy, as those with the temporary names of tools. */
+bool firn_view_file_is_scratch(FirnView *view, const FirnFile *file);
 /* The handle's end; publishes what flush did not see. */
 void firn_view_release(FirnView *view, FirnFile *file);
 /* A descriptor whose bytes [0, size) are the file's, for passthrough; -1 if there is none.  Borrowed. */

@@ -17,7 +17,10 @@ format_ref(const FirnContent *content)
 		return g_strdup("inline");
 	case FIRN_CONTENT_NATIVE:
 		firn_id12_format(&content->id, text);
-		return g_strdup_printf("native %s", text);
+		if (content->offset == 0)
+			return g_strdup_printf("native %s", text);
+		return g_strdup_printf("native %s %" G_GUINT64_FORMAT " %" G_GUINT64_FORMAT, text,
+				       content->offset, content->length);
 	case FIRN_CONTENT_VIRTUAL:
 		location = firn_foreign_redact(content->location);
 		return g_strdup_printf("virtual %s %" G_GUINT64_FORMAT " %" G_GUINT64_FORMAT,

@@ -388,6 +388,39 @@ ftruncate64(int fd, off_t size)
 	return truncate_any(fd, size);
 }
 
+static int
+allocate_any(int fd, int mode, off_t offset, off_t len)
+{
+	char path[PATH_MAX];
+	int result = -1;
+
+	if (!path_of(fd, path))
+		return REAL(fallocate)(fd, mode, offset, len);
+	if (enter("punch", path)) {
+		result = REAL(fallocate)(fd, mode, offset, len);
+		if (result == 0 && (mode & FALLOC_FL_PUNCH_HOLE) != 0)
+			note(&(Entry){ .what = "punch",
+				       .ino = ino_of(fd),
+				       .offset = (uint64_t)offset,
+				       .len = (uint64_t)len },
+			     path, NULL, NULL);
+	}
+	leave();
+	return result;
+}
+
+EXPORT int
+fallocate(int fd, int mode, off_t offset, off_t len)
+{
+	return allocate_any(fd, mode, offset, len);
+}
+
+EXPORT int
+fallocate64(int fd, int mode, off_t offset, off_t len)
+{
+	return allocate_any(fd, mode, offset, len);
+}
+
 #define SYNC(name, text)                                                                     \
 	EXPORT int name(int fd)                                                              \
 	{                                                                                    \

@@ -78,7 +78,9 @@ class Calls:
             for n in (n1, n2, n3):
                 parts.append(data[at:at + n])
                 at += n
-            yield what.rstrip(b"\0").decode(), ino, offset, length, parts[0].decode(), parts[1].decode(), parts[2]
+            what = what.rstrip(b"\0").decode()
+            # What a hole is punched into are zeros.
+            yield what, ino, offset, length, parts[0].decode(), parts[1].decode(), bytes(length) if what == "punch" else parts[2]
 
 
 class Committing:

@@ -103,7 +103,7 @@ class Disk:
         if what == "create":
             self.by_ino[ino] = File()
             self._set((path, self.by_ino[ino]))
-        elif what == "write":
+        elif what in ("write", "punch"):
             self.by_ino[ino].pending.append(("write", offset, data))
         elif what == "trunc":
             self.by_ino[ino].pending.append(("trunc", offset))

@@ -195,8 +195,8 @@ def test_damaged_repository(firn, repo, mount, tmp_path):
 
 def test_missing_chunk_object__open_works_read_is_eio(repo, mount):
     put_array(mount.main, "a", (4,), (1,))
-    put(mount.main, "a/c/0", b"x" * 5000)
-    put(mount.main, "a/c/1", b"y" * 5000)
+    put(mount.main, "a/c/0", b"x" * 70_000)
+    put(mount.main, "a/c/1", b"y" * 70_000)
     mount.commit()
     mount.umount()
     objects = sorted((repo.path / "chunks").iterdir())
@@ -211,7 +211,7 @@ def test_missing_chunk_object__open_works_read_is_eio(repo, mount):
     try:
         with repo.mount("--read-only") as m:
             for i in 0, 1:
-                assert (m.main / f"a/c/{i}").stat().st_size == 5000
+                assert (m.main / f"a/c/{i}").stat().st_size == 70_000
                 with open(m.main / f"a/c/{i}", "rb") as f, pytest.raises(OSError) as e:
                     f.read()
                 assert e.value.errno == errno.EIO
@@ -313,7 +313,7 @@ def test_journal_that_is_something_else(firn, mount, tmp_path):
 
 
 def test_journal_whose_chunks_are_gone(firn, repo, mount, journal):
-    chunk = next(p for p in (repo.path / "chunks").iterdir() if p.read_bytes()[:1] == b"L")
+    chunk = next(p for p in (repo.path / "chunks").iterdir() if b"L" * 2000 in p.read_bytes())
     data = chunk.read_bytes()
     chunk.unlink()
     firn.refuses("journal", "verify", journal, saying=chunk.name)

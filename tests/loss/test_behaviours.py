@@ -109,12 +109,13 @@ def test_inline_threshold_of_the_repository(firn, tmp_path, threshold, inline):
     repo.check()
 
 
-def test_storage_grows_by_what_changed(repo, mount):
+@pytest.mark.parametrize("size", [pytest.param(1000, id="packs"), pytest.param(30_000, id="objects")])
+def test_storage_grows_by_what_changed(repo, mount, size):
     def objects():
         path = repo.path / "chunks"
         return len(os.listdir(path)) if path.is_dir() else 0
     put_array(mount.main, "a", (9,), (1,))
-    for work, grows in [({f"a/c/{i}": b"%d" % i * 3000 for i in range(3)}, 3), ({"a/c/1": b"new" * 3000}, 1),
+    for work, grows in [({f"a/c/{i}": b"old" * size for i in range(3)}, 1 if size == 1000 else 3), ({"a/c/1": b"new" * size}, 1),
                         ({"a/c/4": b"inline"}, 0), ({"a/c/0": None}, 0),
                         ({"a/zarr.json": array_json((9,), (1,), attributes={"x": 1})}, 0)]:
         before = objects()
@@ -124,7 +125,7 @@ def test_storage_grows_by_what_changed(repo, mount):
     # What is replaced before it was committed was never needed.
     before = objects()
     for i in range(5):
-        put(mount.main, "a/c/7", b"%d" % i * 3000)
+        put(mount.main, "a/c/7", b"%d%d%d" % (i, i, i) * size)
     mount.commit()
     assert objects() == before + 1
 

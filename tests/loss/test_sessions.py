@@ -22,25 +22,26 @@ def objects(p):
 # ---- discarding ----
 
 @pytest.mark.sanitize
-def test_discard__objects_nobody_else_knows_go(p):
+@pytest.mark.parametrize("size", [pytest.param(3000, id="packs"), pytest.param(70_000, id="objects")])
+def test_discard__objects_nobody_else_knows_go(p, size):
     """What was exported, shared with a fork, or is in the base stays; all else leaves no trace."""
-    put(p.m.main, "g/b/c/0", b"B" * 3000)
+    put(p.m.main, "g/b/c/0", b"B" * size)
     p.m.commit("an object in the base")
-    put(p.m.main, "a/c/0", b"F" * 3000)
-    worker = p.journal("worker", {"a/c/1": b"W" * 3000})
+    put(p.m.main, "a/c/0", b"F" * size)
+    worker = p.journal("worker", {"a/c/1": b"W" * size})
     kept = objects(p)                                    # the base's, the fork's start, the worker's
     assert len(kept) == 3
     os.link(p.m.main / "g/b/c/0", p.m.main / "g/b/c/1")  # a second name of the base's object
     for i in range(4):
-        put(p.m.main, f"a/c/{i}", b"%d" % i * 3000)
+        put(p.m.main, f"a/c/{i}", b"%d" % i * size)
     put(p.m.main, "new/zarr.json", DOC)
-    put(p.m.main, "new/c/0", b"N" * 3000)
-    put(p.m.main, "later/c/0", b"P" * 3000)              # a pending file
-    assert len(objects(p)) >= len(kept) + 6
+    put(p.m.main, "new/c/0", b"N" * size)
+    put(p.m.main, "later/c/0", b"P" * size)              # a pending file
+    assert len(objects(p)) >= len(kept) + (1 if size == 3000 else 6)
     with open(p.m.main / "a/c/2", "rb") as reader:
         p.firn("discard", p.m)
-        assert reader.read() == b"2" * 3000              # who has it open reads on
-    assert (p.m.main / "g/b/c/0").read_bytes() == b"B" * 3000
+        assert reader.read() == b"2" * size              # who has it open reads on
+    assert (p.m.main / "g/b/c/0").read_bytes() == b"B" * size
     p.m.umount()
     assert objects(p) == kept
     p.firn("journal", "verify", worker)

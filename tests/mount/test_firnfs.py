@@ -632,6 +632,62 @@ def test_rename_while_open_for_writing(mount):
     assert at.read_bytes() == b"before after"
 
 
+def partial_of(at):
+    return at.with_name(f"{at.name}.0123456789abcdef0123456789abcdef.partial")
+
+
+@pytest.mark.parametrize("how", [os.rename, os.link])
+def test_temporary_name__published_while_open__goes_on_being_written(mount, how):
+    """The kernel says nothing of the closes of such a descriptor, only of its end."""
+    put_array(mount.main, "a", (100,), (1,))
+    for i in range(20):
+        at = mount.main / f"a/c/{i}"
+        at.parent.mkdir(exist_ok=True)
+        fd = os.open(partial_of(at), os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+        os.write(fd, b"before")
+        os.close(os.dup(fd))
+        how(partial_of(at), at)
+        assert at.read_bytes() == b"before"
+        if how is os.rename:
+            os.write(fd, b" after")
+            assert at.stat().st_size == 12
+        os.close(fd)
+        assert at.read_bytes() == (b"before after" if how is os.rename else b"before")
+    mount.commit("m")
+    drop_caches()
+    assert at.read_bytes() == (b"before after" if how is os.rename else b"before")
+
+
+def test_temporary_name__nobody_waits_for_who_closed_it(mount):
+    put_array(mount.main, "a", (100,), (1,))
+    for i in range(20):
+        at = mount.main / f"a/c/{i}"
+        put(mount.main, f"a/c/{i}", b"old")
+        put(mount.main, f"a/c/{partial_of(at).name}", b"x" * 5000)
+        os.rename(partial_of(at), at)
+        assert mount.firn.json("status", mount)["writers"] == []
+        with open(at, "rb") as f, mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ) as map:
+            assert map[4999:] == b"x"
+    mount.firn("discard", mount)
+    assert not at.exists()
+
+
+def test_temporary_name__never_renamed(mount):
+    """Its bytes stay readable, in the page cache or not, large or small, and go with it."""
+    with_chunks(mount)
+    for size in 0, 5, 5000, 300_000, 3_000_000:
+        at = put(mount.main, "a/c/7.0123456789abcdef0123456789abcdef.partial", b"y" * size)
+        for _ in range(2):
+            assert at.read_bytes() == b"y" * size and at.stat().st_size == size
+            drop_caches()
+        with open(at, "ab") as f:
+            f.write(b"more")
+        assert at.read_bytes() == b"y" * size + b"more"
+        at.unlink()
+        assert not at.exists()
+    mount.commit("m", "--force")
+
+
 def test_rename_flags(chunk):
     def renameat2(a, b, flags):
         if libc.renameat2(-100, os.fsencode(a), -100, os.fsencode(b), flags):

@@ -14,6 +14,35 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+START_TEST(free_range__bytes_are_zero_and_the_rest_stays)
+{
+	g_autoptr(FirnStore) store = open_variant(_i);
+	g_autofree char *bytes = g_strnfill(3 * 4096, 'x');
+	g_autofree char *path = g_build_filename(root, "chunks", "A", NULL);
+	FirnStoreWriter *writer = firn_store_writer_open(store, "chunks/A", NULL);
+	g_autoptr(GBytes) got = NULL;
+	struct stat before, after;
+
+	ck_assert_ptr_nonnull(writer);
+	ck_assert(firn_store_writer_write(writer, 0, bytes, 3 * 4096, NULL));
+	ck_assert(firn_store_writer_flush(writer, NULL));
+	firn_store_writer_leave(writer);
+	ck_assert_int_eq(stat(path, &before), 0);
+	ck_assert(firn_store_free_range(store, "chunks/A", 4096, 4096, NULL));
+	ck_assert_int_eq(stat(path, &after), 0);
+	ck_assert_int_eq(after.st_size, before.st_size);
+	ck_assert_int_lt(after.st_blocks, before.st_blocks);
+	memset(bytes + 4096, 0, 4096);
+	ck_assert(firn_store_get(store, "chunks/A", 0, UINT64_MAX, &got, NULL, NULL));
+	ck_assert_mem_eq(g_bytes_get_data(got, NULL), bytes, 3 * 4096);
+	/* What is not there has nothing to free. */
+	ck_assert(firn_store_free_range(store, "chunks/none", 0, 1, NULL));
+	ck_assert(firn_store_free_range(store, "chunks/A", 0, 0, NULL));
+	ck_assert(firn_store_free_range(store, "chunks/A", UINT64_MAX, 1, NULL));
+	ck_assert(!firn_store_free_range(store, "../A", 0, 1, NULL));
+}
+END_TEST
+
 START_TEST(get__missing_object__is_an_answer)
 {
 	g_autoptr(FirnStore) store = open_variant(_i);
@@ -427,6 +456,7 @@ make_suite(void)
 
 	tcase_add_checked_fixture(contract, setup, teardown);
 	tcase_add_loop_test(contract, get__missing_object__is_an_answer, 0, 2);
+	tcase_add_loop_test(contract, free_range__bytes_are_zero_and_the_rest_stays, 0, 2);
 	tcase_add_loop_test(contract, get__directory__is_no_object, 0, 2);
 	tcase_add_loop_test(contract, put__then_get__ranges_clip, 0, 2);
 	tcase_add_loop_test(contract, put__modes__keep_their_promise, 0, 2);
