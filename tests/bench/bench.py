@@ -34,7 +34,7 @@ LONG = {
 def arguments():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
                                  epilog=f"parts: {', '.join(SHORT)}; with --long: {', '.join(LONG)}")
-    ap.add_argument("--long", action="store_true", help="the parts that take half an hour instead")
+    ap.add_argument("--long", action="store_true", help="the parts that take an hour instead")
     ap.add_argument("--only", help="parts of either kind, with commas between them")
     ap.add_argument("--reps", type=int, default=5, help="how often each side runs (5)")
     ap.add_argument("--json", type=pathlib.Path, metavar="FILE", help="keep the run")
@@ -48,6 +48,19 @@ def arguments():
     return args
 
 
+def report(b, args, version):
+    print(table.HEAD)
+    for row in b.rows:
+        print(table.line(row))
+    where = f"{os.cpu_count()} processors, Linux {platform.release()}, icechunk {version}, " \
+            f"median of {args.reps} interleaved runs; {time.monotonic() - b.started:.0f} s in all"
+    if args.against:
+        table.compare(b.rows, args.against)
+    print("", *(f"- {note}" for note in b.notes), "", where, sep="\n", flush=True)
+    if args.json:
+        args.json.write_text(json.dumps({"where": where, "rows": b.rows, "notes": b.notes}, indent=1))
+
+
 def main():
     args = arguments()
     try:
@@ -58,16 +71,7 @@ def main():
         for name in args.only:
             b.say(f"part {name}")
             (SHORT | LONG)[name](b)
-    print(table.HEAD)
-    for row in b.rows:
-        print(table.line(row))
-    where = f"{os.cpu_count()} processors, Linux {platform.release()}, icechunk {icechunk.__version__}, " \
-            f"median of {args.reps} interleaved runs; {time.monotonic() - b.started:.0f} s in all"
-    if args.against:
-        table.compare(b.rows, args.against)
-    print("", *(f"- {note}" for note in b.notes), "", where, sep="\n")
-    if args.json:
-        args.json.write_text(json.dumps({"where": where, "rows": b.rows, "notes": b.notes}, indent=1))
+        report(b, args, icechunk.__version__)       # before clearing away, which takes its time
 
 
 if __name__ == "__main__":
