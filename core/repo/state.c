@@ -21,6 +21,9 @@
 #define TREE_DEPTH    8u /* spool folders and such; nothing of ours is deeper */
 #define LOCK_TRIES    20u
 #define LOCK_PAUSE_US 10000u
+/* So long the last calls of a killed driver are waited for: 10 s. */
+#define DEATH_TRIES    500u
+#define DEATH_PAUSE_US 20000u
 
 void
 firn_session_info_free(FirnSessionInfo *info)
@@ -354,6 +357,33 @@ firn_state_list(const char *root, GError **error)
 	return g_steal_pointer(&list);
 }
 
+/* Whether the driver whose lock it is was killed, and has not come back from its last calls. */
+static bool
+driver_is_going(const FirnSessionInfo *info)
+{
+	g_autofree char *path = g_strdup_printf("/proc/%" G_GINT64_FORMAT "/stat", info->pid);
+	g_autofree char *text = NULL;
+	const char *state;
+
+	if (!info->live || info->pid <= 0)
+		return false;
+	if (!g_file_get_contents(path, &text, NULL, NULL))
+		return true;
+	/* "PID (NAME) STATE": ended, but nobody has asked how. */
+	state = strrchr(text, ')');
+	return state != NULL && (state[2] == 'Z' || state[2] == 'X');
+}
+
+static FirnSessionInfo *
+wait_for_end(FirnSessionInfo *info)
+{
+	for (unsigned i = 0; i < DEATH_TRIES && driver_is_going(info); i++) {
+		g_usleep(DEATH_PAUSE_US);
+		info->live = is_live(info->directory);
+	}
+	return info;
+}
+
 FirnSessionInfo *
 firn_state_find(const char *root, const char *id, GError **error)
 {
@@ -374,7 +404,7 @@ firn_state_find(const char *root, const char *id, GError **error)
 		n++;
 	}
 	if (n == 1)
-		return g_ptr_array_steal_index(list, found);
+		return wait_for_end(g_ptr_array_steal_index(list, found));
 	if (n == 0)
 		g_set_error(error, FIRN_ERROR, FIRN_ERROR_NOT_FOUND,
 			    "no session %s in %s: \"firn sessions\" lists them", id, root);

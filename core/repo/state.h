@@ -53,7 +53,8 @@ FirnSessionInfo *firn_state_read_info(const char *directory, GError **error) FIR
 
 /* Sessions with a state directory under `root` (FirnSessionInfo *), newest first. */
 GPtrArray *firn_state_list(const char *root, GError **error) FIRN_MUST_USE;
-/* The one whose id is `id` or starts with it.  Errors: NOT_FOUND, INVALID (not unique). */
+/* The one whose id is `id` or starts with it; if its driver was killed and is on its way out, when
+ * it has ended.  Errors: NOT_FOUND, INVALID (not unique). */
 FirnSessionInfo *firn_state_find(const char *root, const char *id, GError **error) FIRN_MUST_USE;
 /* Remove a state directory that is not live.  Errors: BUSY, STORE. */
 bool firn_state_remove(const FirnSessionInfo *info, GError **error) FIRN_MUST_USE;

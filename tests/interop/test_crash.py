@@ -1,5 +1,7 @@
 """kill -9 of the driver: nothing is lost that close() returned for, and the work goes on."""
+import fcntl
 import os
+import pathlib
 import random
 import subprocess
 import threading
@@ -113,6 +115,27 @@ def test_live_session_is_not_resumed(repo, mount):
     at = repo.mountpoint()
     at.mkdir()
     mount.firn.refuses("mount", "--resume", id, at, saying=id)
+
+
+@pytest.mark.parametrize("way", ["mount", "commit"])
+def test_killed_driver_on_its_way_out__is_waited_for(repo, mounts, way):
+    """Its lock is held until the last of its calls has come back from the disk."""
+    m = mounts.enter_context(repo.mount())
+    put_array(m.main, "a", (10,), (1,))
+    put(m.main, "a/c/3", b"kept")
+    id = m.session()["id"]
+    state = pathlib.Path(m.session()["state_dir"])
+    m.kill()
+    with open(state / "lock") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        end = threading.Timer(1, lambda: fcntl.flock(lock, fcntl.LOCK_UN))
+        end.start()
+        if way == "mount":
+            again = mounts.enter_context(repo.resume(id))
+            assert (again.main / "a/c/3").read_bytes() == b"kept"
+        else:
+            repo.firn("commit", id, "-m", "what was there")
+        end.join()
 
 
 def test_torn_tail_of_the_journal__is_cut(repo, mounts):
