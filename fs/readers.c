@@ -25,6 +25,9 @@
 /* So many waits after it was looked how busy the processors are, it is looked again. */
 #define LOOK_EVERY 64u
 
+/* Threads of one client that take turns at a lock are no crowd. */
+#define CROWD_PER_PROCESSOR 4u
+
 /* More bytes are worth a thread of their own. */
 #define SMALL (64u * 1024)
 
@@ -215,8 +218,7 @@ learn(FirnReaders *readers, int64_t waited_ns)
 }
 
 /*
- * Whether more threads have something to do than there are processors, of which
- * one is this.  Giving way is not enough then: a thread that slept before is owed
+ * Whether many more threads have something to do than there are processors.  Giving way is not enough then: a thread that slept before is owed
  * time, and the scheduler gives it back to who does not want it.
  */
 static bool
@@ -234,7 +236,8 @@ is_crowded(FirnReaders *readers)
 	at = strchr(text, '/');
 	while (at && at > text && g_ascii_isdigit(at[-1]))
 		at--;
-	readers->crowded = at && g_ascii_strtoull(at, NULL, 10) > readers->n_processors;
+	readers->crowded =
+		at && g_ascii_strtoull(at, NULL, 10) > readers->n_processors * CROWD_PER_PROCESSOR;
 	return readers->crowded;
 }
 
