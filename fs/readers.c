@@ -134,7 +134,7 @@ firn_readers_start(FirnReaders *readers, unsigned spin_us, GError **error)
 	pthread_mutex_init(&readers->lock, NULL);
 	pthread_cond_init(&readers->needed, NULL);
 	readers->load_fd = open("/proc/loadavg", O_RDONLY | O_CLOEXEC);
-	readers->n_processors = g_get_num_processors();
+	readers->crowd = CROWD_PER_PROCESSOR * (uint64_t)g_get_num_processors();
 	readers->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC);
 	errnum = readers->timer < 0 ? errno
 				    : pthread_create(&readers->watcher, NULL, watch, readers);
@@ -236,8 +236,7 @@ is_crowded(FirnReaders *readers)
 	at = strchr(text, '/');
 	while (at && at > text && g_ascii_isdigit(at[-1]))
 		at--;
-	readers->crowded =
-		at && g_ascii_strtoull(at, NULL, 10) > readers->n_processors * CROWD_PER_PROCESSOR;
+	readers->crowded = at && g_ascii_strtoull(at, NULL, 10) > readers->crowd;
 	return readers->crowded;
 }
 

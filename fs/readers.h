@@ -21,9 +21,9 @@
 
 typedef struct {
 	int64_t spin_max_ns;
-	int timer;   /* timerfd */
-	int load_fd; /* of /proc/loadavg; -1: there is none */
-	unsigned n_processors;
+	int timer;      /* timerfd */
+	int load_fd;    /* of /proc/loadavg; -1: there is none */
+	uint64_t crowd; /* more threads that want to run are too many */
 	bool watching;
 	pthread_t watcher;
 
