@@ -4,8 +4,8 @@
 #include "core/format/manifest_private.h"
 
 /*
- * The payload of a manifest of one array, laid out in one pass (formats.md:
- * Manifest, ArrayManifest, ChunkRef).  It knows neither order nor compression:
+ * The payload of a manifest of one array (the format's tables Manifest,
+ * ArrayManifest and ChunkRef), laid out in one pass.  It knows neither order nor compression:
  * refs are stored as they are given.
  *
  * A virtual ref has a vtable of its own right before its table, and refs to one

@@ -217,7 +217,10 @@ reserve(FirnView *view, size_t len, uint64_t *out_offset, int *out_failed)
 	return pack;
 }
 
-/* What is to be told when a file is closed is asked for now, one after the other: it is told once. */
+/*
+ * Network file systems tell of failed writes when a descriptor is closed, and only once: so one
+ * append asks at a time, and a failure is one of all that come after.
+ */
 static bool
 flush(Pack *pack, GError **error)
 {
