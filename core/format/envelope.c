@@ -288,53 +288,18 @@ check_envelope(const FirnEnvelope *envelope)
 	g_assert(is_kind((uint8_t)envelope->kind));
 }
 
-static size_t
-total_of(const FirnSpan *parts, size_t n_parts)
-{
-	size_t total = 0;
-
-	for (size_t i = 0; i < n_parts; i++)
-		total += parts[i].len;
-	return total;
-}
-
-/* One frame of all parts; nothing but `out` could be in the way. */
-static size_t
-compress_parts(ZSTD_CCtx *cctx, const FirnSpan *parts, size_t n_parts, uint8_t *out, size_t room)
-{
-	ZSTD_outBuffer to = { out, room, 0 };
-	size_t left = 0;
-
-	if (n_parts == 1)
-		return ZSTD_compress2(cctx, out, room, parts[0].data, parts[0].len);
-	ZSTD_CCtx_setPledgedSrcSize(cctx, total_of(parts, n_parts));
-	for (size_t i = 0; i < n_parts; i++) {
-		ZSTD_EndDirective end = i + 1 < n_parts ? ZSTD_e_continue : ZSTD_e_end;
-		ZSTD_inBuffer from = { parts[i].data, parts[i].len, 0 };
-
-		do
-			left = ZSTD_compressStream2(cctx, &to, &from, end);
-		while (!ZSTD_isError(left) &&
-		       (end == ZSTD_e_end ? left > 0 : from.pos < from.size));
-		if (ZSTD_isError(left))
-			return left;
-	}
-	return to.pos;
-}
-
 static GBytes *
-seal(const FirnEnvelope *envelope, const FirnSpan *parts, size_t n_parts, int level, bool parallel)
+seal(const FirnEnvelope *envelope, FirnSpan payload, int level, bool parallel)
 {
-	size_t size = total_of(parts, n_parts);
-	g_autoptr(ZSTD_CCtx) cctx = new_context(envelope->kind, size, level, parallel);
-	size_t bound = ZSTD_compressBound(size);
+	g_autoptr(ZSTD_CCtx) cctx = new_context(envelope->kind, payload.len, level, parallel);
+	size_t bound = ZSTD_compressBound(payload.len);
 	uint8_t *out = g_malloc(FIRN_ENVELOPE_SIZE + bound);
 	size_t n;
 
 	g_assert(!ZSTD_isError(bound));
 	check_envelope(envelope);
 	fill_header(out, envelope);
-	n = compress_parts(cctx, parts, n_parts, out + FIRN_ENVELOPE_SIZE, bound);
+	n = ZSTD_compress2(cctx, out + FIRN_ENVELOPE_SIZE, bound, payload.data, payload.len);
 	g_assert(!ZSTD_isError(n));
 	/* What shrinks stays in place or is a small copy. */
 	out = g_realloc(out, FIRN_ENVELOPE_SIZE + n);
@@ -344,14 +309,7 @@ seal(const FirnEnvelope *envelope, const FirnSpan *parts, size_t n_parts, int le
 GBytes *
 firn_envelope_seal(const FirnEnvelope *envelope, FirnSpan payload, int level)
 {
-	return seal(envelope, &payload, 1, level, true);
-}
-
-GBytes *
-firn_envelope_seal_parts(const FirnEnvelope *envelope, const FirnSpan *parts, size_t n_parts,
-			 int level, bool alone)
-{
-	return seal(envelope, parts, n_parts, level, !alone);
+	return seal(envelope, payload, level, true);
 }
 
 /* ---- in parts ---- */
@@ -364,13 +322,13 @@ struct FirnEnvelopeStream {
 	size_t left; /* of the payload */
 };
 
-FirnEnvelopeStream *
-firn_envelope_stream_new(const FirnEnvelope *envelope, size_t size, int level)
+static FirnEnvelopeStream *
+stream_new(const FirnEnvelope *envelope, size_t size, int level, bool parallel)
 {
 	FirnEnvelopeStream *s = g_new0(FirnEnvelopeStream, 1);
 
 	check_envelope(envelope);
-	s->cctx = new_context(envelope->kind, size, level, true);
+	s->cctx = new_context(envelope->kind, size, level, parallel);
 	ZSTD_CCtx_setPledgedSrcSize(s->cctx, size);
 	s->left = size;
 	s->size = FIRN_ENVELOPE_SIZE + ZSTD_compressBound(MIN(size, FIRST_OUTPUT));
@@ -378,6 +336,12 @@ firn_envelope_stream_new(const FirnEnvelope *envelope, size_t size, int level)
 	s->len = FIRN_ENVELOPE_SIZE;
 	fill_header(s->out, envelope);
 	return s;
+}
+
+FirnEnvelopeStream *
+firn_envelope_stream_new(const FirnEnvelope *envelope, size_t size, int level)
+{
+	return stream_new(envelope, size, level, true);
 }
 
 /* Returns how much zstd still has to give. */
@@ -422,4 +386,21 @@ firn_envelope_stream_finish(FirnEnvelopeStream *s)
 	file = g_bytes_new_take(g_realloc(s->out, s->len), s->len);
 	g_free(s);
 	return file;
+}
+
+GBytes *
+firn_envelope_seal_parts(const FirnEnvelope *envelope, const FirnSpan *parts, size_t n_parts,
+			 int level, bool alone)
+{
+	FirnEnvelopeStream *s;
+	size_t size = 0;
+
+	if (n_parts == 1)
+		return seal(envelope, parts[0], level, !alone);
+	for (size_t i = 0; i < n_parts; i++)
+		size += parts[i].len;
+	s = stream_new(envelope, size, level, !alone);
+	for (size_t i = 0; i < n_parts; i++)
+		firn_envelope_stream_add(s, parts[i]);
+	return firn_envelope_stream_finish(s);
 }
