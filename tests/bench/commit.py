@@ -11,14 +11,17 @@ MANIFESTS = 16_000
 
 # ---- timed processes ----
 
-def child_million(path):
-    """A million references in the array /a, as the official library commits them."""
-    repo = create_official(path)
-    put_array(repo, SMALL)
+def fill(repo, n, message):
+    """`n` references in the array /a, as the official library commits them."""
+    put_array(repo, n)
     s = repo.writable_session("main")
-    put_virtual(s.store, 0, SMALL)
-    s.commit("a million")
+    put_virtual(s.store, 0, n)
+    s.commit(message)
     return {}
+
+
+def child_million(path):
+    return fill(create_official(path), SMALL, "a million")
 
 
 def child_commit(path, i):
@@ -54,12 +57,7 @@ def child_manifests(path):
     config = icechunk.RepositoryConfig.default()
     config.manifest = icechunk.ManifestConfig(splitting=icechunk.ManifestSplittingConfig.from_dict(
         {icechunk.ManifestSplitCondition.AnyArray(): {icechunk.ManifestSplitDimCondition.Any(): 1}}))
-    repo = create_official(path, config)
-    put_array(repo, MANIFESTS)
-    s = repo.writable_session("main")
-    put_virtual(s.store, 0, MANIFESTS)
-    s.commit("manifests")
-    return {}
+    return fill(create_official(path, config), MANIFESTS, "manifests")
 
 
 # ---- the parts ----
