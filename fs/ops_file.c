@@ -295,9 +295,11 @@ getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
 	/* ENOSYS, and the kernel never asks again: for any attribute of any file. */
 	if (firn_driver_of(req)->options->no_xattr)
 		return (void)fuse_reply_err(req, ENOSYS);
-	/* What the kernel asks of its own (before a write, and for ls -l): there is none. */
-	if (g_str_has_prefix(name, "security.") || g_str_has_prefix(name, "system.") ||
-	    (ino <= FIRN_INO_RESERVED && g_str_has_prefix(name, "user.firn.")))
+	/* What the kernel asks of its own before a write, and ls -l of every file, until it hears that there is no such thing
+	   on the whole file system (ENODATA: none on this file). */
+	if (g_str_has_prefix(name, "security.") || g_str_has_prefix(name, "system."))
+		return (void)fuse_reply_err(req, ENOTSUP);
+	if (ino <= FIRN_INO_RESERVED && g_str_has_prefix(name, "user.firn."))
 		return (void)fuse_reply_err(req, ENODATA);
 	if (ino <= FIRN_INO_RESERVED)
 		return (void)fuse_reply_err(req, ENOTSUP);

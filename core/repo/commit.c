@@ -4,14 +4,12 @@
 #include "core/base/crash.h"
 #include "core/base/error.h"
 #include "core/repo/commit_priv.h"
+#include "core/repo/repo_internal.h"
 
 #include <string.h>
 
 /* Rebases before giving up: each one means that somebody else's commit went through. */
 #define MAX_ATTEMPTS 1000u
-
-/* Objects published together while others are made: what is left at the end does not take long. */
-#define PUBLISH_BATCH 16u
 
 /* Pending files named in a message. */
 #define PENDING_NAMED 5u
@@ -93,52 +91,6 @@ committing_clear(FirnCommitting *c)
 	pthread_mutex_destroy(&c->lock);
 }
 
-/* Publish what was written, once `n` objects are not. */
-static bool
-publish_written(FirnCommitting *c, guint n, GError **error)
-{
-	g_autoptr(GPtrArray) keys = g_ptr_array_new();
-
-	pthread_mutex_lock(&c->lock);
-	if (c->written->len - c->n_published >= n) {
-		for (guint i = c->n_published; i < c->written->len; i++)
-			g_ptr_array_add(keys, c->written->pdata[i]);
-		c->n_published = c->written->len;
-	}
-	pthread_mutex_unlock(&c->lock);
-	return firn_store_publish(firn_repo_store(c->repo), (const char *const *)keys->pdata,
-				  keys->len, error);
-}
-
-bool
-firn_commit_put(FirnCommitting *c, const char *prefix, const FirnId12 *id, GBytes *file,
-		GError **error)
-{
-	char text[FIRN_ID12_TEXT + 1];
-	char *key;
-
-	firn_id12_format(id, text);
-	key = g_strconcat(prefix, text, NULL);
-	if (!firn_store_put_new(firn_repo_store(c->repo), key, file, error)) {
-		g_free(key);
-		return false;
-	}
-	pthread_mutex_lock(&c->lock);
-	g_ptr_array_add(c->written, key);
-	pthread_mutex_unlock(&c->lock);
-	return publish_written(c, PUBLISH_BATCH, error);
-}
-
-/* Nobody refers to what was written: take it away as far as possible. */
-static void
-discard(FirnCommitting *c)
-{
-	for (guint i = 0; i < c->written->len; i++)
-		(void)!firn_store_withdraw(firn_repo_store(c->repo), c->written->pdata[i], NULL);
-	g_ptr_array_set_size(c->written, 0);
-	c->n_published = 0;
-}
-
 /* ---- preconditions ---- */
 
 static gint
@@ -173,8 +125,8 @@ check_pending(const FirnChanges *changes, GError **error)
 	return false;
 }
 
-static bool
-fail_moved(const FirnCommitOptions *options, const FirnId12 *tip, GError **error)
+bool
+firn_commit_fail_moved(const FirnCommitOptions *options, const FirnId12 *tip, GError **error)
 {
 	char base[FIRN_ID12_TEXT + 1], now[FIRN_ID12_TEXT + 1];
 
@@ -211,7 +163,7 @@ choose_parent(FirnCommitting *c, const FirnRepoInfo *info, FirnId12 *out_tip,
 		return true;
 	}
 	if (options->rebase == FIRN_REBASE_OFF || options->amend)
-		return fail_moved(options, out_tip, error);
+		return firn_commit_fail_moved(options, out_tip, error);
 	return firn_commit_rebase(c, info, out_tip, conflicts, error);
 }
 
@@ -273,166 +225,45 @@ build(FirnCommitting *c, GError **error)
 	return write_objects(c, error);
 }
 
-/* ---- before the update ---- */
-
-typedef struct {
-	FirnCommitting *c;
-	bool ok;
-	GError *error;
-} Publishing;
-
-static void *
-publish_rest(void *data)
-{
-	Publishing *publishing = data;
-
-	publishing->ok = publish_written(publishing->c, 0, &publishing->error);
-	return NULL;
-}
-
-static bool
-tell_intent(const FirnCommitting *c, GError **error)
-{
-	return c->options->intent == NULL || c->options->intent(&c->id, c->options->data, error);
-}
-
-/*
- * All that `repo` is going to name becomes durable, while those whose changes it is record what
- * is about to happen: what each waits for is the disk.
- */
-static bool
-make_ready(FirnCommitting *c, GError **error)
-{
-	Publishing publishing = { .c = c };
-	pthread_t thread;
-	bool aside = c->options->intent != NULL &&
-		     pthread_create(&thread, NULL, publish_rest, &publishing) == 0;
-	bool told;
-
-	if (!aside)
-		(void)publish_rest(&publishing);
-	told = (aside || publishing.ok) && tell_intent(c, error);
-	if (aside)
-		pthread_join(thread, NULL);
-	if (!publishing.ok && (error == NULL || *error == NULL))
-		g_propagate_error(error, g_steal_pointer(&publishing.error));
-	g_clear_error(&publishing.error);
-	return told && publishing.ok;
-}
-
-/* ---- the update ---- */
-
-typedef struct {
-	FirnCommitting *c;
-	FirnId12 tip;    /* what was built on */
-	FirnId12 parent; /* of the new snapshot */
-	bool moved;
-} Update;
-
-static bool
-update_config(const FirnCommitting *c, FirnRepoInfo *info)
-{
-	for (guint i = 0; i < c->splits->len; i++) {
-		const FirnCommitSplit *split = &g_array_index(c->splits, FirnCommitSplit, i);
-		JsonNode *config =
-			firn_config_with_split(info->config, split->path, split->axis, split->size);
-
-		if (info->config != NULL)
-			json_node_unref(info->config);
-		info->config = config;
-	}
-	return true;
-}
-
-static bool
-add_snapshot(Update *update, FirnRepoInfo *info, GError **error)
-{
-	FirnCommitting *c = update->c;
-	const FirnSnapshotInfo *tip = firn_repo_info_find_snapshot(info, &update->tip);
-	FirnSnapshotInfo *added;
-	bool amend = c->options->amend;
-
-	if (tip == NULL || (amend && !tip->has_parent)) {
-		g_set_error(error, FIRN_ERROR, FIRN_ERROR_FORMAT,
-			    "the repository does not list its branch's snapshot");
-		return false;
-	}
-	update->parent = amend ? tip->parent : update->tip;
-	if (!firn_repo_info_add_snapshot(info, &c->id, &update->parent, c->flushed_at,
-					 c->options->message != NULL ? c->options->message : "",
-					 c->options->metadata)) {
-		g_set_error(error, FIRN_ERROR, FIRN_ERROR_EXISTS,
-			    "the repository has a snapshot of the new one's id: try again");
-		return false;
-	}
-	added = firn_repo_info_find_snapshot(info, &c->id);
-	if (amend && tip->pruned != NULL) {
-		added->pruned = g_array_new(FALSE, FALSE, sizeof(FirnId12));
-		g_array_append_vals(added->pruned, tip->pruned->data, tip->pruned->len);
-	}
-	return true;
-}
-
-static bool
-apply_update(FirnRepoInfo *info, const char *backup_name, void *data, GError **error)
-{
-	Update *update = data;
-	FirnCommitting *c = update->c;
-	FirnRefInfo *branch = firn_repo_info_find_branch(info, c->options->branch);
-	bool amend = c->options->amend;
-
-	update->moved = false;
-	if (branch == NULL) {
-		g_set_error(error, FIRN_ERROR, FIRN_ERROR_NOT_FOUND,
-			    "there is no branch %s any more", c->options->branch);
-		return false;
-	}
-	if (firn_id12_compare(&branch->snapshot, &update->tip) != 0) {
-		update->moved = true;
-		return fail_moved(c->options, &branch->snapshot, error);
-	}
-	if (!add_snapshot(update, info, error) || !update_config(c, info))
-		return false;
-	branch->snapshot = c->id;
-	firn_repo_info_push_update(info,
-				   amend ? FIRN_UPDATE_COMMIT_AMENDED : FIRN_UPDATE_NEW_COMMIT,
-				   c->options->branch, amend ? &update->tip : NULL, &c->id,
-				   backup_name, firn_clock_now_us(),
-				   firn_config_ops_log_length(c->config));
-	return true;
-}
-
 /* ---- the whole ---- */
+
+/* What there is, and what is built on. */
+static bool
+begin(FirnCommitting *c, FirnId12 *out_tip, FirnConflicts *conflicts, GError **error)
+{
+	FirnVersion version;
+	FirnRepoInfo *info = firn_repo_read_info_versioned(c->repo, &version, error);
+	bool ok;
+
+	if (info == NULL)
+		return false;
+	ok = check_amend(c, info, error);
+	if (ok) {
+		c->config = firn_config_parse(info->config, error);
+		ok = c->config != NULL && choose_parent(c, info, out_tip, conflicts, error);
+	}
+	firn_repo_leave_info(c->repo, info, &version);
+	return ok;
+}
 
 static bool
 attempt(FirnCommitting *c, FirnCommitResult *out_result, FirnConflicts *conflicts, bool *out_moved,
 	GError **error)
 {
-	g_autoptr(FirnRepoInfo) info = firn_repo_read_info(c->repo, error);
-	Update update = { .c = c };
+	FirnId12 tip, parent;
 
-	if (info == NULL || !check_amend(c, info, error))
-		return false;
-	c->config = firn_config_parse(info->config, error);
-	if (c->config == NULL)
+	if (!begin(c, &tip, conflicts, error))
 		return false;
 	c->level = firn_config_compression_level(c->config);
-	if (!choose_parent(c, info, &update.tip, conflicts, error))
-		return false;
-	if (!build(c, error) || !make_ready(c, error)) {
-		discard(c);
+	if (!build(c, error)) {
+		firn_commit_discard(c);
 		return false;
 	}
-	if (!firn_repo_update(c->repo, apply_update, &update, error)) {
-		/* Of other failures it is not known whether the update went through. */
-		if (update.moved)
-			discard(c);
-		*out_moved = update.moved;
+	if (!firn_commit_publish(c, &tip, &parent, out_moved, error))
 		return false;
-	}
 	if (out_result != NULL)
 		*out_result = (FirnCommitResult){ .snapshot = c->id,
-						  .parent = update.parent,
+						  .parent = parent,
 						  .n_chunks = c->n_chunks,
 						  .n_nodes = c->n_nodes,
 						  .n_manifests_written = c->n_written };

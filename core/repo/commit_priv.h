@@ -7,7 +7,8 @@
 /*
  * The parts of a commit, shared by its files only:
  *
- *   commit.c          the order of things, the update of `repo`, trying again
+ *   commit.c          the order of things, trying again
+ *   commit_publish.c  the objects, durable; then `repo`, which names them
  *   commit_rows.c     the nodes of the new snapshot
  *   commit_array.c    which manifests of an array are touched, and how it is split
  *   commit_cell.c     what one manifest becomes
@@ -195,6 +196,17 @@ size_t firn_commit_sort_coords(GArray *coords, uint32_t rank, size_t n);
 /* Put a new object under `<prefix><id>`, remembering it as garbage in waiting; it is published later. */
 bool firn_commit_put(FirnCommitting *c, const char *prefix, const FirnId12 *id, GBytes *file,
 		     GError **error) FIRN_MUST_USE;
+/* Nobody refers to what was written: take it away as far as possible. */
+void firn_commit_discard(FirnCommitting *c);
+/*
+ * Make the objects durable, and let `repo` name the new snapshot, on top of `tip`.  `*out_moved`:
+ * it failed because the branch did not end there any more.  After a failure nothing that was
+ * written is left, unless it is not known whether `repo` names it.
+ */
+bool firn_commit_publish(FirnCommitting *c, const FirnId12 *tip, FirnId12 *out_parent,
+			 bool *out_moved, GError **error) FIRN_MUST_USE;
+/* The error of a branch that ends in `tip` now. */
+bool firn_commit_fail_moved(const FirnCommitOptions *options, const FirnId12 *tip, GError **error);
 void firn_commit_progress(const FirnCommitting *c, const char *what, uint64_t done, uint64_t total);
 
 /* Call `fn` for 0..n-1 on several threads; the first failure stops it. */

@@ -195,6 +195,30 @@ read_info_file(FirnRepo *repo, FirnVersion *out_version, GError **error)
 	return file;
 }
 
+void
+firn_repo_leave_info(FirnRepo *repo, FirnRepoInfo *info, const FirnVersion *version)
+{
+	FirnRepoInfo *before;
+
+	pthread_mutex_lock(&repo->mutex);
+	before = repo->spare;
+	repo->spare = info;
+	repo->spare_version = *version;
+	pthread_mutex_unlock(&repo->mutex);
+	firn_repo_info_free(before);
+}
+
+/* What somebody left of this version; NULL: nothing.  Caller owns. */
+static FirnRepoInfo *
+take_spare(FirnRepo *repo, const FirnVersion *version)
+{
+	FIRN_LOCK_SCOPE(&repo->mutex);
+
+	if (repo->spare == NULL || strcmp(repo->spare_version.tag, version->tag) != 0)
+		return NULL;
+	return g_steal_pointer(&repo->spare);
+}
+
 FirnRepoInfo *
 firn_repo_read_info_versioned(FirnRepo *repo, FirnVersion *out_version, GError **error)
 {
@@ -213,7 +237,9 @@ firn_repo_read_info_versioned(FirnRepo *repo, FirnVersion *out_version, GError *
 			    firn_store_url(repo->store));
 		return NULL;
 	}
-	info = firn_repo_info_decode(file, error);
+	info = take_spare(repo, out_version);
+	if (info == NULL)
+		info = firn_repo_info_decode(file, error);
 	if (info == NULL)
 		g_prefix_error(error, "%s: " FIRN_REPO_KEY ": ", firn_store_url(repo->store));
 	return info;
@@ -314,17 +340,28 @@ root_time(const FirnRepoInfo *info)
 static bool
 identify(FirnRepo *repo, GError **error)
 {
+	FirnRepoInfo *info;
+	FirnVersion version;
+
+	info = firn_repo_read_info_versioned(repo, &version, error);
+	if (info == NULL)
+		return false;
+	repo->identity = root_time(info);
+	firn_repo_leave_info(repo, info, &version);
+	return true;
+}
+
+static bool
+identify_v1(FirnRepo *repo, GError **error)
+{
+	g_autoptr(FirnSnapshot) root =
+		firn_repo_get_snapshot(repo, &firn_id_initial_snapshot, NULL);
 	g_autoptr(FirnRepoInfo) info = NULL;
 
-	if (repo->spec_version == 1) {
-		g_autoptr(FirnSnapshot) root =
-			firn_repo_get_snapshot(repo, &firn_id_initial_snapshot, NULL);
-
-		/* The usual case, without reading the whole history. */
-		if (root != NULL) {
-			repo->identity = firn_snapshot_flushed_at(root);
-			return true;
-		}
+	/* The usual case, without reading the whole history. */
+	if (root != NULL) {
+		repo->identity = firn_snapshot_flushed_at(root);
+		return true;
 	}
 	info = firn_repo_read_info(repo, error);
 	if (info == NULL)
@@ -345,7 +382,8 @@ firn_repo_open_store(FirnStore *store, GError **error)
 	repo->manifests = firn_cache_new(&manifests, MANIFEST_CACHE_BYTES);
 	repo->indexes = firn_cache_new(&firn_repo_index_type, INDEX_CACHE_BYTES);
 	pthread_mutex_init(&repo->mutex, NULL);
-	if (detect(repo, error) && identify(repo, error))
+	if (detect(repo, error) &&
+	    (repo->spec_version == 1 ? identify_v1(repo, error) : identify(repo, error)))
 		return repo;
 	firn_repo_free(repo);
 	return NULL;
@@ -380,6 +418,7 @@ firn_repo_free(FirnRepo *repo)
 	firn_cache_free(repo->manifests);
 	firn_cache_free(repo->indexes);
 	g_clear_pointer(&repo->info_file, g_bytes_unref);
+	firn_repo_info_free(repo->spare);
 	pthread_mutex_destroy(&repo->mutex);
 	firn_store_free(repo->store);
 	g_free(repo);

@@ -71,6 +71,19 @@ bool firn_repo_update(FirnRepo *repo, FirnRepoUpdateFn fn, void *data, GError **
 	FIRN_MUST_USE;
 
 /*
+ * The same in two steps: all but the put itself, while the caller does something else that must be
+ * done before; then the put, and the loop where another writer was faster.  The version 2
+ * repository is checked by the caller (firn_repo_check_writable).  Caller owns the update: end it,
+ * or drop it (NULL is a no-op), and nothing has changed.
+ */
+typedef struct FirnRepoUpdate FirnRepoUpdate;
+FirnRepoUpdate *firn_repo_update_begin(FirnRepo *repo, FirnRepoUpdateFn fn, void *data,
+				       GError **error) FIRN_MUST_USE;
+bool firn_repo_update_end(FirnRepo *repo, FirnRepoUpdate *update, FirnRepoUpdateFn fn, void *data,
+			  GError **error) FIRN_MUST_USE;
+void firn_repo_update_drop(FirnRepo *repo, FirnRepoUpdate *update);
+
+/*
  * Find the ref of a chunk of `node` in `snapshot` (format section 5.2).  False
  * with `error` unset: no such chunk.  The ref's spans are borrowed from
  * `*out_manifest` (caller owns).  Errors: NOT_FOUND/FORMAT/STORE of the manifest.

@@ -15,6 +15,8 @@ struct FirnRepo {
 	pthread_mutex_t mutex;
 	GBytes *info_file;        /* of `repo` as last read, or NULL; under mutex */
 	FirnVersion info_version; /* of info_file; under mutex */
+	FirnRepoInfo *spare;      /* nobody's: the next reader's, if it is of spare_version */
+	FirnVersion spare_version;
 };
 
 #define FIRN_REPO_KEY       "repo"
@@ -38,6 +40,8 @@ void firn_repo_discard(FirnStore *store, const char *key);
 /* Repo info of a version 2 repository, and the version of its object.  Caller owns. */
 FirnRepoInfo *firn_repo_read_info_versioned(FirnRepo *repo, FirnVersion *out_version,
 					    GError **error);
+/* Done with, and unchanged: another one reads it without decoding.  Takes `info`. */
+void firn_repo_leave_info(FirnRepo *repo, FirnRepoInfo *info, const FirnVersion *version);
 
 /* Of the stored file; 0 = unknown. */
 uint64_t firn_repo_manifest_size(FirnSnapshot *snapshot, const FirnId12 *id);

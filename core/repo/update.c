@@ -92,33 +92,72 @@ encode(FirnRepo *repo, const FirnRepoInfo *info, GError **error)
 	return file;
 }
 
-/* Back `repo` up and replace it, if it still has `version`. */
-static bool
-replace(FirnRepo *repo, const FirnVersion *version, const char *backup, GBytes *file,
-	GError **error)
+/* ---- one try ---- */
+
+struct FirnRepoUpdate {
+	bool lost_race;      /* already: nothing below is there */
+	FirnVersion version; /* of the `repo` it is to replace */
+	char *backup;        /* the key that one has, too */
+	GBytes *file;
+	FirnStaged *staged; /* NULL: it was put */
+};
+
+/* `unused`: nothing in `repo` names the backup, and nothing will. */
+static void
+update_end(FirnRepo *repo, FirnRepoUpdate *update, bool unused)
 {
-	g_autofree char *key = g_strconcat(FIRN_REPO_BACKUPS, backup, NULL);
+	firn_store_unstage(repo->store, update->staged);
+	if (unused && update->backup != NULL)
+		firn_repo_discard(repo->store, update->backup);
+	g_free(update->backup);
+	g_clear_pointer(&update->file, g_bytes_unref);
+	g_free(update);
+}
+
+void
+firn_repo_update_drop(FirnRepo *repo, FirnRepoUpdate *update)
+{
+	if (update != NULL)
+		update_end(repo, update, true);
+}
+
+/* The new `repo` in memory.  NULL: failed. */
+static GBytes *
+make_file(FirnRepo *repo, FirnRepoUpdateFn fn, const char *backup, void *data,
+	  FirnVersion *out_version, GError **error)
+{
+	g_autoptr(FirnRepoInfo) info = firn_repo_read_info_versioned(repo, out_version, error);
+
+	if (info == NULL || !check_online(repo, info, error) || !fn(info, backup, data, error))
+		return NULL;
+	return encode(repo, info, error);
+}
+
+FirnRepoUpdate *
+firn_repo_update_begin(FirnRepo *repo, FirnRepoUpdateFn fn, void *data, GError **error)
+{
+	FirnRepoUpdate *update = g_new0(FirnRepoUpdate, 1);
+	g_autofree char *name = backup_name();
+	g_autofree char *backup = g_strconcat(FIRN_REPO_BACKUPS, name, NULL);
 	GError *failed = NULL;
-	FirnVersion written;
 
-	if (!firn_store_copy(repo->store, FIRN_REPO_KEY, key, version, error))
-		return false;
-	firn_crash_point(FIRN_CRASH_BACKED_UP);
-	if (firn_store_put(repo->store, FIRN_REPO_KEY, file, FIRN_PUT_IF_MATCH, version, &written,
-			   &failed)) {
-		firn_crash_point(FIRN_CRASH_UPDATED);
-		FIRN_LOCK_SCOPE(&repo->mutex);
-
-		g_clear_pointer(&repo->info_file, g_bytes_unref);
-		repo->info_file = g_bytes_ref(file);
-		repo->info_version = written;
-		return true;
+	update->file = make_file(repo, fn, name, data, &update->version, &failed);
+	if (update->file != NULL &&
+	    firn_store_copy(repo->store, FIRN_REPO_KEY, backup, &update->version, &failed)) {
+		update->backup = g_steal_pointer(&backup);
+		firn_crash_point(FIRN_CRASH_BACKED_UP);
+		update->staged =
+			firn_store_stage(repo->store, FIRN_REPO_KEY, update->file, &failed);
+	} else if (update->file != NULL &&
+		   g_error_matches(failed, FIRN_ERROR, FIRN_ERROR_CONFLICT)) {
+		g_clear_error(&failed);
+		update->lost_race = true;
 	}
-	/* Only a lost race is known to have changed nothing: else the backup may be in use. */
-	if (g_error_matches(failed, FIRN_ERROR, FIRN_ERROR_CONFLICT))
-		firn_repo_discard(repo->store, key);
+	if (failed == NULL)
+		return update;
+	update_end(repo, update, true);
 	g_propagate_error(error, failed);
-	return false;
+	return NULL;
 }
 
 typedef enum {
@@ -127,41 +166,53 @@ typedef enum {
 	FAILED,
 } Outcome;
 
+/* Replace `repo`, if it is still the one `update` was made from.  Ends `update`. */
 static Outcome
-try_update(FirnRepo *repo, FirnRepoUpdateFn fn, void *data, GError **error)
+put(FirnRepo *repo, FirnRepoUpdate *update, GError **error)
 {
-	g_autoptr(FirnRepoInfo) info = NULL;
-	g_autofree char *backup = backup_name();
-	g_autoptr(GBytes) file = NULL;
+	Outcome outcome = LOST_RACE;
 	GError *failed = NULL;
-	FirnVersion version;
+	FirnVersion written;
 
-	info = firn_repo_read_info_versioned(repo, &version, error);
-	if (info == NULL || !check_online(repo, info, error) || !fn(info, backup, data, error))
-		return FAILED;
-	file = encode(repo, info, error);
-	if (file == NULL)
-		return FAILED;
-	if (replace(repo, &version, backup, file, &failed))
-		return DONE;
-	if (g_error_matches(failed, FIRN_ERROR, FIRN_ERROR_CONFLICT)) {
-		g_error_free(failed);
+	if (update->lost_race) {
+		update_end(repo, update, true);
 		return LOST_RACE;
 	}
-	g_propagate_error(error, failed);
-	return FAILED;
+	if (firn_store_put_staged(repo->store, g_steal_pointer(&update->staged), &update->version,
+				  &written, &failed)) {
+		firn_crash_point(FIRN_CRASH_UPDATED);
+		pthread_mutex_lock(&repo->mutex);
+		g_clear_pointer(&repo->info_file, g_bytes_unref);
+		repo->info_file = g_bytes_ref(update->file);
+		repo->info_version = written;
+		pthread_mutex_unlock(&repo->mutex);
+		outcome = DONE;
+	} else if (g_error_matches(failed, FIRN_ERROR, FIRN_ERROR_CONFLICT)) {
+		g_error_free(failed);
+	} else {
+		g_propagate_error(error, failed);
+		outcome = FAILED;
+	}
+	/* Only a lost race is known to have changed nothing: else the backup may be in use. */
+	update_end(repo, update, outcome == LOST_RACE);
+	return outcome;
 }
 
+/* ---- until it is done ---- */
+
 bool
-firn_repo_update(FirnRepo *repo, FirnRepoUpdateFn fn, void *data, GError **error)
+firn_repo_update_end(FirnRepo *repo, FirnRepoUpdate *update, FirnRepoUpdateFn fn, void *data,
+		     GError **error)
 {
-	if (!firn_repo_check_writable(repo, error))
-		return false;
 	for (unsigned try = 0; try < MAX_TRIES; try++) {
 		Outcome outcome;
 
 		pause_before(try);
-		outcome = try_update(repo, fn, data, error);
+		if (update == NULL)
+			update = firn_repo_update_begin(repo, fn, data, error);
+		if (update == NULL)
+			return false;
+		outcome = put(repo, g_steal_pointer(&update), error);
 		if (outcome != LOST_RACE)
 			return outcome == DONE;
 	}
@@ -169,4 +220,11 @@ firn_repo_update(FirnRepo *repo, FirnRepoUpdateFn fn, void *data, GError **error
 		    "%s: other writers were faster %d times in a row; try again",
 		    firn_repo_url(repo), MAX_TRIES);
 	return false;
+}
+
+bool
+firn_repo_update(FirnRepo *repo, FirnRepoUpdateFn fn, void *data, GError **error)
+{
+	return firn_repo_check_writable(repo, error) &&
+	       firn_repo_update_end(repo, NULL, fn, data, error);
 }

@@ -62,6 +62,34 @@ fault_put(FirnStore *store, const char *key, GBytes *data, FirnPutMode mode,
 	       firn_store_put(fault->inner, key, data, mode, expected, out_version, error);
 }
 
+static FirnStaged *
+fault_stage(FirnStore *store, const char *key, GBytes *data, GError **error)
+{
+	FaultStore *fault = fault_of(store);
+
+	if (!pass(fault, "stage", key, error))
+		return NULL;
+	return firn_store_stage(fault->inner, key, data, error);
+}
+
+static bool
+fault_put_staged(FirnStore *store, FirnStaged *staged, const FirnVersion *expected,
+		 FirnVersion *out_version, GError **error)
+{
+	FaultStore *fault = fault_of(store);
+
+	if (pass(fault, "put", "what was staged", error))
+		return firn_store_put_staged(fault->inner, staged, expected, out_version, error);
+	firn_store_unstage(fault->inner, staged);
+	return false;
+}
+
+static void
+fault_unstage(FirnStore *store, FirnStaged *staged)
+{
+	firn_store_unstage(fault_of(store)->inner, staged);
+}
+
 static bool
 fault_put_new(FirnStore *store, const char *key, GBytes *data, GError **error)
 {
@@ -295,6 +323,9 @@ static const FirnStoreOps fault_ops = {
 	.name = "fault",
 	.get = fault_get,
 	.put = fault_put,
+	.stage = fault_stage,
+	.put_staged = fault_put_staged,
+	.unstage = fault_unstage,
 	.put_new = fault_put_new,
 	.publish = fault_publish,
 	.withdraw = fault_withdraw,

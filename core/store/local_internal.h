@@ -46,6 +46,10 @@ char *firn_local_dir_of(const char *key);
 
 bool firn_local_put(FirnStore *store, const char *key, GBytes *data, FirnPutMode mode,
 		    const FirnVersion *expected, FirnVersion *out_version, GError **error);
+FirnStaged *firn_local_stage(FirnStore *store, const char *key, GBytes *data, GError **error);
+bool firn_local_put_staged(FirnStore *store, FirnStaged *staged, const FirnVersion *expected,
+			   FirnVersion *out_version, GError **error);
+void firn_local_unstage(FirnStore *store, FirnStaged *staged);
 bool firn_local_put_new(FirnStore *store, const char *key, GBytes *data, GError **error);
 bool firn_local_publish(FirnStore *store, const char *const *keys, size_t n_keys, GError **error);
 bool firn_local_withdraw(FirnStore *store, const char *key, GError **error);

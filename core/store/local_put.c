@@ -118,66 +118,75 @@ firn_local_unlock(int lock)
 	close(lock);
 }
 
-/* ---- put ---- */
+/* ---- what is not published yet ---- */
 
-typedef struct {
+struct FirnStaged {
 	FirnLocal *local;
-	const char *key;
+	char *key;
 	char *name; /* of the temporary */
-	int fd;
-} Temporary;
+	int fd;     /* -1: it has the object's name */
+};
 
-static void
-temporary_end(Temporary *temporary)
+void
+firn_local_unstage(FirnStore *store, FirnStaged *staged)
 {
-	if (temporary->fd >= 0) {
-		close(temporary->fd);
-		(void)unlinkat(temporary->local->root, temporary->name, 0);
+	(void)store;
+	if (staged->fd >= 0) {
+		close(staged->fd);
+		(void)unlinkat(staged->local->root, staged->name, 0);
 	}
-	g_free(temporary->name);
+	g_free(staged->key);
+	g_free(staged->name);
+	g_free(staged);
 }
-G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Temporary, temporary_end)
 
 /* Write and sync the whole object under a name beside its own. */
-static bool
-temporary_begin(Temporary *temporary, GBytes *data, GError **error)
+FirnStaged *
+firn_local_stage(FirnStore *store, const char *key, GBytes *data, GError **error)
 {
+	FirnLocal *local = firn_local_of(store);
+	FirnStaged *staged = g_new0(FirnStaged, 1);
 	gsize len;
 	const void *bytes = g_bytes_get_data(data, &len);
 	int failed;
 
-	temporary->name = temporary_name(temporary->key);
-	temporary->fd =
-		firn_local_create(temporary->local, temporary->name, O_RDWR | O_EXCL, error);
-	if (temporary->fd < 0)
-		return false;
-	failed = firn_local_write_all(temporary->fd, bytes, len, 0);
-	if (failed == 0)
-		failed = firn_local_fsync(temporary->fd);
-	if (failed != 0)
-		firn_local_fail(temporary->local, error, failed, "write", temporary->key);
-	return failed == 0;
+	staged->local = local;
+	staged->key = g_strdup(key);
+	staged->name = temporary_name(key);
+	staged->fd = firn_local_create(local, staged->name, O_RDWR | O_EXCL, error);
+	if (staged->fd >= 0) {
+		failed = firn_local_write_all(staged->fd, bytes, len, 0);
+		if (failed == 0)
+			failed = firn_local_fsync(staged->fd);
+		if (failed == 0)
+			return staged;
+		firn_local_fail(local, error, failed, "write", key);
+	}
+	firn_local_unstage(store, staged);
+	return NULL;
 }
 
-/* After the temporary got the object's name: nothing to remove any more. */
+/* After it got the object's name: nothing to remove any more. */
 static bool
-temporary_published(Temporary *temporary, FirnVersion *out_version, GError **error)
+published(FirnStaged *staged, FirnVersion *out_version, GError **error)
 {
 	struct stat st;
-	int failed = fstat(temporary->fd, &st) != 0 ? errno : 0;
+	int failed = fstat(staged->fd, &st) != 0 ? errno : 0;
 
-	close(temporary->fd);
-	temporary->fd = -1;
+	close(staged->fd);
+	staged->fd = -1;
 	if (failed == 0)
-		failed = firn_local_sync_dir_of(temporary->local, temporary->key);
+		failed = firn_local_sync_dir_of(staged->local, staged->key);
 	if (failed != 0) {
-		firn_local_fail(temporary->local, error, failed, "sync", temporary->key);
+		firn_local_fail(staged->local, error, failed, "sync", staged->key);
 		return false;
 	}
 	if (out_version != NULL)
 		*out_version = firn_local_version(&st);
 	return true;
 }
+
+/* ---- put ---- */
 
 /* The version of `key` now, "" if there is none.  0 or an errno. */
 static int
@@ -231,49 +240,49 @@ make_newer(int fd, const struct stat *old)
 }
 
 static bool
-replace_locked(Temporary *temporary, const FirnVersion *expected, GError **error)
+replace_locked(FirnStaged *staged, const FirnVersion *expected, GError **error)
 {
-	FirnLocal *local = temporary->local;
+	FirnLocal *local = staged->local;
 	struct stat old;
 	int failed;
 
-	if (!check_version(local, temporary->key, expected, &old, error))
+	if (!check_version(local, staged->key, expected, &old, error))
 		return false;
-	failed = make_newer(temporary->fd, &old);
+	failed = make_newer(staged->fd, &old);
 	if (failed != 0) {
-		firn_local_fail(local, error, failed, "write", temporary->key);
+		firn_local_fail(local, error, failed, "write", staged->key);
 		return false;
 	}
 	/* The official library takes no lock: look once more as late as can be. */
-	if (!check_version(local, temporary->key, expected, &old, error))
+	if (!check_version(local, staged->key, expected, &old, error))
 		return false;
-	if (renameat(local->root, temporary->name, local->root, temporary->key) == 0)
+	if (renameat(local->root, staged->name, local->root, staged->key) == 0)
 		return true;
-	firn_local_fail(local, error, errno, "replace", temporary->key);
+	firn_local_fail(local, error, errno, "replace", staged->key);
 	return false;
 }
 
 static bool
-publish_if_match(Temporary *temporary, const FirnVersion *expected, GError **error)
+publish_if_match(FirnStaged *staged, const FirnVersion *expected, GError **error)
 {
-	int lock = firn_local_lock(temporary->local, error);
+	int lock = firn_local_lock(staged->local, error);
 	bool ok;
 
 	if (lock < 0)
 		return false;
-	ok = replace_locked(temporary, expected, error);
+	ok = replace_locked(staged, expected, error);
 	firn_local_unlock(lock);
 	return ok;
 }
 
 static bool
-publish_any(Temporary *temporary, GError **error)
+publish_any(FirnStaged *staged, GError **error)
 {
-	FirnLocal *local = temporary->local;
+	FirnLocal *local = staged->local;
 
-	if (renameat(local->root, temporary->name, local->root, temporary->key) == 0)
+	if (renameat(local->root, staged->name, local->root, staged->key) == 0)
 		return true;
-	firn_local_fail(local, error, errno, "replace", temporary->key);
+	firn_local_fail(local, error, errno, "replace", staged->key);
 	return false;
 }
 
@@ -304,11 +313,11 @@ create_locked(FirnLocal *local, const char *name, const char *key, GError **erro
 }
 
 static bool
-publish_if_absent(Temporary *temporary, GError **error)
+publish_if_absent(FirnStaged *staged, GError **error)
 {
-	FirnLocal *local = temporary->local;
-	const char *name = temporary->name;
-	const char *key = temporary->key;
+	FirnLocal *local = staged->local;
+	const char *name = staged->name;
+	const char *key = staged->key;
 	int failed = linkat(local->root, name, local->root, key, 0) != 0 ? errno : 0;
 
 	if (failed == 0)
@@ -326,37 +335,60 @@ publish_if_absent(Temporary *temporary, GError **error)
 	return failed == 0;
 }
 
+static bool
+publish(FirnStaged *staged, FirnPutMode mode, const FirnVersion *expected, GError **error)
+{
+	switch (mode) {
+	case FIRN_PUT_ANY:
+		return publish_any(staged, error);
+	case FIRN_PUT_IF_ABSENT:
+		return publish_if_absent(staged, error);
+	case FIRN_PUT_IF_MATCH:
+		return publish_if_match(staged, expected, error);
+	}
+	g_return_val_if_reached(false);
+}
+
+/* Ends `staged`. */
+static bool
+put(FirnStaged *staged, FirnPutMode mode, const FirnVersion *expected, FirnVersion *out_version,
+    GError **error)
+{
+	bool ok;
+
+	firn_crash_point(FIRN_CRASH_PUT_WRITTEN);
+	if (mode == FIRN_PUT_IF_MATCH && expected->tag[0] == '\0')
+		mode = FIRN_PUT_IF_ABSENT;
+	ok = publish(staged, mode, expected, error);
+	if (ok) {
+		firn_crash_point(FIRN_CRASH_PUT_NAMED);
+		ok = published(staged, out_version, error);
+	}
+	firn_local_unstage(&staged->local->base, staged);
+	return ok;
+}
+
+bool
+firn_local_put_staged(FirnStore *store, FirnStaged *staged, const FirnVersion *expected,
+		      FirnVersion *out_version, GError **error)
+{
+	(void)store;
+	return put(staged, FIRN_PUT_IF_MATCH, expected, out_version, error);
+}
+
 bool
 firn_local_put(FirnStore *store, const char *key, GBytes *data, FirnPutMode mode,
 	       const FirnVersion *expected, FirnVersion *out_version, GError **error)
 {
-	g_auto(Temporary) temporary = { .local = firn_local_of(store), .key = key, .fd = -1 };
+	FirnStaged *staged;
 	struct stat st;
-	bool ok = false;
 
-	if (mode == FIRN_PUT_IF_MATCH && expected->tag[0] == '\0')
-		mode = FIRN_PUT_IF_ABSENT;
 	/* A race already lost is not worth a sync. */
-	if (mode == FIRN_PUT_IF_MATCH && !check_version(temporary.local, key, expected, &st, error))
+	if (mode == FIRN_PUT_IF_MATCH && expected->tag[0] != '\0' &&
+	    !check_version(firn_local_of(store), key, expected, &st, error))
 		return false;
-	if (!temporary_begin(&temporary, data, error))
-		return false;
-	firn_crash_point(FIRN_CRASH_PUT_WRITTEN);
-	switch (mode) {
-	case FIRN_PUT_ANY:
-		ok = publish_any(&temporary, error);
-		break;
-	case FIRN_PUT_IF_ABSENT:
-		ok = publish_if_absent(&temporary, error);
-		break;
-	case FIRN_PUT_IF_MATCH:
-		ok = publish_if_match(&temporary, expected, error);
-		break;
-	}
-	if (!ok)
-		return false;
-	firn_crash_point(FIRN_CRASH_PUT_NAMED);
-	return temporary_published(&temporary, out_version, error);
+	staged = firn_local_stage(store, key, data, error);
+	return staged != NULL && put(staged, mode, expected, out_version, error);
 }
 
 /* ---- copy ---- */

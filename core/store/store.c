@@ -143,6 +143,27 @@ firn_store_put(FirnStore *store, const char *key, GBytes *data, FirnPutMode mode
 	return store->ops->put(store, key, data, mode, expected, out_version, error);
 }
 
+FirnStaged *
+firn_store_stage(FirnStore *store, const char *key, GBytes *data, GError **error)
+{
+	return check_key(store, key, error) ? store->ops->stage(store, key, data, error) : NULL;
+}
+
+bool
+firn_store_put_staged(FirnStore *store, FirnStaged *staged, const FirnVersion *expected,
+		      FirnVersion *out_version, GError **error)
+{
+	g_assert(expected != NULL);
+	return store->ops->put_staged(store, staged, expected, out_version, error);
+}
+
+void
+firn_store_unstage(FirnStore *store, FirnStaged *staged)
+{
+	if (staged != NULL)
+		store->ops->unstage(store, staged);
+}
+
 bool
 firn_store_put_new(FirnStore *store, const char *key, GBytes *data, GError **error)
 {

@@ -13,6 +13,7 @@
  */
 typedef struct FirnStore FirnStore;
 typedef struct FirnStoreWriter FirnStoreWriter;
+typedef struct FirnStaged FirnStaged;
 
 /* Opaque version of one object (an ETag, or a file's stamp); compare only. */
 typedef struct {
@@ -35,6 +36,10 @@ typedef struct {
 		    FirnVersion *out_version, GError **);
 	bool (*put)(FirnStore *, const char *key, GBytes *data, FirnPutMode,
 		    const FirnVersion *expected, FirnVersion *out_version, GError **);
+	FirnStaged *(*stage)(FirnStore *, const char *key, GBytes *data, GError **);
+	bool (*put_staged)(FirnStore *, FirnStaged *, const FirnVersion *expected,
+			   FirnVersion *out_version, GError **);
+	void (*unstage)(FirnStore *, FirnStaged *);
 	bool (*put_new)(FirnStore *, const char *key, GBytes *data, GError **);
 	bool (*publish)(FirnStore *, const char *const *keys, size_t n_keys, GError **);
 	bool (*withdraw)(FirnStore *, const char *key, GError **);
@@ -91,6 +96,19 @@ bool firn_store_get(FirnStore *store, const char *key, uint64_t offset, uint64_t
 bool firn_store_put(FirnStore *store, const char *key, GBytes *data, FirnPutMode mode,
 		    const FirnVersion *expected, FirnVersion *out_version, GError **error)
 	FIRN_MUST_USE;
+
+/*
+ * A conditional put in two steps, for who can wait for the disk before it knows that it may: write
+ * `data` (borrowed) durably, under no name that a reader looks at; then let it be `key`, while that
+ * has the version `expected`, or take it away.  The caller owns what is staged, until one of
+ * firn_store_put_staged() (also when that fails) and firn_store_unstage() (NULL is a no-op) ends
+ * it.  Errors as for put.
+ */
+FirnStaged *firn_store_stage(FirnStore *store, const char *key, GBytes *data, GError **error)
+	FIRN_MUST_USE;
+bool firn_store_put_staged(FirnStore *store, FirnStaged *staged, const FirnVersion *expected,
+			   FirnVersion *out_version, GError **error) FIRN_MUST_USE;
+void firn_store_unstage(FirnStore *store, FirnStaged *staged);
 
 /*
  * Put several new objects, with names that nobody else knows, and wait for the disk once: what
