@@ -3,6 +3,8 @@
 
 #include "core/base/base.h"
 
+#include <string.h>
+
 /*
  * Object ids: 12 random bytes name snapshots, manifests, chunks, sessions;
  * 8 random bytes name nodes.  Their text is Crockford base32, upper case, bits
@@ -39,8 +41,32 @@ bool firn_id8_parse(const char *text, size_t len, FirnId8 *out) FIRN_MUST_USE;
 FirnId12 firn_id12_random(void);
 FirnId8 firn_id8_random(void);
 
-int firn_id12_compare(const FirnId12 *a, const FirnId12 *b);
-int firn_id8_compare(const FirnId8 *a, const FirnId8 *b);
+/* The first eight bytes: greater where the id is. */
+static inline uint64_t
+firn_id12_leading(const FirnId12 *id)
+{
+	uint64_t value;
+
+	memcpy(&value, id->bytes, sizeof value);
+	return GUINT64_FROM_BE(value);
+}
+
+/* Below zero, zero, above zero. */
+static inline int
+firn_id12_compare(const FirnId12 *a, const FirnId12 *b)
+{
+	uint64_t x = firn_id12_leading(a), y = firn_id12_leading(b);
+
+	if (x != y)
+		return x < y ? -1 : 1;
+	return memcmp(a->bytes + 8, b->bytes + 8, 4);
+}
+
+static inline int
+firn_id8_compare(const FirnId8 *a, const FirnId8 *b)
+{
+	return memcmp(a->bytes, b->bytes, sizeof a->bytes);
+}
 
 /* GHashFunc / GEqualFunc over FirnId12 / FirnId8 keys. */
 guint firn_id12_hash(gconstpointer id);

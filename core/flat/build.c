@@ -8,6 +8,25 @@
 /* Distinct vtables compared with; a schema has a dozen. */
 #define MAX_SHARED 64u
 
+typedef struct {
+	uint16_t slots[FIRN_FLAT_ROW_FIELDS];  /* by field id */
+	uint16_t placed[FIRN_FLAT_ROW_FIELDS]; /* by position in the row, 0: not yet */
+	size_t n_slots;
+	uint16_t size;
+	uint8_t align;
+} Layout;
+
+/* What a table of these fields looks like: tables follow many others of their kind. */
+typedef struct {
+	unsigned n_fields;
+	uint32_t fields[FIRN_FLAT_ROW_FIELDS]; /* id, size and alignment */
+	Layout layout;
+	size_t vtable; /* 0: unknown */
+} Shape;
+
+/* As many kinds take turns. */
+#define N_SHAPES 4u
+
 struct FirnFlatBuilder {
 	uint8_t *data;
 	size_t len;
@@ -15,6 +34,8 @@ struct FirnFlatBuilder {
 	bool failed;
 	unsigned n_vtables;
 	uint32_t vtables[MAX_SHARED]; /* positions */
+	unsigned next_shape;
+	Shape shapes[N_SHAPES];
 };
 
 static void
@@ -205,14 +226,6 @@ firn_flat_row_child(FirnFlatRow *row, unsigned id)
 	firn_flat_row_u32(row, id, 0);
 }
 
-typedef struct {
-	uint16_t slots[FIRN_FLAT_ROW_FIELDS];  /* by field id */
-	uint16_t placed[FIRN_FLAT_ROW_FIELDS]; /* by position in the row, 0: not yet */
-	size_t n_slots;
-	uint16_t size;
-	uint8_t align;
-} Layout;
-
 static void
 place(Layout *layout, const FirnFlatRow *row, unsigned i)
 {
@@ -275,21 +288,54 @@ firn_flat_build_vtable(FirnFlatBuilder *b, uint16_t inline_size, const uint16_t 
 	return at;
 }
 
+static uint32_t
+field_of(const FirnFlatRow *row, unsigned i)
+{
+	return (uint32_t)row->fields[i].id << 16 | (uint32_t)row->fields[i].size << 8 |
+	       row->fields[i].align;
+}
+
+static bool
+has_shape(const FirnFlatRow *row, const Shape *shape)
+{
+	if (shape->vtable == 0 || shape->n_fields != row->n_fields)
+		return false;
+	for (unsigned i = 0; i < row->n_fields; i++)
+		if (shape->fields[i] != field_of(row, i))
+			return false;
+	return true;
+}
+
+static const Shape *
+shape_of(FirnFlatBuilder *b, const FirnFlatRow *row)
+{
+	Shape *shape;
+
+	for (unsigned i = 0; i < N_SHAPES; i++)
+		if (has_shape(row, &b->shapes[i]))
+			return &b->shapes[i];
+	shape = &b->shapes[b->next_shape++ % N_SHAPES];
+	shape->n_fields = row->n_fields;
+	for (unsigned i = 0; i < row->n_fields; i++)
+		shape->fields[i] = field_of(row, i);
+	lay_out(row, &shape->layout);
+	shape->vtable = firn_flat_build_vtable(b, shape->layout.size, shape->layout.slots,
+					       shape->layout.n_slots);
+	return shape;
+}
+
 size_t
 firn_flat_build_table(FirnFlatBuilder *b, const FirnFlatRow *row)
 {
-	Layout layout;
-	size_t vtable;
-	size_t at;
+	const Shape *shape = shape_of(b, row);
+	const Layout *layout = &shape->layout;
+	size_t at = firn_flat_build_reserve(b, layout->size, 0, layout->align);
 
-	lay_out(row, &layout);
-	vtable = firn_flat_build_vtable(b, layout.size, layout.slots, layout.n_slots);
-	at = firn_flat_build_reserve(b, layout.size, 0, layout.align);
 	if (at == 0)
 		return 0;
-	store32(b->data + at, (uint32_t)(at - vtable));
+	store32(b->data + at, (uint32_t)(at - shape->vtable));
 	for (unsigned i = 0; i < row->n_fields; i++)
-		memcpy(b->data + at + layout.placed[i], row->fields[i].bytes, row->fields[i].size);
+		memcpy(b->data + at + layout->placed[i], row->fields[i].bytes, row->fields[i].size);
 	return at;
 }
 

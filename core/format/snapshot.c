@@ -217,10 +217,17 @@ firn_snapshot_n_manifest_files(const FirnSnapshot *s)
 	return firn_flat_count(s->b, s->files);
 }
 
+static size_t
+listed(const FirnSnapshot *s, size_t index)
+{
+	return s->files_by_id != NULL ? s->files_by_id[index] : index;
+}
+
 void
 firn_snapshot_manifest_file(const FirnSnapshot *s, size_t index, FirnManifestFile *out_file)
 {
 	g_assert(index < firn_snapshot_n_manifest_files(s));
+	index = listed(s, index);
 	*out_file = (FirnManifestFile){ .id = *file_id(s, index) };
 	if (s->files_v1) {
 		const uint8_t *file =
@@ -236,26 +243,40 @@ firn_snapshot_manifest_file(const FirnSnapshot *s, size_t index, FirnManifestFil
 	}
 }
 
-bool
-firn_snapshot_find_manifest_file(const FirnSnapshot *s, const FirnId12 *id,
-				 FirnManifestFile *out_file)
+/* Ids are random, so their value tells where they are; halved every other time for those of which
+   it does not. */
+static size_t
+guess(size_t low, size_t high, uint64_t from, uint64_t to, uint64_t key, unsigned try)
 {
-	size_t low = 0;
-	size_t high = firn_snapshot_n_manifest_files(s);
+	double part = to > from ? (double)(key - from) / (double)(to - from) : 0.5;
 
-	while (low < high) {
-		size_t middle = low + (high - low) / 2;
-		size_t index = s->files_by_id != NULL ? s->files_by_id[middle] : middle;
-		int order = firn_id12_compare(file_id(s, index), id);
+	if (try % 2 != 0)
+		part = 0.5;
+	return MIN(low + (size_t)((double)(high - low) * part), high - 1);
+}
+
+bool
+firn_snapshot_find_manifest_file(const FirnSnapshot *s, const FirnId12 *id, size_t *out_index)
+{
+	size_t low = 0, high = firn_snapshot_n_manifest_files(s);
+	uint64_t from = 0, to = UINT64_MAX; /* what is between low and high leads with */
+
+	for (unsigned try = 0; low < high; try++) {
+		size_t middle = guess(low, high, from, to, firn_id12_leading(id), try);
+		const FirnId12 *found = file_id(s, listed(s, middle));
+		int order = firn_id12_compare(found, id);
 
 		if (order == 0) {
-			firn_snapshot_manifest_file(s, index, out_file);
+			*out_index = middle;
 			return true;
 		}
-		if (order < 0)
+		if (order < 0) {
 			low = middle + 1;
-		else
+			from = firn_id12_leading(found);
+		} else {
 			high = middle;
+			to = firn_id12_leading(found);
+		}
 	}
 	return false;
 }

@@ -70,11 +70,12 @@ typedef struct {
 	uint32_t n_refs;
 } FirnManifestFile;
 
+/* Indexes are those of the list in the order of ids, whatever the file's is. */
 size_t firn_snapshot_n_manifest_files(const FirnSnapshot *snapshot);
 void firn_snapshot_manifest_file(const FirnSnapshot *snapshot, size_t index,
 				 FirnManifestFile *out_file);
 bool firn_snapshot_find_manifest_file(const FirnSnapshot *snapshot, const FirnId12 *id,
-				      FirnManifestFile *out_file);
+				      size_t *out_index);
 
 /* ---- writing (version 2) ---- */
 

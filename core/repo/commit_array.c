@@ -1,4 +1,5 @@
 #include "core/base/error.h"
+#include "core/base/sort.h"
 #include "core/repo/commit_priv.h"
 #include "core/zarr/name.h"
 
@@ -284,7 +285,7 @@ sort_olds(FirnCommitArray *array, uint32_t axis)
 	Order order = { array, axis };
 	uint32_t n_starts = 0;
 
-	qsort_r(array->order, array->n_olds, sizeof *array->order, compare_from, &order);
+	(void)firn_sort(array->order, array->n_olds, sizeof *array->order, compare_from, &order);
 	for (uint32_t i = 0; i < array->n_olds; i++)
 		n_starts +=
 			i == 0 || compare_from(&array->order[i - 1], &array->order[i], &order) != 0;
@@ -378,8 +379,10 @@ load_olds(FirnCommitArray *array, GError **error)
 
 		old->extents = array->old_extents + (size_t)i * array->rank;
 		firn_snapshot_node_manifest(array->c->parent, node, i, &id, old->extents);
-		if (firn_snapshot_find_manifest_file(array->c->parent, &id, &old->file))
+		if (firn_snapshot_find_manifest_file(array->c->parent, &id, &old->listed)) {
+			firn_snapshot_manifest_file(array->c->parent, old->listed, &old->file);
 			continue;
+		}
 		firn_id12_format(&id, text);
 		g_set_error(error, FIRN_ERROR, FIRN_ERROR_FORMAT,
 			    "%s: the snapshot has no record of its manifest %s", array->path, text);

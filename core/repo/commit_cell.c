@@ -1,4 +1,5 @@
 #include "core/base/error.h"
+#include "core/base/sort.h"
 #include "core/repo/commit_priv.h"
 
 #include <stdlib.h>
@@ -115,14 +116,10 @@ sort_olds(Work *w)
 	uint32_t rank = w->array->rank;
 	FirnCommitItem *items = (FirnCommitItem *)(void *)w->items->data + w->n_free;
 	guint n = w->items->len - w->n_free;
-	bool sorted = true;
 	guint left = 0;
 
-	for (guint i = 1; i < n && sorted; i++)
-		sorted = firn_coords_compare(items[i - 1].coords, items[i].coords, rank) < 0;
-	if (sorted)
+	if (firn_sort(items, n, sizeof *items, compare_items, &rank))
 		return;
-	qsort_r(items, n, sizeof *items, compare_items, &rank);
 	for (guint i = 0; i < n; i++)
 		if (left == 0 ||
 		    firn_coords_compare(items[left - 1].coords, items[i].coords, rank) != 0)

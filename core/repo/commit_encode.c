@@ -1,14 +1,15 @@
 #include "core/base/error.h"
+#include "core/base/sort.h"
 #include "core/repo/commit_priv.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 /* What the rows point to. */
 typedef struct {
 	FirnCommitting *c;
 	GPtrArray *blocks; /* g_malloc'ed */
-	GArray *files;     /* FirnManifestFile */
+	uint8_t *kept;     /* of the parent's list of manifests */
+	GArray *files;     /* FirnManifestFile: the new ones */
 } Encode;
 
 static void *
@@ -51,13 +52,13 @@ set_shape(Encode *e, const FirnCommitRow *from, const FirnSnapshotNode *old, Fir
 }
 
 static bool
-add_file(Encode *e, const char *path, const FirnId12 *id, GError **error)
+keep_file(Encode *e, const char *path, const FirnId12 *id, GError **error)
 {
 	char text[FIRN_ID12_TEXT + 1];
-	FirnManifestFile file;
+	size_t index;
 
-	if (firn_snapshot_find_manifest_file(e->c->parent, id, &file)) {
-		g_array_append_val(e->files, file);
+	if (firn_snapshot_find_manifest_file(e->c->parent, id, &index)) {
+		e->kept[index] = true;
 		return true;
 	}
 	firn_id12_format(id, text);
@@ -76,7 +77,7 @@ set_old_manifests(Encode *e, const FirnSnapshotNode *old, FirnSnapshotRow *row, 
 	for (uint32_t i = 0; i < old->n_manifests; i++) {
 		firn_snapshot_node_manifest(e->c->parent, old, i, &ids[i],
 					    extents + (size_t)i * old->rank);
-		if (!add_file(e, path, &ids[i], error))
+		if (!keep_file(e, path, &ids[i], error))
 			return false;
 	}
 	row->n_manifests = old->n_manifests;
@@ -100,7 +101,10 @@ set_new_manifests(Encode *e, const FirnCommitArray *array, FirnSnapshotRow *row)
 		if (array->rank > 0)
 			memcpy(extents + (size_t)i * array->rank, manifest->extents,
 			       array->rank * sizeof *extents);
-		g_array_append_val(e->files, manifest->file);
+		if (manifest->listed > 0)
+			e->kept[manifest->listed - 1] = true;
+		else
+			g_array_append_val(e->files, manifest->file);
 	}
 	row->n_manifests = n;
 	row->manifest_ids = ids;
@@ -130,39 +134,42 @@ set_row(Encode *e, const FirnCommitRow *from, FirnSnapshotRow *row, GError **err
 }
 
 static int
-compare_files(const void *a, const void *b)
+compare_files(const void *a, const void *b, void *data)
 {
 	const FirnManifestFile *x = a, *y = b;
 
+	(void)data;
 	return firn_id12_compare(&x->id, &y->id);
 }
 
-/* Several arrays may share a manifest. */
-static void
-sort_files(GArray *files)
+/* The list of the new snapshot, by id: one of the parent's that several arrays share is in it once. */
+static GArray *
+list_files(Encode *e)
 {
-	guint left = 0;
+	size_t n = firn_snapshot_n_manifest_files(e->c->parent);
+	GArray *files = g_array_sized_new(FALSE, FALSE, sizeof(FirnManifestFile), (guint)n);
 
-	if (files->len == 0)
-		return;
-	qsort(files->data, files->len, sizeof(FirnManifestFile), compare_files);
-	for (guint i = 0; i < files->len; i++) {
-		FirnManifestFile file = g_array_index(files, FirnManifestFile, i);
+	for (size_t i = 0; i < n; i++) {
+		FirnManifestFile file;
 
-		if (left == 0 ||
-		    compare_files(&g_array_index(files, FirnManifestFile, left - 1), &file) != 0)
-			g_array_index(files, FirnManifestFile, left++) = file;
+		if (!e->kept[i])
+			continue;
+		firn_snapshot_manifest_file(e->c->parent, i, &file);
+		g_array_append_val(files, file);
 	}
-	g_array_set_size(files, left);
+	g_array_append_vals(files, e->files->data, e->files->len);
+	(void)firn_sort(files->data, files->len, sizeof(FirnManifestFile), compare_files, NULL);
+	return files;
 }
 
 GBytes *
 firn_commit_encode_snapshot(FirnCommitting *c, GError **error)
 {
 	g_autoptr(GPtrArray) blocks = g_ptr_array_new_with_free_func(g_free);
-	g_autoptr(GArray) files = g_array_new(FALSE, FALSE, sizeof(FirnManifestFile));
+	g_autoptr(GArray) added = g_array_new(FALSE, FALSE, sizeof(FirnManifestFile));
+	g_autoptr(GArray) files = NULL;
 	g_autofree FirnSnapshotRow *rows = g_new0(FirnSnapshotRow, MAX(c->rows->len, 1));
-	Encode e = { .c = c, .blocks = blocks, .files = files };
+	Encode e = { .c = c, .blocks = blocks, .files = added };
 	FirnSnapshotContent content = {
 		.id = c->id,
 		.flushed_at = c->flushed_at,
@@ -172,10 +179,11 @@ firn_commit_encode_snapshot(FirnCommitting *c, GError **error)
 		.n_rows = c->rows->len,
 	};
 
+	e.kept = block(&e, firn_snapshot_n_manifest_files(c->parent), 1);
 	for (guint i = 0; i < c->rows->len; i++)
 		if (!set_row(&e, firn_commit_row(c, i), &rows[i], error))
 			return NULL;
-	sort_files(files);
+	files = list_files(&e);
 	content.files = (const FirnManifestFile *)(const void *)files->data;
 	content.n_files = files->len;
 	return firn_snapshot_encode(&content, c->level, error);

@@ -1,4 +1,5 @@
 #include "core/base/error.h"
+#include "core/base/sort.h"
 #include "core/repo/commit_priv.h"
 
 #include <stdlib.h>
@@ -335,15 +336,11 @@ firn_commit_sort_coords(GArray *coords, uint32_t rank, size_t n)
 {
 	uint32_t *rows = (uint32_t *)(void *)coords->data;
 	size_t left = 0;
-	bool sorted = true;
 
 	if (rank == 0)
 		return MIN(n, 1);
-	for (size_t i = 1; i < n && sorted; i++)
-		sorted = firn_coords_compare(rows + (i - 1) * rank, rows + i * rank, rank) < 0;
-	if (sorted)
+	if (firn_sort(rows, n, rank * sizeof *rows, compare_rows, &rank))
 		return n;
-	qsort_r(rows, n, rank * sizeof *rows, compare_rows, &rank);
 	for (size_t i = 0; i < n; i++) {
 		if (left > 0 &&
 		    firn_coords_compare(rows + (left - 1) * rank, rows + i * rank, rank) == 0)
@@ -371,7 +368,7 @@ keep_olds(FirnCommitArray *array)
 {
 	for (uint32_t i = 0; i < array->n_olds; i++) {
 		const FirnCommitOld *old = &array->olds[i];
-		FirnCommitManifest manifest = { .file = old->file };
+		FirnCommitManifest manifest = { .file = old->file, .listed = old->listed + 1 };
 
 		if (old->taken || old->broken)
 			continue;
@@ -392,6 +389,8 @@ gather(FirnCommitting *c, FirnCommitArray *array)
 	for (guint i = 0; i < array->parts->len; i++)
 		n += g_array_index(array->parts, FirnCommitPart, i).coords->len;
 	log.coords = g_array_sized_new(FALSE, FALSE, sizeof(uint32_t), n);
+	/* Those first: they are in order. */
+	keep_olds(array);
 	for (guint i = 0; i < array->parts->len; i++) {
 		FirnCommitPart *part = &g_array_index(array->parts, FirnCommitPart, i);
 
@@ -403,10 +402,8 @@ gather(FirnCommitting *c, FirnCommitArray *array)
 		/* The extents are the array's now. */
 		g_array_set_clear_func(part->manifests, NULL);
 	}
-	keep_olds(array);
-	if (array->manifests->len > 1)
-		qsort_r(array->manifests->data, array->manifests->len, sizeof(FirnCommitManifest),
-			compare_manifests, &array->rank);
+	(void)firn_sort(array->manifests->data, array->manifests->len, sizeof(FirnCommitManifest),
+		  compare_manifests, &array->rank);
 	log.n = firn_commit_sort_coords(log.coords, log.rank, log.n);
 	array->n_changed = log.n;
 	c->n_chunks += log.n;

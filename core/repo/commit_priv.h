@@ -40,6 +40,7 @@ typedef struct {
 /* A manifest of the new snapshot. */
 typedef struct {
 	FirnManifestFile file;
+	size_t listed;       /* in the parent's list, plus 1; 0: it is new */
 	FirnExtent *extents; /* rank items, owned */
 } FirnCommitManifest;
 
@@ -92,6 +93,7 @@ typedef struct {
 /* A manifest of the parent snapshot. */
 typedef struct {
 	FirnManifestFile file;
+	size_t listed;       /* in the parent's list */
 	FirnExtent *extents; /* rank items */
 	bool taken;          /* all it has is in a new manifest, or gone */
 	bool broken;         /* some of it is */

@@ -31,8 +31,12 @@ uint64_t
 firn_repo_manifest_size(FirnSnapshot *snapshot, const FirnId12 *id)
 {
 	FirnManifestFile file;
+	size_t index;
 
-	return firn_snapshot_find_manifest_file(snapshot, id, &file) ? file.size_bytes : 0;
+	if (!firn_snapshot_find_manifest_file(snapshot, id, &index))
+		return 0;
+	firn_snapshot_manifest_file(snapshot, index, &file);
+	return file.size_bytes;
 }
 
 static const FirnExtent *

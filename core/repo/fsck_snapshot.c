@@ -176,14 +176,14 @@ check_manifests(Check *check, const FirnSnapshotNode *node, const FirnFsckAbout 
 	FirnExtent extents[FIRN_MAX_RANK];
 
 	for (uint32_t i = 0; i < node->n_manifests; i++) {
-		FirnManifestFile file;
+		size_t index;
 		char text[FIRN_ID12_TEXT + 1];
 		bool empty = false;
 		FirnId12 id;
 
 		firn_snapshot_node_manifest(check->snapshot, node, i, &id, extents);
 		firn_id12_format(&id, text);
-		if (!firn_snapshot_find_manifest_file(check->snapshot, &id, &file))
+		if (!firn_snapshot_find_manifest_file(check->snapshot, &id, &index))
 			firn_fsck_find(check->f, about,
 				       "manifests/%s is not among the snapshot's manifests", text);
 		for (uint32_t axis = 0; axis < node->rank; axis++)

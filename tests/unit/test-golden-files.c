@@ -105,12 +105,14 @@ expect_refs(const char *repo, FirnSnapshot *s, const FirnSnapshotNode *node, uin
 	FirnManifestFile info;
 	FirnRefs refs;
 	FirnId12 id;
+	size_t at;
 
 	firn_snapshot_node_manifest(s, node, index, &id, extents);
 	firn_id12_format(&id, name);
 	path = g_build_filename(repo, "manifests", name, NULL);
 	file = read_file(path);
-	ck_assert(firn_snapshot_find_manifest_file(s, &id, &info));
+	ck_assert(firn_snapshot_find_manifest_file(s, &id, &at));
+	firn_snapshot_manifest_file(s, at, &info);
 	ck_assert_uint_eq(info.size_bytes, g_bytes_get_size(file));
 	m = firn_manifest_open(file, NULL);
 	ck_assert_ptr_nonnull(m);

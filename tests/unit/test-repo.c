@@ -479,6 +479,48 @@ START_TEST(open__each_store_call_fails__error_and_no_leak)
 }
 END_TEST
 
+static guint
+count(FirnRepo *repo, const char *prefix)
+{
+	g_autoptr(GPtrArray) keys = firn_store_list_keys(firn_repo_store(repo), prefix, "", NULL);
+
+	return keys->len;
+}
+
+START_TEST(update_begin__dropped__leaves_nothing)
+{
+	g_autoptr(FirnRepo) repo = new_repo();
+	g_autoptr(FirnRepoInfo) info = NULL;
+	FirnRepoUpdate *update;
+	guint n = count(repo, "");
+
+	update = firn_repo_update_begin(repo, note_config, NULL, NULL);
+	ck_assert_ptr_nonnull(update);
+	info = read_info(repo);
+	ck_assert_uint_eq(info->updates->len, 1);
+	firn_repo_update_drop(repo, update);
+	firn_repo_update_drop(repo, NULL);
+	ck_assert_uint_eq(count(repo, ""), n);
+	ck_assert_uint_eq(count(repo, "overwritten/"), 0);
+}
+END_TEST
+
+START_TEST(update_end__another_was_faster__is_done_again_on_top)
+{
+	g_autoptr(FirnRepo) repo = new_repo();
+	g_autoptr(FirnRepo) other = firn_repo_open(scratch, NULL);
+	g_autoptr(FirnRepoInfo) info = NULL;
+	FirnRepoUpdate *update = firn_repo_update_begin(repo, note_config, NULL, NULL);
+
+	ck_assert(firn_repo_update(other, note_config, NULL, NULL));
+	ck_assert(firn_repo_update_end(repo, update, note_config, NULL, NULL));
+	info = read_info(repo);
+	ck_assert_uint_eq(info->updates->len, 3);
+	/* One backup each; that of the first try is gone. */
+	ck_assert_uint_eq(count(repo, "overwritten/"), 2);
+}
+END_TEST
+
 #define RACERS 4
 #define ROUNDS 25
 
@@ -590,6 +632,8 @@ make_suite(void)
 	tcase_add_test(update, update__read_only_status__says_why);
 	tcase_add_test(update, update__version_1__is_refused);
 	tcase_add_test(update, update__each_store_call_fails__before_or_after_holds);
+	tcase_add_test(update, update_begin__dropped__leaves_nothing);
+	tcase_add_test(update, update_end__another_was_faster__is_done_again_on_top);
 	tcase_add_test(update, update__racing_processes__all_in_the_log);
 	suite_add_tcase(s, update);
 	return s;

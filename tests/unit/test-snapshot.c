@@ -81,6 +81,17 @@ open_sample(void)
 	return s;
 }
 
+static bool
+find_file(const FirnSnapshot *s, const FirnId12 *id, FirnManifestFile *out_file)
+{
+	size_t index;
+
+	if (!firn_snapshot_find_manifest_file(s, id, &index))
+		return false;
+	firn_snapshot_manifest_file(s, index, out_file);
+	return true;
+}
+
 START_TEST(encode__everything__reads_back)
 {
 	g_autoptr(FirnSnapshot) s = open_sample();
@@ -96,10 +107,62 @@ START_TEST(encode__everything__reads_back)
 	ck_assert_str_eq(json_object_get_string_member(metadata, "who"), "me");
 	ck_assert_uint_eq(json_array_get_length(json_object_get_array_member(metadata, "n")), 3);
 	ck_assert_uint_eq(firn_snapshot_n_manifest_files(s), 2);
-	ck_assert(firn_snapshot_find_manifest_file(s, &manifest_ids[1], &f));
+	ck_assert(find_file(s, &manifest_ids[1], &f));
 	ck_assert_uint_eq(f.size_bytes, 999);
 	ck_assert_uint_eq(f.n_refs, 21);
-	ck_assert(!firn_snapshot_find_manifest_file(s, &snapshot_id, &f));
+	ck_assert(!find_file(s, &snapshot_id, &f));
+}
+END_TEST
+
+#define MANY 3000
+
+/* Ids that are not random: close together, far apart, alike in their first bytes. */
+static FirnId12
+odd_id(uint32_t i)
+{
+	FirnId12 id = { { (uint8_t)(i < MANY / 2 ? 0 : 255), 0, 0 } };
+	unsigned at = i % 3 == 0 ? 8 : 4;
+
+	id.bytes[1] = (uint8_t)(i % 3);
+	id.bytes[at] = (uint8_t)(i >> 8);
+	id.bytes[at + 1] = (uint8_t)i;
+	return id;
+}
+
+static int
+compare_files(const void *a, const void *b)
+{
+	const FirnManifestFile *x = a, *y = b;
+
+	return firn_id12_compare(&x->id, &y->id);
+}
+
+START_TEST(find_manifest_file__any_ids__are_found)
+{
+	g_autofree FirnManifestFile *many = g_new0(FirnManifestFile, MANY);
+	FirnSnapshotContent content = { .id = snapshot_id, .message = "", .files = many };
+	g_autoptr(GBytes) file = NULL;
+	g_autoptr(FirnSnapshot) s = NULL;
+	FirnManifestFile found;
+	FirnId12 absent = odd_id(MANY / 4);
+
+	for (uint32_t i = 0; i < MANY; i++)
+		many[i] = (FirnManifestFile){ odd_id(i), i + 1, i };
+	qsort(many, MANY, sizeof *many, compare_files);
+	content.n_files = MANY;
+	file = firn_snapshot_encode(&content, 3, NULL);
+	s = firn_snapshot_open(file, NULL);
+	ck_assert_ptr_nonnull(s);
+	for (uint32_t i = 0; i < MANY; i++) {
+		size_t index;
+
+		ck_assert(firn_snapshot_find_manifest_file(s, &many[i].id, &index));
+		ck_assert_uint_eq(index, i);
+		ck_assert(find_file(s, &many[i].id, &found));
+		ck_assert_uint_eq(found.n_refs, many[i].n_refs);
+	}
+	absent.bytes[11] = 1;
+	ck_assert(!find_file(s, &absent, &found));
 }
 END_TEST
 
@@ -328,9 +391,9 @@ START_TEST(open__version_1_file__is_understood)
 	ck_assert(length == 10 && n == 4);
 	firn_snapshot_node_shape(s, &node, 1, &length, &n);
 	ck_assert(length == 0 && n == 0);
-	ck_assert(firn_snapshot_find_manifest_file(s, &manifest_ids[0], &f));
+	ck_assert(find_file(s, &manifest_ids[0], &f));
 	ck_assert(f.size_bytes == 456 && f.n_refs == 4);
-	ck_assert(firn_snapshot_find_manifest_file(s, &manifest_ids[1], &f));
+	ck_assert(find_file(s, &manifest_ids[1], &f));
 	ck_assert(f.size_bytes == 100 && f.n_refs == 3);
 }
 END_TEST
@@ -421,6 +484,7 @@ snapshot_suite(void)
 
 	tcase_set_timeout(tc, 60);
 	tcase_add_test(tc, encode__everything__reads_back);
+	tcase_add_test(tc, find_manifest_file__any_ids__are_found);
 	tcase_add_test(tc, encode__array__reads_back);
 	tcase_add_test(tc, encode__no_nodes__reads_back);
 	tcase_add_test(tc, find_path__absent__gives_the_lower_bound);

@@ -299,6 +299,36 @@ START_TEST(sync__few_and_many__succeed)
 }
 END_TEST
 
+START_TEST(stage__put_while_it_matches__else_nothing_is_left)
+{
+	g_autoptr(FirnStore) store = open_variant(_i);
+	g_autoptr(GPtrArray) left = g_ptr_array_new_with_free_func(g_free);
+	g_autoptr(GBytes) a = text("a"), b = text("b"), c = text("c");
+	g_autoptr(GError) error = NULL;
+	FirnVersion first, second;
+	FirnStaged *staged, *late;
+
+	ck_assert(firn_store_put(store, "repo", a, FIRN_PUT_ANY, NULL, &first, NULL));
+	staged = firn_store_stage(store, "repo", b, NULL);
+	late = firn_store_stage(store, "repo", c, NULL);
+	ck_assert(staged != NULL && late != NULL);
+	assert_content(store, "repo", "a");
+	ck_assert(firn_store_put_staged(store, staged, &first, &second, NULL));
+	assert_content(store, "repo", "b");
+	ck_assert(!firn_store_put_staged(store, late, &first, NULL, &error));
+	ck_assert_error(error, FIRN_ERROR, FIRN_ERROR_CONFLICT);
+	assert_content(store, "repo", "b");
+	firn_store_unstage(store, firn_store_stage(store, "repo", c, NULL));
+	firn_store_unstage(store, NULL);
+	ck_assert(firn_store_put(store, "repo", c, FIRN_PUT_IF_MATCH, &second, NULL, NULL));
+	ck_assert(firn_store_list_temporaries(store, count, left, NULL));
+	ck_assert_uint_eq(left->len, 0);
+	g_clear_error(&error);
+	ck_assert_ptr_null(firn_store_stage(store, "a/../b", c, &error));
+	ck_assert_error(error, FIRN_ERROR, FIRN_ERROR_INVALID);
+}
+END_TEST
+
 START_TEST(put_new__published__has_a_name_then_and_not_before)
 {
 	g_autoptr(FirnStore) store = open_variant(_i);
@@ -468,6 +498,7 @@ make_suite(void)
 	tcase_add_loop_test(contract, writer__random_access__publishes, 0, 2);
 	tcase_add_loop_test(contract, writer__abort__leaves_nothing, 0, 2);
 	tcase_add_loop_test(contract, sync__few_and_many__succeed, 0, 2);
+	tcase_add_loop_test(contract, stage__put_while_it_matches__else_nothing_is_left, 0, 2);
 	tcase_add_loop_test(contract, put_new__published__has_a_name_then_and_not_before, 0, 2);
 	tcase_add_loop_test(contract, put_new__withdrawn__leaves_nothing, 0, 2);
 	tcase_add_loop_test(contract, put_new__many__are_published, 0, 2);

@@ -120,7 +120,8 @@ walk_snapshot(GBytes *file)
 		FirnManifestFile f, again;
 
 		firn_snapshot_manifest_file(s, i, &f);
-		g_assert(firn_snapshot_find_manifest_file(s, &f.id, &again));
+		g_assert(firn_snapshot_find_manifest_file(s, &f.id, &at));
+		firn_snapshot_manifest_file(s, at, &again);
 		g_assert(firn_id12_compare(&f.id, &again.id) == 0);
 	}
 	(void)firn_snapshot_find_path(s, "/no/such/node", 13, &at);
