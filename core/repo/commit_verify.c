@@ -90,6 +90,9 @@ typedef struct {
 typedef struct {
 	FirnCommitting *c;
 	GArray *runs; /* Run */
+	GHashTable
+		*packs; /* FirnId12 -> uint64_t, or NULL: objects of many runs, and their sizes */
+	pthread_mutex_t *lock; /* protects the packs */
 } Verify;
 
 static void
@@ -147,34 +150,78 @@ plan(GArray *runs, const FirnCommitArray *array)
 
 /* What was found out about the objects of one run. */
 typedef struct {
+	const Verify *verify;
 	FirnStore *store;
 	const FirnCommitArray *array;
 	GHashTable *sizes; /* FirnId12 * -> uint64_t *, NULL: missing */
-	GPtrArray *keys;   /* of the objects; owned */
+	GPtrArray *keys;   /* of those that this run syncs; owned */
 } Objects;
 
-/* The size of an object, asked for once however many chunks it has. */
+/* The size of an object, NULL: it is missing.  Caller owns. */
 static bool
-size_of(Objects *objects, const FirnChunkChange *change, uint64_t **out_size, GError **error)
+ask_size(const Objects *objects, const char *key, uint64_t **out_size, GError **error)
 {
-	char text[FIRN_ID12_TEXT + 1];
-	gpointer known = NULL;
 	uint64_t size = 0;
 	bool exists;
-	char *key;
 
-	if (g_hash_table_lookup_extended(objects->sizes, &change->u.id, NULL, &known)) {
-		*out_size = known;
-		return true;
-	}
-	firn_id12_format(&change->u.id, text);
-	key = g_strconcat("chunks/", text, NULL);
-	g_ptr_array_add(objects->keys, key);
 	if (!firn_store_stat(objects->store, key, &exists, &size, NULL, error))
 		return false;
 	*out_size = exists ? g_memdup2(&size, sizeof size) : NULL;
-	g_hash_table_insert(objects->sizes, g_memdup2(&change->u.id, sizeof change->u.id),
-			    *out_size);
+	return true;
+}
+
+/* Who asks first has its size, and syncs it: `*out_size` is owned by the table from then on. */
+static bool
+note_size(GHashTable *sizes, const FirnId12 *id, uint64_t **out_size)
+{
+	gpointer known = NULL;
+
+	if (g_hash_table_lookup_extended(sizes, id, NULL, &known)) {
+		g_free(*out_size);
+		*out_size = known;
+		return false;
+	}
+	return g_hash_table_insert(sizes, g_memdup2(id, sizeof *id), *out_size);
+}
+
+static bool
+find_size(GHashTable *sizes, const FirnId12 *id, uint64_t **out_size)
+{
+	gpointer known = NULL;
+	bool found = g_hash_table_lookup_extended(sizes, id, NULL, &known);
+
+	*out_size = known;
+	return found;
+}
+
+/* The size of an object, asked for once however many chunks it has: of a pack, in many runs. */
+static bool
+size_of(Objects *objects, const FirnChunkChange *change, uint64_t **out_size, GError **error)
+{
+	bool shared = change->offset > 0;
+	GHashTable *sizes = shared ? objects->verify->packs : objects->sizes;
+	char text[FIRN_ID12_TEXT + 1];
+	g_autofree char *key = NULL;
+	bool found, first;
+
+	if (shared)
+		pthread_mutex_lock(objects->verify->lock);
+	found = find_size(sizes, &change->u.id, out_size);
+	if (shared)
+		pthread_mutex_unlock(objects->verify->lock);
+	if (found)
+		return true;
+	firn_id12_format(&change->u.id, text);
+	key = g_strconcat("chunks/", text, NULL);
+	if (!ask_size(objects, key, out_size, error))
+		return false;
+	if (shared)
+		pthread_mutex_lock(objects->verify->lock);
+	first = note_size(sizes, &change->u.id, out_size);
+	if (shared)
+		pthread_mutex_unlock(objects->verify->lock);
+	if (first)
+		g_ptr_array_add(objects->keys, g_steal_pointer(&key));
 	return true;
 }
 
@@ -200,15 +247,20 @@ check_native(Objects *objects, const uint32_t *coords, const FirnChunkChange *ch
 	return false;
 }
 
+static GHashTable *
+new_sizes(void)
+{
+	return g_hash_table_new_full(firn_id12_hash, firn_id12_equal, g_free, g_free);
+}
+
 static bool
 check_run(size_t index, void *data, GError **error)
 {
 	const Verify *verify = data;
 	const Run *run = &g_array_index(verify->runs, Run, index);
-	g_autoptr(GHashTable) sizes =
-		g_hash_table_new_full(firn_id12_hash, firn_id12_equal, g_free, g_free);
+	g_autoptr(GHashTable) sizes = new_sizes();
 	g_autoptr(GPtrArray) keys = g_ptr_array_new_with_free_func(g_free);
-	Objects objects = { firn_repo_store(verify->c->repo), run->array, sizes, keys };
+	Objects objects = { verify, firn_repo_store(verify->c->repo), run->array, sizes, keys };
 	FirnChunkChange *change;
 	const uint32_t *coords;
 	FirnChunkIter iter;
@@ -228,7 +280,9 @@ bool
 firn_commit_verify(FirnCommitting *c, GError **error)
 {
 	g_autoptr(GArray) runs = g_array_new(FALSE, FALSE, sizeof(Run));
-	Verify verify = { .c = c, .runs = runs };
+	g_autoptr(GHashTable) packs = new_sizes();
+	pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+	Verify verify = { .c = c, .runs = runs, .packs = packs, .lock = &lock };
 
 	for (guint i = 0; i < c->rows->len; i++) {
 		const FirnCommitRow *row = firn_commit_row(c, i);

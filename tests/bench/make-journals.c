@@ -11,9 +11,18 @@
  * Journals as workers would have handed them in, without the workers:
  * make-journals REPO N_JOURNALS N_CHUNKS virtual|inline|native OUT_DIRECTORY.
  * Journal w holds the chunks [w * N_CHUNKS, (w + 1) * N_CHUNKS) of the array /a.
- * Native chunks get an object each, of 600 bytes, for a commit looks at every one.
+ * Native chunks are there, of 600 bytes each, in packs as the driver makes them.
  */
-#define NATIVE 600
+#define NATIVE    600u
+#define PACK_HEAD 16u
+#define PACK_SIZE (4u << 20)
+
+/* The pack that is being filled. */
+typedef struct {
+	FirnStoreWriter *writer; /* NULL: none */
+	FirnId12 id;
+	uint64_t len;
+} Pack;
 
 static void
 check(const GError *error)
@@ -25,27 +34,55 @@ check(const GError *error)
 }
 
 static void
-write_object(FirnRepo *repo, const FirnId12 *id, uint32_t i)
+end_pack(Pack *pack)
 {
 	g_autoptr(GError) error = NULL;
-	char name[FIRN_ID12_TEXT + 1], bytes[NATIVE + 1];
-	g_autofree char *key = NULL;
-	FirnStoreWriter *writer;
 
-	firn_id12_format(id, name);
-	key = g_strconcat("chunks/", name, NULL);
-	memset(bytes, 'x', NATIVE);
-	g_snprintf(bytes, 9, "%08u", i);
-	bytes[8] = 'x';
-	writer = firn_store_writer_open(firn_repo_store(repo), key, &error);
-	check(error);
-	(void)!(firn_store_writer_write(writer, 0, bytes, NATIVE, &error) &&
-		firn_store_writer_finish(writer, false, &error));
+	if (pack->writer != NULL)
+		(void)!firn_store_writer_finish(pack->writer, false, &error);
+	pack->writer = NULL;
 	check(error);
 }
 
+static void
+begin_pack(FirnRepo *repo, Pack *pack)
+{
+	g_autoptr(GError) error = NULL;
+	char name[FIRN_ID12_TEXT + 1];
+	g_autofree char *key = NULL;
+
+	pack->id = firn_id12_random();
+	pack->len = PACK_HEAD;
+	firn_id12_format(&pack->id, name);
+	key = g_strconcat("chunks/", name, NULL);
+	pack->writer = firn_store_writer_open(firn_repo_store(repo), key, &error);
+	check(error);
+}
+
+static void
+append(FirnRepo *repo, Pack *pack, uint32_t i, FirnRef *out_ref)
+{
+	g_autoptr(GError) error = NULL;
+	char bytes[NATIVE + 1];
+
+	if (pack->writer != NULL && pack->len + NATIVE > PACK_SIZE)
+		end_pack(pack);
+	if (pack->writer == NULL)
+		begin_pack(repo, pack);
+	memset(bytes, 'x', NATIVE);
+	g_snprintf(bytes, 9, "%08u", i);
+	bytes[8] = 'x';
+	(void)!firn_store_writer_write(pack->writer, pack->len, bytes, NATIVE, &error);
+	check(error);
+	out_ref->kind = FIRN_REF_NATIVE;
+	out_ref->id = pack->id;
+	out_ref->offset = pack->len;
+	out_ref->length = NATIVE;
+	pack->len += NATIVE;
+}
+
 static FirnRef
-ref_of(FirnRepo *repo, const char *kind, uint32_t i, char *text, size_t size)
+ref_of(FirnRepo *repo, Pack *pack, const char *kind, uint32_t i, char *text, size_t size)
 {
 	FirnRef ref = { .length = 100000 };
 
@@ -60,10 +97,7 @@ ref_of(FirnRepo *repo, const char *kind, uint32_t i, char *text, size_t size)
 		ref.offset = i % 1000 * UINT64_C(100000);
 		ref.location = (FirnSpan){ (const uint8_t *)text, strlen(text) };
 	} else {
-		ref.kind = FIRN_REF_NATIVE;
-		ref.length = NATIVE;
-		ref.id = firn_id12_random();
-		write_object(repo, &ref.id, i);
+		append(repo, pack, i, &ref);
 	}
 	return ref;
 }
@@ -74,6 +108,7 @@ make(FirnRepo *repo, const FirnId12 *base, const FirnId8 *id, uint32_t w, uint32
 {
 	FirnSection *section = g_new0(FirnSection, 1);
 	FirnJournalHeader *header = g_new0(FirnJournalHeader, 1);
+	Pack pack = { 0 };
 
 	header->repository = g_strdup(firn_repo_url(repo));
 	header->identity = firn_repo_identity(repo);
@@ -87,11 +122,12 @@ make(FirnRepo *repo, const FirnId12 *base, const FirnId8 *id, uint32_t w, uint32
 	section->sealed = true;
 	for (uint32_t i = w * n; i < (w + 1) * n; i++) {
 		char text[64];
-		FirnRef ref = ref_of(repo, kind, i, text, sizeof text);
+		FirnRef ref = ref_of(repo, &pack, kind, i, text, sizeof text);
 
 		(void)firn_changes_put_chunk(section->changes, id, "/a", 1, &i, &ref,
 					     ++section->last_seq);
 	}
+	end_pack(&pack);
 	return section;
 }
 

@@ -281,7 +281,7 @@ signal.signal(signal.SIGALRM, lambda *_: count.__setitem__(0, count[0] + 1))
 signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
 d, own, end = sys.argv[1], int(sys.argv[2]), time.monotonic() + float(sys.argv[3])
 i = 0
-while time.monotonic() < end:
+while i < 5 or count[0] < 200 or time.monotonic() < end:
     data = bytes([i % 251]) * (300000 if i % 3 else 300)
     fd = os.open(f"{d}/{own}.tmp", os.O_RDWR | os.O_CREAT | os.O_TRUNC)
     assert os.write(fd, data) == len(data)
@@ -294,17 +294,14 @@ while time.monotonic() < end:
     os.listdir(d), os.stat(f"{d}/{own}")
     i += 1
 signal.setitimer(signal.ITIMER_REAL, 0)
-print(count[0], i)
 """
 
 
 def test_signals_that_are_caught__interrupt_nothing_halfway(mount, base):
     """2000 signals a second: every call does all it should, whatever the kernel told the driver meanwhile."""
-    them = [subprocess.Popen([sys.executable, "-c", INTERRUPTED, str(base), str(10 + i), "2"], stdout=subprocess.PIPE, text=True)
-            for i in range(2)]
+    them = [subprocess.Popen([sys.executable, "-c", INTERRUPTED, str(base), str(10 + i), "2"]) for i in range(2)]
     for p in them:
-        signals, rounds = map(int, p.communicate(timeout=60 * PATIENCE)[0].split())
-        assert p.returncode == 0 and signals > 100 and rounds > 3
+        assert p.wait(60 * PATIENCE) == 0
     mount.commit("m")
     assert len(read_tree(base)) == 4
 
