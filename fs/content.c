@@ -33,14 +33,6 @@ set_string(JsonObject *object, const char *name, const char *value)
 		json_object_set_null_member(object, name);
 }
 
-void
-firn_control_get_base(FirnDriver *driver, FirnId12 *out_base)
-{
-	FIRN_LOCK_SCOPE(&driver->lock);
-
-	*out_base = driver->base;
-}
-
 JsonObject *
 firn_control_session(FirnDriver *driver)
 {
@@ -49,7 +41,7 @@ firn_control_session(FirnDriver *driver)
 	char base[FIRN_ID12_TEXT + 1];
 	FirnId12 base_id;
 
-	firn_control_get_base(driver, &base_id);
+	firn_view_base(driver->view, &base_id);
 	firn_id12_format(&base_id, base);
 	set_string(object, "id", driver->session_id);
 	set_string(object, "repository", firn_repo_url(driver->repo));
@@ -107,7 +99,7 @@ firn_content_status(FirnDriver *driver, GError **error)
 	};
 
 	(void)error;
-	firn_control_get_base(driver, &text.base);
+	firn_view_base(driver->view, &text.base);
 	return take_text(firn_text_status(&text));
 }
 
@@ -122,7 +114,7 @@ firn_content_diff(FirnDriver *driver, GError **error)
 
 	if (firn_driver_is_read_only(driver))
 		return take_text(g_strdup(""));
-	firn_control_get_base(driver, &base_id);
+	firn_view_base(driver->view, &base_id);
 	image = firn_view_peek_image(driver->view);
 	sections = firn_journal_decode(image, "the session's journal", NULL, error);
 	if (!sections)
@@ -147,7 +139,7 @@ firn_content_log(FirnDriver *driver, GError **error)
 
 	if (!info)
 		return NULL;
-	firn_control_get_base(driver, &base);
+	firn_view_base(driver->view, &base);
 	return take_text(firn_text_log(info, &base, 0));
 }
 
@@ -185,6 +177,8 @@ firn_content_stats(FirnDriver *driver, GError **error)
 		{ "firn_passthrough_opens_total", "counter",
 		  "Files opened that the kernel reads by itself",
 		  driver->passthrough ? firn_passthrough_count(driver->passthrough) : 0 },
+		{ "firn_prefills_total", "counter", "Small files given to the kernel when opened",
+		  firn_prefill_count(driver->prefill) },
 		{ "firn_restarts_total", "counter", "Times the driver died and was replaced",
 		  driver->succession.n_restarts },
 		{ "firn_changed_chunks", "gauge", "Chunks changed and not committed",

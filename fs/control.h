@@ -54,6 +54,5 @@ int firn_control_fail(FirnDriver *driver, const char *path, GError *error);
 
 /* What `.firn/session` says.  Caller owns. */
 struct _JsonObject *firn_control_session(FirnDriver *driver);
-void firn_control_get_base(FirnDriver *driver, FirnId12 *out_base);
 
 #endif

@@ -9,6 +9,7 @@
 #include "fs/notify.h"
 #include "fs/options.h"
 #include "fs/passthrough.h"
+#include "fs/prefill.h"
 #include "fs/readers.h"
 #include "fs/succession.h"
 
@@ -32,6 +33,7 @@ struct FirnDriver {
 	FirnHandles *handles;
 	FirnReaders readers;
 	FirnPassthrough *passthrough; /* NULL: not wanted */
+	FirnPrefill *prefill;         /* NULL: not wanted, or files change */
 	char *name;                   /* of the hierarchy in the top directory */
 	char *branch;                 /* NULL: a tag or a snapshot is mounted */
 	char *session_id;             /* text; NULL: read-only */
@@ -44,7 +46,7 @@ struct FirnDriver {
 	uint64_t init_flags; /* what it offered in it (FUSE_INIT) */
 
 	pthread_mutex_t lock;   /* protects all below */
-	FirnId12 base;          /* the snapshot the mount shows */
+	FirnId12 base;          /* that is recorded for `firn sessions` */
 	pthread_cond_t yielded; /* `committing` became NULL */
 	FirnCtl *committing;    /* the control file in whose name a commit was begun; NULL: none */
 	bool discard;           /* drop everything at the end */

@@ -289,6 +289,9 @@ mount_and_serve(FirnDriver *driver, FirnDaemon *daemon, struct fuse_args *args, 
 	} else if (!firn_start_open(driver, error)) {
 		return false;
 	}
+	/* Not after a restart: pages may be waited for. */
+	if (!successor && firn_driver_is_read_only(driver) && !driver->options->no_prefill)
+		driver->prefill = firn_prefill_new();
 	if (!driver->options->foreground && chdir("/")) {
 		firn_error_set_errno(error, errno, "cannot leave the working directory");
 		return false;
@@ -355,6 +358,7 @@ run(FirnOptions *options, struct fuse_args *args)
 	firn_notify_free(driver.notify);
 	firn_handles_free(driver.handles);
 	firn_passthrough_free(driver.passthrough);
+	firn_prefill_free(driver.prefill);
 	firn_succession_free(&driver.succession);
 	pthread_cond_destroy(&driver.yielded);
 	pthread_mutex_destroy(&driver.lock);

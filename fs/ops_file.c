@@ -130,6 +130,9 @@ open_(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	/* Pages of an inode change through the kernel only, or with a notification. */
 	fi->keep_cache = !handle->direct;
 	fi->noflush = is_read_only(fi->flags);
+	if (driver->prefill && backing <= 0)
+		firn_prefill(driver->prefill, driver->fuse, driver->view, ino, handle->file,
+			     (size_t)PASSTHROUGH_MIN);
 	if (backing > 0 ? firn_channel_reply_open(req, fi, backing) : fuse_reply_open(req, fi))
 		firn_handle_end(driver, handle);
 }
@@ -295,8 +298,8 @@ getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
 	/* ENOSYS, and the kernel never asks again: for any attribute of any file. */
 	if (firn_driver_of(req)->options->no_xattr)
 		return (void)fuse_reply_err(req, ENOSYS);
-	/* What the kernel asks of its own before a write, and ls -l of every file, until it hears that there is no such thing
-	   on the whole file system (ENODATA: none on this file). */
+	/* What the kernel asks of its own before a write, and ls -l of each file until it hears that
+	   the whole file system has no such thing (ENODATA: this file has none). */
 	if (g_str_has_prefix(name, "security.") || g_str_has_prefix(name, "system."))
 		return (void)fuse_reply_err(req, ENOTSUP);
 	if (ino <= FIRN_INO_RESERVED && g_str_has_prefix(name, "user.firn."))

@@ -34,6 +34,7 @@ const char firn_options_usage[] =
 	"  -o auto_unmount     unmount when the driver ends or dies (restart=off)\n"
 	"  -o noxattr          no extended attributes, and no requests for them\n"
 	"  -o passthrough=off  no reading of chunk files by the kernel itself (auto)\n"
+	"  -o prefill=off      no content of small files with their open, read only (on)\n"
 	"  -o spin=off         sleep before each request, however soon it comes (on)\n"
 	"  -o allow_other      let other users in (with default_permissions)\n"
 	"and what libfuse and mount(8) take.\n";
@@ -71,6 +72,8 @@ static const struct fuse_opt option_table[] = {
 	FLAG("noxattr", no_xattr),
 	FLAG("passthrough=off", no_passthrough),
 	FUSE_OPT_KEY("passthrough=auto", KEY_IGNORE),
+	FLAG("prefill=off", no_prefill),
+	FUSE_OPT_KEY("prefill=on", KEY_IGNORE),
 	FLAG("spin=off", no_spin),
 	FUSE_OPT_KEY("spin=on", KEY_IGNORE),
 	FUSE_OPT_KEY("--", KEY_IGNORE),

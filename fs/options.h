@@ -25,6 +25,7 @@ typedef struct {
 	int read_only;
 	int no_xattr;
 	int no_passthrough;
+	int no_prefill;
 	int no_spin; /* readers.h */
 	int foreground;
 	int debug;

@@ -530,6 +530,16 @@ def array_json(shape, chunks, dtype="int8", **more):
         "attributes": {}} | more).encode()
 
 
+def replaced(m):
+    """The driver dies, and another one takes over."""
+    before = m.session()["worker"]
+    os.kill(before, signal.SIGKILL)
+    end = time.monotonic() + 30
+    while children(m.pid) in ([], [before]) and time.monotonic() < end:
+        time.sleep(0.005)
+    assert m.session()["worker"] != before
+
+
 def put(root, key, data):
     p = pathlib.Path(root) / key
     p.parent.mkdir(parents=True, exist_ok=True)

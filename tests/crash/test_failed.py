@@ -1,26 +1,15 @@
 """A close that fails leaves what was there; a commit nobody told the mount of is followed; an end that looks like a failure is none."""
 import errno
 import os
-import signal
 import time
 
 import pytest
 
 from calls import ALONE, ALWAYS, ERRORS, Calls, Committing
-from conftest import assert_committed, assert_same, children, group_json, put, put_array, read_tree
+from conftest import assert_committed, assert_same, group_json, put, put_array, read_tree, replaced
 
 OLD = {"native": b"old" * 5000, "inline": b"old", "streamed": b"old" * 200_000, "base": b"base" * 1000, "pending": b"old"}
 NEW = {"native": b"new!" * 4000, "inline": b"n" * 9, "streamed": b"new!" * 200_000}
-
-
-def replaced(m):
-    """The driver dies, and another one takes over."""
-    before = m.session()["worker"]
-    os.kill(before, signal.SIGKILL)
-    end = time.monotonic() + 30
-    while children(m.pid) in ([], [before]) and time.monotonic() < end:
-        time.sleep(0.005)
-    assert m.session()["worker"] != before
 
 
 @pytest.mark.parametrize("how", [errno.EROFS, *(pytest.param(e, marks=pytest.mark.soak) for e in ERRORS if e != errno.EROFS)],
