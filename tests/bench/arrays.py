@@ -1,5 +1,9 @@
 """zarr-python, TensorStore and zarrs on arrays of small, large and tiny chunks."""
+import shutil
+import statistics
+
 from common import GROUP, child_main, create_official, drop_caches, hwm, official, put, syncfs, timed, together
+from harness import MEMORY
 
 ARRAYS = {"small": (4000, 16 * 1024), "large": (256, 4 * 1024 * 1024), "tiny": (20_000, 8)}
 STEP = 64 * 1024 * 1024     # bytes read or written at a time
@@ -130,9 +134,18 @@ class Stores:
             r["seconds"] += commit["seconds"]
             return r | {"durable": r["seconds"], "mb": max(r["mb"], commit["mb"]), "driver_mb": b.driver_mb(m)}
 
+        def in_memory(rep):
+            b.child("arrays", "create", "plain", MEMORY, names[rep])
+            r = written("plain", MEMORY, rep)
+            shutil.rmtree(MEMORY)
+            return r
+
+        sides = {"firn": firn, "official": lambda rep: written("official", self.theirs, rep),
+                 "plain": lambda rep: written("plain", self.plain, rep)}
+        if MEMORY.parent.is_dir() and ARRAYS[name][1] < 1 << 20:
+            sides["memory"] = in_memory
         was, b.reps = b.reps, reps
-        runs = b.interleave(firn=firn, official=lambda rep: written("official", self.theirs, rep),
-                            plain=lambda rep: written("plain", self.plain, rep))
+        runs = b.interleave(**sides)
         b.reps = was
         b.umount(m)
         self.filled[name] = names[-1]
@@ -154,6 +167,9 @@ def write(b, *names):
         b.row(f"{what}, not committed", runs, "written")
         b.row(f"{what}, and commit (plain directory: no more)", runs)
         b.row(f"{what}, and make durable (commit; commit and syncfs; syncfs)", runs, "durable")
+        if "memory" in runs:
+            floor = statistics.median(r["seconds"] for r in runs["memory"])
+            b.note(f"{what}: {floor:.2f} s in a directory in memory ({MEMORY.parent})")
 
 
 def write_tiny(b):

@@ -15,6 +15,7 @@ from common import GROUP, array_json, drop_caches, hwm
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = (ROOT / os.environ.get("FIRN_BUILD", "build/release")).resolve()
 BIN, HELPERS = BUILD / "bin", BUILD / "tests/bench"
+MEMORY = pathlib.Path(f"/dev/shm/firn-bench-{os.getuid()}")     # a directory that costs next to nothing
 
 
 class Bench:
@@ -37,6 +38,7 @@ class Bench:
 
     def clear(self):
         """Also what a run that was killed has left."""
+        shutil.rmtree(MEMORY, ignore_errors=True)
         for _ in range(10):
             for m in self.mounts():
                 subprocess.run([BIN / "firn", "umount", "--discard", m], env=self.env, check=False,
