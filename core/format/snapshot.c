@@ -175,11 +175,16 @@ check_nodes(const FirnSnapshot *s, GError **error)
 static const FirnId12 *
 file_id(const FirnSnapshot *s, size_t index)
 {
+	const FirnId12 *id;
+
 	if (s->files_v1)
 		return (const FirnId12 *)(firn_flat_items(s->b, s->files) +
 					  index * FIRN_SNAP_FILE_V1_SIZE);
-	return firn_flat_get_id12(s->b, firn_flat_item(s->b, s->files, (uint32_t)index),
-				  FIRN_SNAP_FILE_ID);
+	id = firn_flat_get_id12(s->b, firn_flat_item(s->b, s->files, (uint32_t)index),
+				FIRN_SNAP_FILE_ID);
+	/* Required: the file was refused without. */
+	g_assert(id != NULL);
+	return id;
 }
 
 static int

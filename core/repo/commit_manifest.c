@@ -403,7 +403,7 @@ gather(FirnCommitting *c, FirnCommitArray *array)
 		g_array_set_clear_func(part->manifests, NULL);
 	}
 	(void)firn_sort(array->manifests->data, array->manifests->len, sizeof(FirnCommitManifest),
-		  compare_manifests, &array->rank);
+			compare_manifests, &array->rank);
 	log.n = firn_commit_sort_coords(log.coords, log.rank, log.n);
 	array->n_changed = log.n;
 	c->n_chunks += log.n;
