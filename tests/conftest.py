@@ -30,6 +30,7 @@ PATIENCE = 1 if VARIANT in ("release", "debug") else 5
 PASSTHROUGH = os.geteuid() == 0 and tuple(int(n) for n in platform.release().split(".")[:2]) >= (6, 9)
 
 os.environ.setdefault("ICECHUNK_LOG", "error")
+os.environ["G_SLICE"] = "always-malloc"     # GLib's own allocator hides what sanitizers look for
 sys.path.insert(0, str(HERE / "oracle"))
 
 
@@ -131,7 +132,6 @@ class Firn:
             "ASAN_OPTIONS": f"{log}asan:detect_leaks=1:exitcode=66",
             "UBSAN_OPTIONS": f"{log}ubsan:print_stacktrace=1:exitcode=67",
             "TSAN_OPTIONS": f"{log}tsan:halt_on_error=0:exitcode=68:suppressions={HERE}/tsan.supp",
-            "G_SLICE": "always-malloc",     # GLib's own allocator hides what sanitizers look for
             "G_DEBUG": "fatal-criticals",   # what GLib calls critical is a fault of ours
             "LC_ALL": "C.UTF-8",
         }
