@@ -19,25 +19,28 @@ used () {
     seconds=$(sed -n 2p "$clock" | tr 'ms' '  ' | awk '{ printf "%d", $1 * 60 + $2 + $3 * 60 + $4 + 0.5 }')
 }
 
-# TARGET SECONDS EXECUTIONS FINDINGS, added to its row.
+# TARGET SECONDS-BY-THE-CLOCK SECONDS-OF-A-PROCESSOR EXECUTIONS FINDINGS, added to its row.
 add () {
     {
         flock 9
         rows=$(grep '^| `' "$record" 2>/dev/null | tr -d '|`' || :)
         {
             printf '%s\n' '# What was fuzzed' '' \
-                "Written by \`make fuzz\`, which adds to it: hours of a processor (h:mm:ss) and executions, and what they found, since the" \
-                "target or what it decodes was last changed in a way that matters. Who changes it so takes its row out." '' \
-                '| target | since | hours | executions | findings |' '| --- | --- | ---: | ---: | ---: |'
-            printf '%s\n' "$rows" "+ $1 $(date -u +%F) $2 $3 $4" | awk '
-                function add(name, date, seconds, runs, findings) {
+                "Written by \`make fuzz\`, which adds to it: how long each target ran (h:mm:ss), how much of that it had a processor (others" \
+                "ran beside it), executions, and what they found, since the target or what it decodes was last changed in a way that" \
+                "matters. Who changes it so takes its row out." '' \
+                '| target | since | ran | had a processor | executions | findings |' '| --- | --- | ---: | ---: | ---: | ---: |'
+            printf '%s\n' "$rows" "+ $1 $(date -u +%F) $2 $3 $4 $5" | awk '
+                function add(name, date, wall, cpu, runs, findings) {
                     if (!(name in since)) since[name] = date
-                    s[name] += seconds; n[name] += runs; f[name] += findings
+                    w[name] += wall; c[name] += cpu; n[name] += runs; f[name] += findings
                 }
-                $1 == "+" { add($2, $3, $4, $5, $6); next }
-                NF == 5 { split($3, t, ":"); add($1, $2, t[1] * 3600 + t[2] * 60 + t[3], $4, $5) }
-                END { for (i in since) printf "| `%s` | %s | %d:%02d:%02d | %.0f | %d |\n", i, since[i],
-                          int(s[i] / 3600), int(s[i] / 60) % 60, s[i] % 60, n[i], f[i] }' | LC_ALL=C sort
+                function seconds(text) { split(text, t, ":"); return t[1] * 3600 + t[2] * 60 + t[3] }
+                function hours(s) { return sprintf("%d:%02d:%02d", int(s / 3600), int(s / 60) % 60, s % 60) }
+                $1 == "+" { add($2, $3, $4, $5, $6, $7); next }
+                NF == 6 { add($1, $2, seconds($3), seconds($4), $5, $6) }
+                END { for (i in since) printf "| `%s` | %s | %s | %s | %.0f | %d |\n", i, since[i], hours(w[i]), hours(c[i]),
+                          n[i], f[i] }' | LC_ALL=C sort
         } >"$record.new"
         mv "$record.new" "$record"
     } 9>"$build/record.lock"
@@ -49,7 +52,7 @@ starved () { # TARGET INPUT
 }
 
 run () { # TARGET
-    local before runs wrote code=0
+    local before began=$SECONDS runs wrote code=0
     mkdir -p "$build/corpus-fuzz-$1"
     used
     before=$seconds
@@ -74,14 +77,14 @@ run () { # TARGET
     if [ -n "$wrote" ] && starved "$1" "$wrote"; then
         say "$1: $wrote only waited for a processor"
         rm "$wrote"
-        add "$1" $((seconds - before)) "$runs" 0
+        add "$1" $((SECONDS - began)) $((seconds - before)) "$runs" 0
     elif [ -n "$wrote" ]; then
         cat "$log" >&2
         found="$found $1"
-        add "$1" $((seconds - before)) "$runs" 1
+        add "$1" $((SECONDS - began)) $((seconds - before)) "$runs" 1
     else
         [ "$code" = 0 ] || [ -n "$signalled" ] || { cat "$log" >&2; say "$1 ended with $code"; exit 1; }
-        add "$1" $((seconds - before)) "$runs" 0
+        add "$1" $((SECONDS - began)) $((seconds - before)) "$runs" 0
     fi
     say "$1: $runs executions$(sed -n 's/^#[0-9]*\tDONE *\(cov: [0-9]*\).*/, \1/p' "$log")"
 }
