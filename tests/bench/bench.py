@@ -43,6 +43,8 @@ def arguments():
     args = ap.parse_args()
     args.only = args.only.split(",") if args.only else list(LONG if args.long else SHORT)
     unknown = set(args.only) - set(SHORT | LONG)
+    # What a part leaves to the next is there in this order.
+    args.only = [name for name in SHORT | LONG if name in args.only]
     if unknown or args.reps < 1:
         ap.error(f"no such part: {', '.join(unknown)}" if unknown else "--reps: at least 1")
     return args
