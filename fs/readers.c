@@ -218,8 +218,9 @@ learn(FirnReaders *readers, int64_t waited_ns)
 }
 
 /*
- * Whether many more threads have something to do than there are processors.  Giving way is not enough then: a thread that slept before is owed
- * time, and the scheduler gives it back to who does not want it.
+ * Whether many more threads have something to do than there are processors.  Giving way is not
+ * enough then: a thread that slept before is owed time, and the scheduler gives it back to who does
+ * not want it.
  */
 static bool
 is_crowded(FirnReaders *readers)
