@@ -111,6 +111,12 @@ firn_id8_random(void)
 	return id;
 }
 
+int
+firn_id8_compare(const FirnId8 *a, const FirnId8 *b)
+{
+	return memcmp(a->bytes, b->bytes, sizeof a->bytes);
+}
+
 /* Ids are random (but for the initial snapshot's): any four bytes are a hash. */
 static guint
 hash(gconstpointer id)

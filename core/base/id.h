@@ -62,11 +62,7 @@ firn_id12_compare(const FirnId12 *a, const FirnId12 *b)
 	return memcmp(a->bytes + 8, b->bytes + 8, 4);
 }
 
-static inline int
-firn_id8_compare(const FirnId8 *a, const FirnId8 *b)
-{
-	return memcmp(a->bytes, b->bytes, sizeof a->bytes);
-}
+int firn_id8_compare(const FirnId8 *a, const FirnId8 *b);
 
 /* GHashFunc / GEqualFunc over FirnId12 / FirnId8 keys. */
 guint firn_id12_hash(gconstpointer id);
