@@ -2,6 +2,8 @@
 #include "core/repo/commit_priv.h"
 #include "core/zarr/name.h"
 
+#include <string.h>
+
 /* Chunks whose objects are checked and synced at a time. */
 #define BATCH 512u
 
@@ -155,6 +157,9 @@ typedef struct {
 	const FirnCommitArray *array;
 	GHashTable *sizes; /* FirnId12 * -> uint64_t *, NULL: missing */
 	GPtrArray *keys;   /* of those that this run syncs; owned */
+	bool has_last;
+	FirnId12 last; /* asked for last: chunks that follow each other share packs */
+	uint64_t *last_size;
 } Objects;
 
 /* The size of an object, NULL: it is missing.  Caller owns. */
@@ -194,35 +199,63 @@ find_size(GHashTable *sizes, const FirnId12 *id, uint64_t **out_size)
 	return found;
 }
 
-/* The size of an object, asked for once however many chunks it has: of a pack, in many runs. */
+/* Of a pack, in many runs. */
+static bool
+size_of_shared(Objects *objects, const FirnId12 *id, const char *key, uint64_t **out_size,
+	       GError **error)
+{
+	const Verify *verify = objects->verify;
+	bool first;
+
+	{
+		FIRN_LOCK_SCOPE(verify->lock);
+
+		if (find_size(verify->packs, id, out_size))
+			return true;
+	}
+	if (!ask_size(objects, key, out_size, error))
+		return false;
+	{
+		FIRN_LOCK_SCOPE(verify->lock);
+
+		first = note_size(verify->packs, id, out_size);
+	}
+	if (first)
+		g_ptr_array_add(objects->keys, g_strdup(key));
+	return true;
+}
+
+static bool
+size_of_own(Objects *objects, const FirnId12 *id, const char *key, uint64_t **out_size,
+	    GError **error)
+{
+	if (find_size(objects->sizes, id, out_size))
+		return true;
+	if (!ask_size(objects, key, out_size, error))
+		return false;
+	(void)note_size(objects->sizes, id, out_size);
+	g_ptr_array_add(objects->keys, g_strdup(key));
+	return true;
+}
+
+/* The size of an object, asked for once however many chunks it has. */
 static bool
 size_of(Objects *objects, const FirnChunkChange *change, uint64_t **out_size, GError **error)
 {
-	bool shared = change->offset > 0;
-	GHashTable *sizes = shared ? objects->verify->packs : objects->sizes;
-	char text[FIRN_ID12_TEXT + 1];
-	g_autofree char *key = NULL;
-	bool found, first;
+	const FirnId12 *id = &change->u.id;
+	char key[sizeof "chunks/" + FIRN_ID12_TEXT] = "chunks/";
+	bool ok;
 
-	if (shared)
-		pthread_mutex_lock(objects->verify->lock);
-	found = find_size(sizes, &change->u.id, out_size);
-	if (shared)
-		pthread_mutex_unlock(objects->verify->lock);
-	if (found)
+	*out_size = objects->last_size;
+	if (objects->has_last && firn_id12_compare(&objects->last, id) == 0)
 		return true;
-	firn_id12_format(&change->u.id, text);
-	key = g_strconcat("chunks/", text, NULL);
-	if (!ask_size(objects, key, out_size, error))
-		return false;
-	if (shared)
-		pthread_mutex_lock(objects->verify->lock);
-	first = note_size(sizes, &change->u.id, out_size);
-	if (shared)
-		pthread_mutex_unlock(objects->verify->lock);
-	if (first)
-		g_ptr_array_add(objects->keys, g_steal_pointer(&key));
-	return true;
+	firn_id12_format(id, key + strlen(key));
+	ok = change->offset > 0 ? size_of_shared(objects, id, key, out_size, error)
+				: size_of_own(objects, id, key, out_size, error);
+	objects->has_last = ok;
+	objects->last = *id;
+	objects->last_size = *out_size;
+	return ok;
 }
 
 static bool
@@ -260,7 +293,11 @@ check_run(size_t index, void *data, GError **error)
 	const Run *run = &g_array_index(verify->runs, Run, index);
 	g_autoptr(GHashTable) sizes = new_sizes();
 	g_autoptr(GPtrArray) keys = g_ptr_array_new_with_free_func(g_free);
-	Objects objects = { verify, firn_repo_store(verify->c->repo), run->array, sizes, keys };
+	Objects objects = { .verify = verify,
+			    .store = firn_repo_store(verify->c->repo),
+			    .array = run->array,
+			    .sizes = sizes,
+			    .keys = keys };
 	FirnChunkChange *change;
 	const uint32_t *coords;
 	FirnChunkIter iter;
