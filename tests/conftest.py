@@ -234,6 +234,10 @@ class Mount:
     def control(self, name):
         return (self.path / ".firn" / name).read_text()
 
+    def counted(self, what):
+        """A counter of `stats`."""
+        return next(int(line.split()[1]) for line in self.control("stats").splitlines() if line.startswith(f"firn_{what}_total "))
+
     def session(self):
         return json.loads(self.control("session"))
 

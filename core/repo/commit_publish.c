@@ -62,7 +62,7 @@ typedef struct {
 	bool moved;
 } Update;
 
-static bool
+static void
 update_config(const FirnCommitting *c, FirnRepoInfo *info)
 {
 	for (guint i = 0; i < c->splits->len; i++) {
@@ -74,7 +74,6 @@ update_config(const FirnCommitting *c, FirnRepoInfo *info)
 			json_node_unref(info->config);
 		info->config = config;
 	}
-	return true;
 }
 
 static bool
@@ -124,8 +123,9 @@ apply_update(FirnRepoInfo *info, const char *backup_name, void *data, GError **e
 		update->moved = true;
 		return firn_commit_fail_moved(c->options, &branch->snapshot, error);
 	}
-	if (!add_snapshot(update, info, error) || !update_config(c, info))
+	if (!add_snapshot(update, info, error))
 		return false;
+	update_config(c, info);
 	branch->snapshot = c->id;
 	firn_repo_info_push_update(info,
 				   amend ? FIRN_UPDATE_COMMIT_AMENDED : FIRN_UPDATE_NEW_COMMIT,

@@ -95,11 +95,10 @@ encode(FirnRepo *repo, const FirnRepoInfo *info, GError **error)
 /* ---- one try ---- */
 
 struct FirnRepoUpdate {
-	bool lost_race;      /* already: nothing below is there */
 	FirnVersion version; /* of the `repo` it is to replace */
 	char *backup;        /* the key that one has, too */
 	GBytes *file;
-	FirnStaged *staged; /* NULL: it was put */
+	FirnStaged *staged; /* NULL: it was put, or another writer was faster already */
 };
 
 /* `unused`: nothing in `repo` names the backup, and nothing will. */
@@ -151,7 +150,6 @@ firn_repo_update_begin(FirnRepo *repo, FirnRepoUpdateFn fn, void *data, GError *
 	} else if (update->file != NULL &&
 		   g_error_matches(failed, FIRN_ERROR, FIRN_ERROR_CONFLICT)) {
 		g_clear_error(&failed);
-		update->lost_race = true;
 	}
 	if (failed == NULL)
 		return update;
@@ -174,7 +172,7 @@ put(FirnRepo *repo, FirnRepoUpdate *update, GError **error)
 	GError *failed = NULL;
 	FirnVersion written;
 
-	if (update->lost_race) {
+	if (update->staged == NULL) {
 		update_end(repo, update, true);
 		return LOST_RACE;
 	}

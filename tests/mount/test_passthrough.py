@@ -34,8 +34,7 @@ def mount(repo, mounts, committed, way):
 
 
 def opens(mount):
-    return next(int(line.split()[1]) for line in mount.control("stats").splitlines()
-                if line.startswith("firn_passthrough_opens_total "))
+    return mount.counted("passthrough_opens")
 
 
 def read(path):

@@ -36,10 +36,6 @@ def mount(repo, mounts, committed, way):
     return mounts.enter_context(repo.mount("--read-only", "-o", f"prefill={way}"))
 
 
-def counted(mount, name):
-    return next(int(line.split()[1]) for line in mount.control("stats").splitlines() if line.startswith(f"firn_{name}_total "))
-
-
 def read(path):
     fd = os.open(path, os.O_RDONLY)
     try:
@@ -52,13 +48,13 @@ def test_small_files__come_without_a_request(mount, way):
     for _ in range(3):
         assert [read(mount.main / f"a/c/{i}") for i in range(len(SIZES))] == [content(n) for n in SIZES]
     # Filling reads, too.
-    assert counted(mount, "reads") == len(SIZES)
-    assert counted(mount, "prefills") == (len(SIZES) if way == "on" else 0)
+    assert mount.counted("reads") == len(SIZES)
+    assert mount.counted("prefills") == (len(SIZES) if way == "on" else 0)
 
 
 def test_large_files__do_not(mount):
     assert read(mount.main / f"a/c/{len(SIZES)}") == content(LARGE)
-    assert counted(mount, "prefills") == 0
+    assert mount.counted("prefills") == 0
 
 
 def test_pages_that_went__are_read_again(mount):
@@ -112,10 +108,10 @@ def test_after_a_restart__files_are_read(mount):
     assert read(mount.main / "a/c/0") == content(1)
     replaced(mount)
     assert [read(mount.main / f"a/c/{i}") for i in range(len(SIZES))] == [content(n) for n in SIZES]
-    assert counted(mount, "prefills") == 0
+    assert mount.counted("prefills") == 0
 
 
 def test_writable_mount__has_none(repo, committed):
     with repo.mount() as m:
         assert read(m.main / "a/c/3") == content(4096)
-        assert counted(m, "prefills") == 0
+        assert m.counted("prefills") == 0
