@@ -2,6 +2,7 @@
 #include "core/repo/chunk_map_priv.h"
 
 #include <errno.h>
+#include <stdalign.h>
 #include <unistd.h>
 
 struct FirnChunkFile {
@@ -149,21 +150,38 @@ firn_chunk_fold_free(FirnChunkFold *fold)
 	g_free(fold);
 }
 
+/* In one piece, as there may be millions. */
+static FirnChunkFold *
+new_fold(const FirnChunkMap *map, const FirnChunkSpan *span, const uint32_t *bounds,
+	 const FirnChunkPack *packs)
+{
+	size_t bytes = firn_chunk_map_row_bytes(map, 3);
+	size_t at = offsetof(FirnChunkFold, bounds) + bytes;
+	FirnChunkFold *fold;
+
+	at += -at % alignof(FirnChunkPack);
+	fold = g_malloc0(at + span->n_packs * sizeof *packs);
+	fold->span = *span;
+	if (bytes > 0)
+		memcpy(fold->bounds, bounds, bytes);
+	if (span->n_packs > 0) {
+		fold->packs = (FirnChunkPack *)(void *)((uint8_t *)fold + at);
+		memcpy(fold->packs, packs, span->n_packs * sizeof *packs);
+	}
+	return fold;
+}
+
 void
 firn_chunk_map_append_folded(FirnChunkMap *map, FirnChunkFile *file, const FirnChunkSpan *span,
-			     const uint32_t *bounds)
+			     const uint32_t *bounds, const FirnChunkPack *packs)
 {
 	FirnChunkLeaf *leaf = g_new0(FirnChunkLeaf, 1);
-	size_t bytes = firn_chunk_map_row_bytes(map, 3);
 
 	g_assert(span->n > 0 && span->n <= FIRN_CHUNK_FOLD_MAX);
 	leaf->n = span->n;
 	leaf->capacity = span->n;
-	leaf->fold = g_malloc0(sizeof *leaf->fold + bytes);
+	leaf->fold = new_fold(map, span, bounds, packs);
 	leaf->fold->file = file;
-	leaf->fold->span = *span;
-	if (bytes > 0)
-		memcpy(leaf->fold->bounds, bounds, bytes);
 	hold_file(map, file);
 	map->size += span->n;
 	map->hint = NULL;
@@ -307,7 +325,9 @@ firn_chunk_iter_block(FirnChunkIter *iter, FirnChunkBlock *out_block)
 				       .kinds = fold->span.kinds,
 				       .first = fold->bounds,
 				       .last = fold->bounds + rank,
-				       .most = fold->bounds + 2 * (size_t)rank };
+				       .most = fold->bounds + 2 * (size_t)rank,
+				       .n_packs = fold->span.n_packs,
+				       .packs = fold->packs };
 	return true;
 }
 

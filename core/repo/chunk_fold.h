@@ -11,12 +11,23 @@
  */
 typedef struct FirnChunkFile FirnChunkFile;
 
+/* A pack (an object that many chunks share), and the end of the last part that is asked of it. */
+typedef struct {
+	FirnId12 id;
+	uint64_t end;
+} FirnChunkPack;
+
+/* Chunks that were written one after the other are in one pack, or two. */
+#define FIRN_CHUNK_FOLD_PACKS 2u
+
 /* Where `n` entries that follow each other are, and what holds of all of them. */
 typedef struct {
 	uint64_t offset; /* in the file */
 	uint32_t size;   /* bytes */
 	uint32_t n;      /* 1 to FIRN_CHUNK_FOLD_MAX */
 	uint32_t kinds;  /* 1 << FirnRefKind of each kind there is */
+	uint32_t
+		n_packs; /* all objects there are; 0, though there are some: not that few, or no packs */
 } FirnChunkSpan;
 #define FIRN_CHUNK_FOLD_MAX 64u
 
@@ -39,10 +50,11 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(FirnChunkFile, firn_chunk_file_unref)
 
 /*
  * Append entries that come after all there are.  `bounds`: three rows of rank
- * coordinates, the first, the last, and the greatest along each axis.
+ * coordinates, the first, the last, and the greatest along each axis.  `packs`:
+ * `span->n_packs` of them.
  */
 void firn_chunk_map_append_folded(FirnChunkMap *map, FirnChunkFile *file, const FirnChunkSpan *span,
-				  const uint32_t *bounds);
+				  const uint32_t *bounds, const FirnChunkPack *packs);
 
 /*
  * False with STORE or FORMAT if a folded leaf of `map` could not be read when it
@@ -58,6 +70,8 @@ typedef struct {
 	const uint32_t *first;
 	const uint32_t *last;
 	const uint32_t *most;
+	uint32_t n_packs; /* as FirnChunkSpan says */
+	const FirnChunkPack *packs;
 } FirnChunkBlock;
 
 /* Whether the next entry is the first of a folded leaf that has not been read for `iter`. */

@@ -24,7 +24,8 @@ typedef struct {
 	/* Of a leaf that was merged: */
 	bool relabelled;
 	uint64_t limit, older, newer;
-	uint32_t bounds[]; /* 3 rows: first, last, most */
+	FirnChunkPack *packs; /* span.n_packs, behind the bounds */
+	uint32_t bounds[];    /* 3 rows: first, last, most */
 } FirnChunkFold;
 
 typedef struct FirnChunkLeaf {

@@ -198,29 +198,30 @@ firn_chunk_change_set(FirnChunkChange *change, const FirnRef *ref, FirnChunkStor
 void
 firn_chunk_change_get(const FirnChunkChange *change, FirnRef *out_ref)
 {
-	FirnRef ref = { .kind = (FirnRefKind)change->kind,
-			.length = change->length,
-			.offset = change->offset };
 	const Location *location;
 
-	switch (ref.kind) {
+	/* Field by field where it is wanted: a copy of what was just written waits for it. */
+	memset(out_ref, 0, sizeof *out_ref);
+	out_ref->kind = (FirnRefKind)change->kind;
+	out_ref->length = change->length;
+	out_ref->offset = change->offset;
+	switch (out_ref->kind) {
 	case FIRN_REF_NONE:
 		break;
 	case FIRN_REF_INLINE:
-		ref.bytes = (FirnSpan){ linked(change), (size_t)change->length };
+		out_ref->bytes = (FirnSpan){ linked(change), (size_t)change->length };
 		break;
 	case FIRN_REF_NATIVE:
-		ref.id = change->u.id;
+		out_ref->id = change->u.id;
 		break;
 	case FIRN_REF_VIRTUAL:
 		location = linked(change);
-		ref.last_modified = location->last_modified;
-		ref.location =
+		out_ref->last_modified = location->last_modified;
+		out_ref->location =
 			(FirnSpan){ (const uint8_t *)location->text, location->location_len };
-		ref.etag.len = location->etag_len;
-		if (ref.etag.len > 0)
-			ref.etag.data = ref.location.data + ref.location.len;
+		out_ref->etag.len = location->etag_len;
+		if (location->etag_len > 0)
+			out_ref->etag.data = out_ref->location.data + out_ref->location.len;
 		break;
 	}
-	*out_ref = ref;
 }

@@ -4,8 +4,11 @@
 
 #include <string.h>
 
-/* Chunks whose objects are checked and synced at a time. */
+/* Chunks whose objects are checked at a time. */
 #define BATCH 512u
+
+/* Objects that are synced at a time: many together cost little more than one. */
+#define SYNC_BATCH 4096u
 
 /* ---- geometry ---- */
 
@@ -93,8 +96,9 @@ typedef struct {
 	FirnCommitting *c;
 	GArray *runs; /* Run */
 	GHashTable
-		*packs; /* FirnId12 -> uint64_t, or NULL: objects of many runs, and their sizes */
-	pthread_mutex_t *lock; /* protects the packs */
+		*packs;   /* FirnId12 -> uint64_t, or NULL: objects of many runs, and their sizes */
+	GArray *unsynced; /* FirnId12: objects that were found */
+	pthread_mutex_t *lock; /* protects the packs and the unsynced */
 } Verify;
 
 static void
@@ -156,11 +160,21 @@ typedef struct {
 	FirnStore *store;
 	const FirnCommitArray *array;
 	GHashTable *sizes; /* FirnId12 * -> uint64_t *, NULL: missing */
-	GPtrArray *keys;   /* of those that this run syncs; owned */
+	GArray *found;     /* FirnId12: those that this run is to sync */
 	bool has_last;
 	FirnId12 last; /* asked for last: chunks that follow each other share packs */
 	uint64_t *last_size;
 } Objects;
+
+#define CHUNK_KEY (sizeof "chunks/" + FIRN_ID12_TEXT)
+
+static void
+chunk_key(const FirnId12 *id, char key[CHUNK_KEY])
+{
+	char *end = g_stpcpy(key, "chunks/");
+
+	firn_id12_format(id, end);
+}
 
 /* The size of an object, NULL: it is missing.  Caller owns. */
 static bool
@@ -221,7 +235,7 @@ size_of_shared(Objects *objects, const FirnId12 *id, const char *key, uint64_t *
 		first = note_size(verify->packs, id, out_size);
 	}
 	if (first)
-		g_ptr_array_add(objects->keys, g_strdup(key));
+		g_array_append_val(objects->found, *id);
 	return true;
 }
 
@@ -234,24 +248,23 @@ size_of_own(Objects *objects, const FirnId12 *id, const char *key, uint64_t **ou
 	if (!ask_size(objects, key, out_size, error))
 		return false;
 	(void)note_size(objects->sizes, id, out_size);
-	g_ptr_array_add(objects->keys, g_strdup(key));
+	g_array_append_val(objects->found, *id);
 	return true;
 }
 
 /* The size of an object, asked for once however many chunks it has. */
 static bool
-size_of(Objects *objects, const FirnChunkChange *change, uint64_t **out_size, GError **error)
+size_of(Objects *objects, const FirnId12 *id, bool is_pack, uint64_t **out_size, GError **error)
 {
-	const FirnId12 *id = &change->u.id;
-	char key[sizeof "chunks/" + FIRN_ID12_TEXT] = "chunks/";
+	char key[CHUNK_KEY];
 	bool ok;
 
 	*out_size = objects->last_size;
 	if (objects->has_last && firn_id12_compare(&objects->last, id) == 0)
 		return true;
-	firn_id12_format(id, key + strlen(key));
-	ok = change->offset > 0 ? size_of_shared(objects, id, key, out_size, error)
-				: size_of_own(objects, id, key, out_size, error);
+	chunk_key(id, key);
+	ok = is_pack ? size_of_shared(objects, id, key, out_size, error)
+		     : size_of_own(objects, id, key, out_size, error);
 	objects->has_last = ok;
 	objects->last = *id;
 	objects->last_size = *out_size;
@@ -267,7 +280,7 @@ check_native(Objects *objects, const uint32_t *coords, const FirnChunkChange *ch
 	g_autofree char *chunk = NULL;
 	uint64_t *size;
 
-	if (!size_of(objects, change, &size, error))
+	if (!size_of(objects, &change->u.id, change->offset > 0, &size, error))
 		return false;
 	if (size != NULL && change->length > 0 && change->offset <= *size &&
 	    change->length <= *size - change->offset)
@@ -286,31 +299,97 @@ new_sizes(void)
 	return g_hash_table_new_full(firn_id12_hash, firn_id12_equal, g_free, g_free);
 }
 
+/* Whether all objects of a folded leaf are there, as far as that is known without reading it. */
+static bool
+are_there(Objects *objects, const FirnChunkBlock *block)
+{
+	for (uint32_t i = 0; i < block->n_packs; i++) {
+		const FirnChunkPack *pack = &block->packs[i];
+		uint64_t *size;
+
+		if (!size_of(objects, &pack->id, true, &size, NULL) || size == NULL ||
+		    *size < pack->end)
+			return false;
+	}
+	return block->n_packs > 0;
+}
+
+/* What is missing is found, and named, by looking at the chunks. */
+static bool
+check_chunks(Objects *objects, const Run *run, GError **error)
+{
+	FirnChunkBlock block;
+	FirnChunkChange *change;
+	const uint32_t *coords;
+	FirnChunkIter iter;
+	size_t left = run->n;
+	bool ok = true;
+
+	firn_chunk_iter_begin(&iter, run->array->change->chunks, &run->first, false);
+	while (ok && left > 0) {
+		if (firn_chunk_iter_block(&iter, &block) && block.n <= left &&
+		    are_there(objects, &block)) {
+			left -= firn_chunk_iter_skip(&iter);
+			continue;
+		}
+		if (!firn_chunk_iter_next(&iter, &coords, &change))
+			break;
+		ok = change->kind != FIRN_REF_NATIVE ||
+		     check_native(objects, coords, change, error);
+		left--;
+	}
+	firn_chunk_iter_clear(&iter);
+	return ok;
+}
+
+static bool
+sync_objects(FirnStore *store, const GArray *ids, GError **error)
+{
+	g_autoptr(GPtrArray) keys = g_ptr_array_new_with_free_func(g_free);
+
+	for (guint i = 0; i < ids->len; i++) {
+		char key[CHUNK_KEY];
+
+		chunk_key(&g_array_index(ids, FirnId12, i), key);
+		g_ptr_array_add(keys, g_strdup(key));
+	}
+	return keys->len == 0 ||
+	       firn_store_sync(store, (const char *const *)keys->pdata, keys->len, error);
+}
+
+/* When there are enough of them, or `all`. */
+static bool
+sync_found(Verify *verify, const GArray *found, bool all, GError **error)
+{
+	g_autoptr(GArray) due = NULL;
+
+	{
+		FIRN_LOCK_SCOPE(verify->lock);
+
+		if (found != NULL)
+			g_array_append_vals(verify->unsynced, found->data, found->len);
+		if (all || verify->unsynced->len >= SYNC_BATCH) {
+			due = verify->unsynced;
+			verify->unsynced = g_array_new(FALSE, FALSE, sizeof(FirnId12));
+		}
+	}
+	return due == NULL || sync_objects(firn_repo_store(verify->c->repo), due, error);
+}
+
 static bool
 check_run(size_t index, void *data, GError **error)
 {
-	const Verify *verify = data;
+	Verify *verify = data;
 	const Run *run = &g_array_index(verify->runs, Run, index);
 	g_autoptr(GHashTable) sizes = new_sizes();
-	g_autoptr(GPtrArray) keys = g_ptr_array_new_with_free_func(g_free);
+	g_autoptr(GArray) found = g_array_new(FALSE, FALSE, sizeof(FirnId12));
 	Objects objects = { .verify = verify,
 			    .store = firn_repo_store(verify->c->repo),
 			    .array = run->array,
 			    .sizes = sizes,
-			    .keys = keys };
-	FirnChunkChange *change;
-	const uint32_t *coords;
-	FirnChunkIter iter;
-	bool ok = true;
+			    .found = found };
 
-	firn_chunk_iter_begin(&iter, run->array->change->chunks, &run->first, false);
-	for (size_t i = 0; ok && i < run->n && firn_chunk_iter_next(&iter, &coords, &change); i++)
-		ok = change->kind != FIRN_REF_NATIVE ||
-		     check_native(&objects, coords, change, error);
-	firn_chunk_iter_clear(&iter);
-	return ok &&
-	       (keys->len == 0 ||
-		firn_store_sync(objects.store, (const char *const *)keys->pdata, keys->len, error));
+	return check_chunks(&objects, run, error) && sync_found(verify, found, false, error);
 }
 
 bool
@@ -319,16 +398,23 @@ firn_commit_verify(FirnCommitting *c, GError **error)
 	g_autoptr(GArray) runs = g_array_new(FALSE, FALSE, sizeof(Run));
 	g_autoptr(GHashTable) packs = new_sizes();
 	pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-	Verify verify = { .c = c, .runs = runs, .packs = packs, .lock = &lock };
+	Verify verify = { .c = c,
+			  .runs = runs,
+			  .packs = packs,
+			  .unsynced = g_array_new(FALSE, FALSE, sizeof(FirnId12)),
+			  .lock = &lock };
+	bool ok = true;
 
-	for (guint i = 0; i < c->rows->len; i++) {
+	for (guint i = 0; ok && i < c->rows->len; i++) {
 		const FirnCommitRow *row = firn_commit_row(c, i);
 
 		if (row->array == NULL)
 			continue;
-		if (!check_geometry(row->array, row->meta, error))
-			return false;
+		ok = check_geometry(row->array, row->meta, error);
 		plan(runs, row->array);
 	}
-	return firn_commit_pool(c, "chunks", runs->len, check_run, &verify, error);
+	ok = ok && firn_commit_pool(c, "chunks", runs->len, check_run, &verify, error) &&
+	     sync_found(&verify, NULL, true, error);
+	g_array_unref(verify.unsynced);
+	return ok;
 }

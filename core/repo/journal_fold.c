@@ -78,7 +78,10 @@ firn_journal_folder_flush(FirnJournalFolder *folder)
 		memcpy(bounds + folder->rank, folder->last, row);
 		memcpy(bounds + 2 * (size_t)folder->rank, folder->most, row);
 	}
-	firn_chunk_map_append_folded(folder->node->chunks, folder->file, &folder->span, bounds);
+	if (folder->span.n_packs > FIRN_CHUNK_FOLD_PACKS)
+		folder->span.n_packs = 0;
+	firn_chunk_map_append_folded(folder->node->chunks, folder->file, &folder->span, bounds,
+				     folder->packs);
 	folder->span = (FirnChunkSpan){ 0 };
 }
 
@@ -94,6 +97,28 @@ begin_node(FirnJournalFolder *folder, FirnNodeChange *node, uint32_t rank)
 	folder->node = node;
 	folder->rank = rank;
 	return true;
+}
+
+/* What is to be known of the object of one more chunk. */
+static void
+add_pack(FirnJournalFolder *folder, const FirnRef *ref)
+{
+	FirnChunkSpan *span = &folder->span;
+	uint32_t n = span->n_packs;
+
+	if (n > FIRN_CHUNK_FOLD_PACKS)
+		return;
+	for (uint32_t i = 0; i < n; i++)
+		if (firn_id12_compare(&folder->packs[i].id, &ref->id) == 0) {
+			folder->packs[i].end = MAX(folder->packs[i].end, ref->offset + ref->length);
+			n = i; /* found */
+			break;
+		}
+	if (ref->offset == 0 || ref->length == 0 || n == FIRN_CHUNK_FOLD_PACKS)
+		span->n_packs = FIRN_CHUNK_FOLD_PACKS + 1;
+	else if (n == span->n_packs)
+		folder->packs[span->n_packs++] =
+			(FirnChunkPack){ ref->id, ref->offset + ref->length };
 }
 
 bool
@@ -124,6 +149,8 @@ firn_journal_folder_add(FirnJournalFolder *folder, FirnChanges *changes, FirnNod
 	memcpy(folder->last, record->numbers, row);
 	span->size += (uint32_t)size;
 	span->kinds |= 1u << record->ref.kind;
+	if (record->ref.kind == FIRN_REF_NATIVE)
+		add_pack(folder, &record->ref);
 	span->n++;
 	changes->n_chunks++;
 	return true;

@@ -31,7 +31,8 @@ typedef struct {
 	FirnChunkFile *file; /* borrowed */
 	FirnNodeChange *node;
 	uint32_t rank;
-	FirnChunkSpan span; /* n 0: there are none */
+	FirnChunkSpan span; /* n 0: there are none; n_packs above FIRN_CHUNK_FOLD_PACKS: not said */
+	FirnChunkPack packs[FIRN_CHUNK_FOLD_PACKS];
 	uint32_t first[FIRN_MAX_RANK];
 	uint32_t last[FIRN_MAX_RANK];
 	uint32_t most[FIRN_MAX_RANK];
