@@ -72,7 +72,7 @@ def opened(tool, kind, path, name):
     return lambda lo, hi: a[lo:hi]
 
 
-def child_read(tool, kind, path, name, processes, cold):
+def child_read(tool, kind, path, name, processes, state):
     """An array opened and read, by so many processes that share it; imports are not counted."""
     n, size = ARRAYS[name.split("-")[0]]
     processes = int(processes)
@@ -86,7 +86,7 @@ def child_read(tool, kind, path, name, processes, cold):
             zarr.config.set({"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"})
         if kind == "official":
             import icechunk  # noqa: F401
-        if k == 0 and cold == "cold":
+        if k == 0 and state == "cold":
             drop_caches()
         return lambda: read(n * k // processes, n * (k + 1) // processes)
 
@@ -176,43 +176,47 @@ def write_tiny(b):
     write(b, "tiny")
 
 
-def read(b, tool, name, processes=1, cold="warm"):
+def read(b, tool, name, state, processes=1):
+    """`state` of the caches: "cold"; "new mount": the files are in the page cache; "warm": all was read before."""
     stores = b.fixture("arrays", Stores)
     array = stores.array(name)
 
+    def once(kind, path):
+        if state == "warm":
+            b.child("arrays", "read", tool, kind, path, array, processes, state)
+        return b.child("arrays", "read", tool, kind, path, array, processes, state)
+
     def firn(rep):
         m = b.mount("r", "--read-only", stores.ours)            # nothing in the kernel's caches of it
-        r = b.child("arrays", "read", tool, "plain", m / "main", array, processes, cold) | {"driver_mb": b.driver_mb(m)}
+        r = once("plain", m / "main") | {"driver_mb": b.driver_mb(m)}
         b.umount(m)
         return r
 
-    def other(kind, path):
-        return lambda rep: b.child("arrays", "read", tool, kind, path, array, processes, cold)
-
-    sides = {"firn": firn, "plain": other("plain", stores.plain)}
+    sides = {"firn": firn, "plain": lambda rep: once("plain", stores.plain)}
     if tool == "zarr-python":
-        sides["official"] = other("official", stores.theirs)
+        sides["official"] = lambda rep: once("official", stores.theirs)
     many = "" if processes == 1 else f", {processes} processes"
-    row = b.measure(f"read {text(name)} with {tool}, {cold}{many}", **sides)
+    row = b.measure(f"read {text(name)} with {tool}{many}, {state}", **sides)
     assert len({r["sum"] for side in row["runs"].values() for r in side}) == 1
 
 
 def read_warm(b):
-    for name in "small", "large":
-        for tool in "zarr-python", "tensorstore", "zarrs":
-            read(b, tool, name)
+    for state in "warm", "new mount":
+        for name in "small", "large":
+            for tool in "zarr-python", "tensorstore", "zarrs":
+                read(b, tool, name, state)
 
 
 def read_cold(b):
     if b.can_drop_caches():
         for name in "small", "large":
-            read(b, "zarr-python", name, cold="cold")
+            read(b, "zarr-python", name, "cold")
 
 
 def read_many(b):
-    for cold in ("warm", "cold") if b.can_drop_caches() else ("warm",):
+    for state in ("warm", "new mount", "cold") if b.can_drop_caches() else ("warm", "new mount"):
         for name in "small", "large":
-            read(b, "zarr-python", name, 4, cold)
+            read(b, "zarr-python", name, state, 4)
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ def child_make(kind, path, consolidated="no"):
     return {}
 
 
-def child_open(kind, path, cold):
+def child_open(kind, path, state):
     import icechunk  # noqa: F401
     import xarray as xr
 
@@ -45,7 +45,7 @@ def child_open(kind, path, cold):
         store = official(path).readonly_session("main").store if kind == "official" else path
         return xr.open_zarr(store, group="many", **({"consolidated": False} if kind == "official" else {}))
 
-    if cold == "cold":
+    if state == "cold":
         drop_caches()
     seconds, ds = timed(opened)
     assert len(ds) == VARIABLES and float(ds.v007[0, 0]) == 7
@@ -81,18 +81,18 @@ def make(b):
 
 def opening(b):
     plain, consolidated, theirs, ours = b.fixture("xarray", make)
-    for cold in ("warm", "cold") if b.can_drop_caches() else ("warm",):
+    for state in ("new mount", "cold") if b.can_drop_caches() else ("new mount",):
         def firn(rep):
             m = b.mount("x", "--read-only", ours)
-            r = b.child("datasets", "open", "plain", m / "main", cold) | {"driver_mb": b.driver_mb(m)}
+            r = b.child("datasets", "open", "plain", m / "main", state) | {"driver_mb": b.driver_mb(m)}
             b.umount(m)
             return r
 
-        runs = b.interleave(firn=firn, official=lambda rep: b.child("datasets", "open", "official", theirs, cold),
-                            plain=lambda rep: b.child("datasets", "open", "plain", plain, cold),
-                            consolidated=lambda rep: b.child("datasets", "open", "plain", consolidated, cold))
-        b.row(f"xarray open_zarr of {VARIABLES} variables, {cold}", {k: runs[k] for k in ("firn", "official", "plain")})
-        b.row(f"xarray open_zarr of {VARIABLES} variables, {cold} (plain directory: with consolidated metadata)",
+        runs = b.interleave(firn=firn, official=lambda rep: b.child("datasets", "open", "official", theirs, state),
+                            plain=lambda rep: b.child("datasets", "open", "plain", plain, state),
+                            consolidated=lambda rep: b.child("datasets", "open", "plain", consolidated, state))
+        b.row(f"xarray open_zarr of {VARIABLES} variables, {state}", {k: runs[k] for k in ("firn", "official", "plain")})
+        b.row(f"xarray open_zarr of {VARIABLES} variables, {state} (plain directory: with consolidated metadata)",
               {"firn": runs["firn"], "plain": runs["consolidated"]})
 
 

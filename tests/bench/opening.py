@@ -68,7 +68,7 @@ def first(b, repo, name, what, cold):
 def short(b):
     repo = b.fixture("million", commit.million)[0]
     name = there(b, repo, commit.SMALL)
-    first(b, repo, name, f"mount (open) a repository of {commit.SMALL:,} refs and read one chunk", "warm")
+    first(b, repo, name, f"mount (open) a repository of {commit.SMALL:,} refs and read one chunk", "new mount")
     if b.can_drop_caches():
         first(b, repo, name, f"mount (open) a repository of {commit.SMALL:,} refs and read one chunk, cold", "cold")
 
