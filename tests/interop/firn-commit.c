@@ -22,15 +22,16 @@
 static int
 put(FirnRepo *repo, const FirnChanges *changes, const FirnId12 *base, FirnRebase policy)
 {
+	g_autoptr(JsonObject) metadata = json_object_new();
 	FirnCommitOptions options = { .rebase = policy,
 				      .message = "by firn",
-				      .metadata = json_object_new() };
+				      .metadata = metadata };
 	g_autoptr(GPtrArray) conflicts = NULL;
 	g_autoptr(GError) error = NULL;
 	FirnCommitResult result;
 	char text[FIRN_ID12_TEXT + 1];
 
-	json_object_set_string_member(options.metadata, "who", "us");
+	json_object_set_string_member(metadata, "who", "us");
 	if (!commit_changes(repo, changes, &options, base, &result, &conflicts, &error)) {
 		g_autofree char *list = print_conflicts(conflicts);
 
