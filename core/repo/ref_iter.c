@@ -246,20 +246,31 @@ firn_ref_iter_seek(FirnRefIter *iter, const uint32_t *coords, uint32_t n)
 
 /* Cut `extents` to the grid and the prefix; false if nothing is left. */
 static bool
-clip(const FirnRefIter *iter, FirnExtent *extents)
+clip(FirnExtent *extents, uint32_t rank, const uint32_t *n_chunks, const uint32_t *prefix,
+     uint32_t n_prefix)
 {
-	for (uint32_t i = 0; i < iter->rank; i++) {
-		extents[i].to = MIN(extents[i].to, iter->n_chunks[i]);
-		if (i < iter->n_prefix) {
-			if (iter->prefix[i] < extents[i].from || iter->prefix[i] >= extents[i].to)
+	for (uint32_t i = 0; i < rank; i++) {
+		extents[i].to = MIN(extents[i].to, n_chunks[i]);
+		if (i < n_prefix) {
+			if (prefix[i] < extents[i].from || prefix[i] >= extents[i].to)
 				return false;
-			extents[i].from = iter->prefix[i];
-			extents[i].to = iter->prefix[i] + 1;
+			extents[i].from = prefix[i];
+			extents[i].to = prefix[i] + 1;
 		}
 		if (extents[i].from >= extents[i].to)
 			return false;
 	}
 	return true;
+}
+
+static void
+get_grid(FirnSnapshot *snapshot, const FirnSnapshotNode *node, uint32_t *out_n_chunks)
+{
+	for (uint32_t axis = 0; axis < node->rank; axis++) {
+		uint64_t length;
+
+		firn_snapshot_node_shape(snapshot, node, axis, &length, &out_n_chunks[axis]);
+	}
 }
 
 static void
@@ -281,7 +292,7 @@ add_parts(FirnRefIter *iter)
 		part->key = iter->rank > 0 ? iter->keys + offset : NULL;
 		firn_snapshot_node_manifest(iter->snapshot, &iter->node, i, &part->id,
 					    part->extents);
-		if (!clip(iter, part->extents))
+		if (!clip(part->extents, iter->rank, iter->n_chunks, iter->prefix, iter->n_prefix))
 			continue;
 		part->index = i;
 		for (uint32_t axis = 0; axis < iter->rank; axis++)
@@ -307,11 +318,7 @@ firn_ref_iter_new(FirnRepo *repo, FirnSnapshot *snapshot, const FirnSnapshotNode
 	iter->n_prefix = n_prefix;
 	if (n_prefix > 0)
 		memcpy(iter->prefix, prefix, n_prefix * sizeof *prefix);
-	for (uint32_t axis = 0; axis < node->rank; axis++) {
-		uint64_t length;
-
-		firn_snapshot_node_shape(snapshot, node, axis, &length, &iter->n_chunks[axis]);
-	}
+	get_grid(snapshot, node, iter->n_chunks);
 	add_parts(iter);
 	return iter;
 }
@@ -329,4 +336,30 @@ firn_ref_iter_free(FirnRefIter *iter)
 	g_free(iter->heap);
 	firn_snapshot_unref(iter->snapshot);
 	g_free(iter);
+}
+
+/* ---- without one ---- */
+
+bool
+firn_repo_implies_chunk(FirnSnapshot *snapshot, const FirnSnapshotNode *node,
+			const uint32_t *prefix, uint32_t n_prefix)
+{
+	size_t size = node->rank * sizeof(FirnExtent);
+	FirnExtent extents[FIRN_MAX_RANK], cut[FIRN_MAX_RANK];
+	uint32_t n_chunks[FIRN_MAX_RANK];
+
+	if (n_prefix > node->rank || node->rank > FIRN_MAX_RANK)
+		return false;
+	get_grid(snapshot, node, n_chunks);
+	for (uint32_t i = 0; i < node->n_manifests; i++) {
+		FirnId12 id;
+
+		firn_snapshot_node_manifest(snapshot, node, i, &id, extents);
+		if (size > 0)
+			memcpy(cut, extents, size);
+		/* The first that can have any; no other is seen where it is. */
+		if (clip(cut, node->rank, n_chunks, prefix, n_prefix))
+			return size == 0 || memcmp(cut, extents, size) == 0;
+	}
+	return false;
 }

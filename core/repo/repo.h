@@ -111,4 +111,12 @@ void firn_ref_iter_seek(FirnRefIter *iter, const uint32_t *coords, uint32_t n);
 void firn_ref_iter_free(FirnRefIter *iter); /* NULL is a no-op */
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(FirnRefIter, firn_ref_iter_free)
 
+/*
+ * True: such an iterator yields something, as the extents of one of the node's
+ * manifests tell, which are those of refs there are (format section 5.2); none is
+ * loaded.  False: only the iterator knows.
+ */
+bool firn_repo_implies_chunk(FirnSnapshot *snapshot, const FirnSnapshotNode *node,
+			     const uint32_t *prefix, uint32_t n_prefix);
+
 #endif

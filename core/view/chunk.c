@@ -54,7 +54,13 @@ firn_chunk_look_up(FirnView *view, FirnSnapshot *base, size_t index, const uint3
 	bool found;
 
 	firn_snapshot_node(base, index, &node);
-	if (depth < node.rank) {
+	out->directory = depth < node.rank;
+	/* Nobody waits for a manifest that only says that there is something. */
+	if (out->directory && firn_repo_implies_chunk(base, &node, coords, depth)) {
+		out->found = true;
+		return 0;
+	}
+	if (out->directory) {
 		g_autoptr(FirnRefIter) iter =
 			firn_ref_iter_new(view->repo, base, &node, coords, depth);
 		const uint32_t *at;
@@ -63,14 +69,12 @@ firn_chunk_look_up(FirnView *view, FirnSnapshot *base, size_t index, const uint3
 		if (more < 0)
 			return firn_view_fail(view, "manifest", error), EIO;
 		out->found = more > 0;
-		out->directory = true;
 		return 0;
 	}
 	found = firn_repo_find_chunk(view->repo, base, &node, coords, &ref, &manifest, &error);
 	if (error != NULL)
 		return firn_view_fail(view, "manifest", error), EIO;
 	out->found = found;
-	out->directory = false;
 	out->length = found ? ref.length : 0;
 	if (found && want_content) {
 		out->content = firn_content_from_ref(view, &ref, manifest, &error);

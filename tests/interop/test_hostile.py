@@ -85,6 +85,11 @@ def test_manifest_of_one_array__that_array_only(three, how):
         sound(m.main, "a", "g/c")
         assert sorted(os.listdir(m.main)) == ["a", "b", "g", "zarr.json"]
         assert json.loads((m.main / "b/zarr.json").read_bytes())["node_type"] == "array"
+        # That there are chunks, the snapshot tells.
+        assert (m.main / "b/c").is_dir()
+        with pytest.raises(OSError) as e:
+            os.listdir(m.main / "b/c")
+        assert e.value.errno == errno.EIO
         for i in range(4):
             eio(m.main / f"b/c/{i}/0")
         assert f"manifests/{name}" in m.control("errors")

@@ -207,6 +207,40 @@ check_lookups(FirnRepo *repo, FirnSnapshot *snapshot, const FirnSnapshotNode *no
 	} while (next_place(model, coords));
 }
 
+/* Whether a manifest has a ref inside its extents, which those of a sound one are made of. */
+static bool
+is_sound(const Model *model, uint32_t m)
+{
+	uint32_t coords[MAX_RANK] = { 0 };
+	bool sound = false;
+
+	do {
+		bool inside = true;
+
+		for (uint32_t i = 0; i < model->rank; i++) {
+			const FirnExtent *extent = &model->extents[m * model->rank + i];
+
+			inside = inside && coords[i] >= extent->from && coords[i] < extent->to;
+		}
+		sound = sound || (inside && model->present[m][linear(model, coords)]);
+	} while (next_place(model, coords));
+	return sound;
+}
+
+/* What extents alone tell is so. */
+static void
+check_implied(FirnSnapshot *snapshot, const FirnSnapshotNode *node, const Model *model,
+	      const uint32_t *prefix, uint32_t n_prefix)
+{
+	uint32_t coords[MAX_RANK] = { 0 };
+	bool sound = true;
+
+	for (uint32_t m = 0; m < model->n_manifests; m++)
+		sound = sound && is_sound(model, m);
+	if (sound && firn_repo_implies_chunk(snapshot, node, prefix, n_prefix))
+		ck_assert(model_next(model, coords, prefix, n_prefix));
+}
+
 static void
 check_model(FirnRepo *repo, Model *model, GRand *rand)
 {
@@ -225,6 +259,7 @@ check_model(FirnRepo *repo, Model *model, GRand *rand)
 		for (uint32_t axis = 0; axis < n; axis++)
 			prefix[axis] = (uint32_t)g_rand_int_range(rand, 0, MAX_SIDE);
 		check_iteration(repo, snapshot, &node, model, rand, prefix, i < 2 ? 0 : n, i % 2);
+		check_implied(snapshot, &node, model, prefix, i < 2 ? 0 : n);
 	}
 }
 
@@ -386,6 +421,44 @@ START_TEST(iterate__manifest_missing__fails_then_goes_on)
 }
 END_TEST
 
+/* Rows of a square, each in a manifest that is not even there. */
+static FirnSnapshot *
+write_rows(FirnRepo *repo, Model *model, uint32_t side)
+{
+	model->rank = 2;
+	model->sides[0] = model->sides[1] = side;
+	model->n_manifests = MAX_SIDE;
+	for (uint32_t m = 0; m < MAX_SIDE; m++) {
+		model->ids[m] = firn_id12_random();
+		model->extents[2 * m] = (FirnExtent){ m, m + 1 };
+		model->extents[2 * m + 1] = (FirnExtent){ 2, MAX_SIDE };
+	}
+	return write_snapshot(repo, model);
+}
+
+START_TEST(implies__what_extents_tell__and_no_more)
+{
+	g_autoptr(FirnRepo) repo = new_repo();
+	Model *model = g_new0(Model, 1);
+	g_autoptr(FirnSnapshot) snapshot = write_rows(repo, model, MAX_SIDE);
+	g_autoptr(FirnSnapshot) cut = write_rows(repo, model, MAX_SIDE - 1);
+	const uint32_t row[2] = { MAX_SIDE - 1, 3 }, outside = MAX_SIDE;
+	FirnSnapshotNode node;
+
+	firn_snapshot_node(snapshot, 0, &node);
+	ck_assert(firn_repo_implies_chunk(snapshot, &node, NULL, 0));
+	ck_assert(firn_repo_implies_chunk(snapshot, &node, row, 1));
+	ck_assert(!firn_repo_implies_chunk(snapshot, &node, row, 2));
+	ck_assert(!firn_repo_implies_chunk(snapshot, &node, &outside, 1));
+	ck_assert(!firn_repo_implies_chunk(snapshot, &node, row, 3));
+	/* What is there may all be outside of the grid. */
+	firn_snapshot_node(cut, 0, &node);
+	ck_assert(!firn_repo_implies_chunk(cut, &node, NULL, 0));
+	ck_assert(!firn_repo_implies_chunk(cut, &node, row, 1));
+	g_free(model);
+}
+END_TEST
+
 static Suite *
 make_suite(void)
 {
@@ -398,6 +471,7 @@ make_suite(void)
 	tcase_add_loop_test(tc, iterate__split_grid_in_any_order__as_the_rule_says, 0, 40);
 	tcase_add_test(tc, iterate__split_along_the_first_axis__loads_each_manifest_once);
 	tcase_add_test(tc, iterate__manifest_missing__fails_then_goes_on);
+	tcase_add_test(tc, implies__what_extents_tell__and_no_more);
 	suite_add_tcase(s, tc);
 	return s;
 }
