@@ -6,7 +6,7 @@
 
 /*
  * The control file `ctl`: one JSON request written, one JSON reply to read,
- * then the next (fs/README.md).  A commit that was begun on an open ctl ends
+ * then the next (fs/CONTROL.md).  A commit that was begun on an open ctl ends
  * with it.  Any thread.
  */
 FirnCtl *firn_ctl_new(FirnDriver *driver);

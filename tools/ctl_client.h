@@ -3,7 +3,7 @@
 
 #include "tools/mountpoint.h"
 
-/* A conversation with a live mount through its `.firn/ctl` (fs/README.md).  One thread. */
+/* A conversation with a live mount through its `.firn/ctl` (fs/CONTROL.md).  One thread. */
 typedef struct FirnCtl FirnCtl;
 
 FirnCtl *firn_ctl_open(const FirnMount *mount, GError **error) FIRN_MUST_USE;

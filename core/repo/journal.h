@@ -6,7 +6,7 @@
 /*
  * The journal: the durable, checksummed, self-contained record of what sessions
  * changed; the unit that is forked, copied, merged and committed.  Byte layout
- * in core/README.md.
+ * in core/JOURNAL.md.
  *
  * A journal holds one or more sections, one a session; a live session's
  * journal has one, a merged journal one for each session in it, sorted by

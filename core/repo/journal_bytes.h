@@ -6,7 +6,7 @@
 #include <string.h>
 
 /*
- * The bytes that headers and records of a journal are made of (core/README.md):
+ * The bytes that headers and records of a journal are made of (core/JOURNAL.md):
  * integers, varints, spans.  For the journal's own files only.
  */
 #define FIRN_VARINT_MAX 10u /* bytes */

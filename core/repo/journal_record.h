@@ -5,7 +5,7 @@
 
 /*
  * The bytes of a journal: section headers and records (layout in
- * core/README.md).  Pure functions, no I/O.  For the journal's own files only.
+ * core/JOURNAL.md).  Pure functions, no I/O.  For the journal's own files only.
  */
 #define FIRN_JOURNAL_VERSION    1u
 #define FIRN_JOURNAL_MAX_RECORD (1u << 28) /* bytes of a record's body: a longer one is no record */

@@ -7,7 +7,7 @@
 
 /*
  * Requests to a mount's control file: one JSON object with a member "op"
- * (fs/README.md).  Whoever may open the file may write anything into it.
+ * (fs/CONTROL.md).  Whoever may open the file may write anything into it.
  */
 #define FIRN_REQUEST_LIMIT 65536u /* bytes */
 

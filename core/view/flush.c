@@ -10,7 +10,7 @@
 /*
  * Durability.  Objects first, then the journal, in which a note says up to
  * where objects are durable: after a power cut a record behind the last note
- * may name an object without its bytes (core/README.md).  Replaced objects are
+ * may name an object without its bytes (core/JOURNAL.md).  Replaced objects are
  * removed after that: until the record that replaces them is durable, an older
  * one may be what is found.
  */
