@@ -43,6 +43,18 @@ next_place(const Model *model, uint32_t *coords)
 	return false;
 }
 
+static bool
+is_inside(const Model *model, uint32_t m, const uint32_t *coords)
+{
+	for (uint32_t i = 0; i < model->rank; i++) {
+		const FirnExtent *extent = &model->extents[m * model->rank + i];
+
+		if (coords[i] < extent->from || coords[i] >= extent->to)
+			return false;
+	}
+	return true;
+}
+
 /* Which manifest answers for a place, or -1. */
 static int
 owner(const Model *model, const uint32_t *coords)
@@ -50,17 +62,9 @@ owner(const Model *model, const uint32_t *coords)
 	for (uint32_t i = 0; i < model->rank; i++)
 		if (coords[i] >= model->sides[i])
 			return -1;
-	for (uint32_t m = 0; m < model->n_manifests; m++) {
-		bool inside = true;
-
-		for (uint32_t i = 0; i < model->rank; i++) {
-			const FirnExtent *extent = &model->extents[m * model->rank + i];
-
-			inside = inside && coords[i] >= extent->from && coords[i] < extent->to;
-		}
-		if (inside)
+	for (uint32_t m = 0; m < model->n_manifests; m++)
+		if (is_inside(model, m, coords))
 			return model->present[m][linear(model, coords)] ? (int)m : -1;
-	}
 	return -1;
 }
 
@@ -214,16 +218,10 @@ is_sound(const Model *model, uint32_t m)
 	uint32_t coords[MAX_RANK] = { 0 };
 	bool sound = false;
 
-	do {
-		bool inside = true;
-
-		for (uint32_t i = 0; i < model->rank; i++) {
-			const FirnExtent *extent = &model->extents[m * model->rank + i];
-
-			inside = inside && coords[i] >= extent->from && coords[i] < extent->to;
-		}
-		sound = sound || (inside && model->present[m][linear(model, coords)]);
-	} while (next_place(model, coords));
+	do
+		sound = sound ||
+			(is_inside(model, m, coords) && model->present[m][linear(model, coords)]);
+	while (next_place(model, coords));
 	return sound;
 }
 
