@@ -200,11 +200,14 @@ def read(b, tool, name, state, processes=1):
     assert len({r["sum"] for side in row["runs"].values() for r in side}) == 1
 
 
-def read_warm(b):
-    for state in "warm", "new mount":
-        for name in "small", "large":
-            for tool in "zarr-python", "tensorstore", "zarrs":
-                read(b, tool, name, state)
+def read_warm(b, state="warm"):
+    for name in "small", "large":
+        for tool in "zarr-python", "tensorstore", "zarrs":
+            read(b, tool, name, state)
+
+
+def read_new(b):
+    read_warm(b, "new mount")
 
 
 def read_cold(b):
