@@ -283,7 +283,7 @@ START_TEST(sync__few_and_many__succeed)
 	g_autoptr(GError) error = NULL;
 	const char *const missing[] = { "chunks/none" };
 
-	for (int i = 0; i < 100; i++) {
+	for (int i = 0; i < 300; i++) {
 		char *key = g_strdup_printf("%s/%d", i % 2 ? "chunks" : "manifests", i);
 		FirnStoreWriter *writer = firn_store_writer_open(store, key, NULL);
 
