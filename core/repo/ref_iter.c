@@ -355,11 +355,10 @@ firn_repo_implies_chunk(FirnSnapshot *snapshot, const FirnSnapshotNode *node,
 		FirnId12 id;
 
 		firn_snapshot_node_manifest(snapshot, node, i, &id, extents);
-		if (size > 0)
-			memcpy(cut, extents, size);
+		memcpy(cut, extents, size);
 		/* The first that can have any; no other is seen where it is. */
 		if (clip(cut, node->rank, n_chunks, prefix, n_prefix))
-			return size == 0 || memcmp(cut, extents, size) == 0;
+			return memcmp(cut, extents, size) == 0;
 	}
 	return false;
 }
