@@ -1,8 +1,7 @@
 #include "core/base/error.h"
 #include "core/repo/commit_priv.h"
+#include "core/repo/repo_internal.h"
 #include "core/zarr/name.h"
-
-#include <string.h>
 
 /* Chunks whose objects are checked at a time. */
 #define BATCH 512u
@@ -166,20 +165,11 @@ typedef struct {
 	uint64_t *last_size;
 } Objects;
 
-#define CHUNK_KEY (sizeof "chunks/" + FIRN_ID12_TEXT)
-
-static void
-chunk_key(const FirnId12 *id, char key[CHUNK_KEY])
-{
-	char *end = g_stpcpy(key, "chunks/");
-
-	firn_id12_format(id, end);
-}
-
 /* The size of an object, NULL: it is missing.  Caller owns. */
 static bool
-ask_size(const Objects *objects, const char *key, uint64_t **out_size, GError **error)
+ask_size(const Objects *objects, const FirnId12 *id, uint64_t **out_size, GError **error)
 {
+	g_autofree char *key = firn_repo_key("chunks", id);
 	uint64_t size = 0;
 	bool exists;
 
@@ -215,8 +205,7 @@ find_size(GHashTable *sizes, const FirnId12 *id, uint64_t **out_size)
 
 /* Of a pack, in many runs. */
 static bool
-size_of_shared(Objects *objects, const FirnId12 *id, const char *key, uint64_t **out_size,
-	       GError **error)
+size_of_shared(Objects *objects, const FirnId12 *id, uint64_t **out_size, GError **error)
 {
 	const Verify *verify = objects->verify;
 	bool first;
@@ -227,7 +216,7 @@ size_of_shared(Objects *objects, const FirnId12 *id, const char *key, uint64_t *
 		if (find_size(verify->packs, id, out_size))
 			return true;
 	}
-	if (!ask_size(objects, key, out_size, error))
+	if (!ask_size(objects, id, out_size, error))
 		return false;
 	{
 		FIRN_LOCK_SCOPE(verify->lock);
@@ -240,12 +229,11 @@ size_of_shared(Objects *objects, const FirnId12 *id, const char *key, uint64_t *
 }
 
 static bool
-size_of_own(Objects *objects, const FirnId12 *id, const char *key, uint64_t **out_size,
-	    GError **error)
+size_of_own(Objects *objects, const FirnId12 *id, uint64_t **out_size, GError **error)
 {
 	if (find_size(objects->sizes, id, out_size))
 		return true;
-	if (!ask_size(objects, key, out_size, error))
+	if (!ask_size(objects, id, out_size, error))
 		return false;
 	(void)note_size(objects->sizes, id, out_size);
 	g_array_append_val(objects->found, *id);
@@ -256,15 +244,13 @@ size_of_own(Objects *objects, const FirnId12 *id, const char *key, uint64_t **ou
 static bool
 size_of(Objects *objects, const FirnId12 *id, bool is_pack, uint64_t **out_size, GError **error)
 {
-	char key[CHUNK_KEY];
 	bool ok;
 
 	*out_size = objects->last_size;
 	if (objects->has_last && firn_id12_compare(&objects->last, id) == 0)
 		return true;
-	chunk_key(id, key);
-	ok = is_pack ? size_of_shared(objects, id, key, out_size, error)
-		     : size_of_own(objects, id, key, out_size, error);
+	ok = is_pack ? size_of_shared(objects, id, out_size, error)
+		     : size_of_own(objects, id, out_size, error);
 	objects->has_last = ok;
 	objects->last = *id;
 	objects->last_size = *out_size;
@@ -347,12 +333,8 @@ sync_objects(FirnStore *store, const GArray *ids, GError **error)
 {
 	g_autoptr(GPtrArray) keys = g_ptr_array_new_with_free_func(g_free);
 
-	for (guint i = 0; i < ids->len; i++) {
-		char key[CHUNK_KEY];
-
-		chunk_key(&g_array_index(ids, FirnId12, i), key);
-		g_ptr_array_add(keys, g_strdup(key));
-	}
+	for (guint i = 0; i < ids->len; i++)
+		g_ptr_array_add(keys, firn_repo_key("chunks", &g_array_index(ids, FirnId12, i)));
 	return keys->len == 0 ||
 	       firn_store_sync(store, (const char *const *)keys->pdata, keys->len, error);
 }
@@ -411,7 +393,8 @@ firn_commit_verify(FirnCommitting *c, GError **error)
 		if (row->array == NULL)
 			continue;
 		ok = check_geometry(row->array, row->meta, error);
-		plan(runs, row->array);
+		if (ok)
+			plan(runs, row->array);
 	}
 	ok = ok && firn_commit_pool(c, "chunks", runs->len, check_run, &verify, error) &&
 	     sync_found(&verify, NULL, true, error);
