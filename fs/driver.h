@@ -4,6 +4,7 @@
 #define FUSE_USE_VERSION 314
 
 #include "core/view/view.h"
+#include "fs/advice.h"
 #include "fs/control.h"
 #include "fs/handle.h"
 #include "fs/notify.h"
@@ -32,6 +33,7 @@ struct FirnDriver {
 	FirnNotify *notify;
 	FirnHandles *handles;
 	FirnReaders readers;
+	FirnAdvice advice;
 	FirnPassthrough *passthrough; /* NULL: not wanted */
 	FirnPrefill *prefill;         /* NULL: not wanted, or files change */
 	char *name;                   /* of the hierarchy in the top directory */

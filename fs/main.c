@@ -43,14 +43,27 @@ exit_code(const GError *error)
  * overwrites; before, a private mapping made meanwhile could go stale.
  */
 #define PROTO_MINOR_DIRECT_WRITES 39u
+/*
+ * Since 7.44 (Linux 6.16) a listing's requests are as large as the caller's buffer: names without
+ * attributes then lose nothing by room for attributes, and which to tell is our decision (`advice`).  Before,
+ * with 4 KiB a request, the kernel decides.
+ */
+#define PROTO_MINOR_LARGE_LISTINGS 44u
+
+static bool
+has_proto(const struct fuse_conn_info *conn, unsigned minor)
+{
+	return conn->proto_major > 7 || conn->proto_minor >= minor;
+}
 
 static void
 init(void *data, struct fuse_conn_info *conn)
 {
 	FirnDriver *driver = data;
 
-	driver->direct_writes =
-		conn->proto_major > 7 || conn->proto_minor >= PROTO_MINOR_DIRECT_WRITES;
+	driver->direct_writes = has_proto(conn, PROTO_MINOR_DIRECT_WRITES);
+	if (has_proto(conn, PROTO_MINOR_LARGE_LISTINGS))
+		conn->want &= ~(unsigned)FUSE_CAP_READDIRPLUS_AUTO;
 	/* Pages stay until we say otherwise, whatever a time stamp says. */
 	conn->want &= ~(unsigned)FUSE_CAP_AUTO_INVAL_DATA;
 	if (conn->capable & FUSE_CAP_EXPLICIT_INVAL_DATA)

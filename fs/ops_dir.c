@@ -10,7 +10,9 @@ typedef struct {
 	char *buffer;
 	size_t size;
 	size_t used;
-	bool plus;
+	size_t n;
+	bool plus;       /* entries have room for attributes */
+	bool attributes; /* and have them */
 } Listing;
 
 static bool
@@ -33,13 +35,14 @@ add_entry(const char *name, const struct stat *attr, uint64_t next, void *data)
 	} else {
 		entry = firn_entry(attr, FIRN_FOREVER);
 		/* No look-up: the kernel knows where it is; and our own files come and go. */
-		if (is_dots(name) || firn_control_owns(attr->st_ino))
+		if (!listing->attributes || is_dots(name) || firn_control_owns(attr->st_ino))
 			entry.ino = 0;
 		needed = fuse_add_direntry_plus(listing->req, at, room, name, &entry, (off_t)next);
 	}
 	if (needed > room)
 		return false;
 	listing->used += needed;
+	listing->n++;
 	return true;
 }
 
@@ -79,6 +82,20 @@ fill_control(const FirnControlDir *dir, uint64_t offset, Listing *listing)
 	}
 }
 
+static int
+fill_from_view(FirnDriver *driver, FirnHandle *handle, uint64_t offset, Listing *listing)
+{
+	int errnum;
+
+	listing->attributes =
+		listing->plus && firn_advice_wants_attributes(&driver->advice, handle->ino);
+	errnum = firn_view_readdir(driver->view, handle->dir, offset, listing->attributes,
+				   add_entry, listing);
+	if (listing->attributes)
+		firn_advice_told(&driver->advice, listing->n);
+	return errnum;
+}
+
 /* So that a successor goes on in the same list. */
 static void
 keep_names(FirnDriver *driver, FirnHandle *handle)
@@ -109,8 +126,7 @@ read_directory(fuse_req_t req, size_t size, off_t offset, struct fuse_file_info 
 	else if (handle->listing)
 		fill_control(handle->listing, (uint64_t)offset, &listing);
 	else
-		errnum = firn_view_readdir(driver->view, handle->dir, (uint64_t)offset, plus,
-					   add_entry, &listing);
+		errnum = fill_from_view(driver, handle, (uint64_t)offset, &listing);
 	if (!errnum && offset == 0 && handle->dir)
 		keep_names(driver, handle);
 	/* Entries that were taken were looked up: they must reach the kernel. */

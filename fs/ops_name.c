@@ -24,6 +24,8 @@ lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 	/* Remembering that a name is not there saves most of what tools probe for. */
 	if (errnum == ENOENT)
 		return (void)fuse_reply_entry(req, &absent);
+	if (!errnum)
+		firn_advice_looked_up(&driver->advice, parent, attr.st_mode);
 	firn_reply_entry(req, errnum, &attr, timeout);
 }
 

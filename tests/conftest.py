@@ -26,8 +26,11 @@ GOLDEN = HERE / "golden"
 VARIANT = BUILD.name
 # A sanitizer build is several times slower.
 PATIENCE = 1 if VARIANT in ("release", "debug") else 5
+KERNEL = tuple(int(n) for n in platform.release().split(".")[:2])
 # Whether the kernel reads files by itself for us: Linux 6.9, and only for root.
-PASSTHROUGH = os.geteuid() == 0 and tuple(int(n) for n in platform.release().split(".")[:2]) >= (6, 9)
+PASSTHROUGH = os.geteuid() == 0 and KERNEL >= (6, 9)
+# Whether we decide what listings tell beside names.
+OUR_LISTINGS = KERNEL >= (6, 16)
 
 os.environ.setdefault("ICECHUNK_LOG", "error")
 os.environ["G_SLICE"] = "always-malloc"     # GLib's own allocator hides what sanitizers look for
@@ -106,7 +109,8 @@ def drop_caches():
 
 def pytest_report_header():
     return (f"firn: {BUILD.name}; passthrough " +
-            ("tested" if PASSTHROUGH else f"not possible here ({platform.release()}, user {os.geteuid()}): tested that we do without"))
+            ("tested" if PASSTHROUGH else f"not possible here ({platform.release()}, user {os.geteuid()}): tested that we do without") +
+            ("" if OUR_LISTINGS else f"; {platform.release()} decides on listings: tested that they are right"))
 
 
 class FirnError(AssertionError):

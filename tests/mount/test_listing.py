@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from conftest import PATIENCE, put, put_array
+from conftest import OUR_LISTINGS, PATIENCE, put, put_array
 
 
 def listed(path):
@@ -91,3 +91,71 @@ def test_seekdir__goes_back_and_forth(mount, base):
                 assert found and found.contents.name == want, (i, want, at[names[i]])
     finally:
         libc.closedir(d)
+
+
+@pytest.fixture
+def nested(repo):
+    """Four directories of 3000 chunks each in the base, mounted anew."""
+    with repo.mount() as m:
+        put_array(m.main, "a", (4, 3000), (1, 1))
+        for i in range(4):
+            os.makedirs(m.main / f"a/c/{i}")
+            for j in range(3000):
+                (m.main / f"a/c/{i}/{j}").write_bytes(b"base")
+        m.commit("base")
+    with repo.mount("--read-only") as m:
+        yield m
+
+
+def looked_up(mount, directory, look=3000):
+    """The look-ups it takes to stat the first `look` files after a listing; what stat says is checked."""
+    names = sorted(os.listdir(directory), key=int)
+    assert names == [str(j) for j in range(3000)]
+    before = mount.counted("lookups")
+    for name in names[:look]:
+        assert os.stat(directory / name).st_size == 4
+    return mount.counted("lookups") - before
+
+
+def test_who_wants_names__gets_names(nested):
+    """Attributes cost the kernel several times what names do, and are not told to who never asked for any."""
+    for i in range(4):
+        assert listed(nested.main / f"a/c/{i}") == set(range(3000))
+    # A few files that are opened after a listing change nothing.
+    assert looked_up(nested, nested.main / "a/c/0", look=3) == 3
+    assert looked_up(nested, nested.main / "a/c/1") == 3000
+
+
+def test_who_looks_at_each_file__is_told_of_the_next_ones(nested):
+    a = nested.main / "a/c"
+    assert looked_up(nested, a / "0") == 3000
+    for i in 1, 2, 3:
+        assert looked_up(nested, a / str(i)) < (10 if OUR_LISTINGS else 3001)
+
+
+def test_attributes_nobody_looks_at__are_not_told_for_ever(nested):
+    a = nested.main / "a/c"
+    assert looked_up(nested, a / "0", look=10) == 10
+    # These earned attributes for one reply.
+    os.listdir(a / "1")
+    assert looked_up(nested, a / "2") == 3000
+
+
+def test_attributes_from_a_listing__follow_changes(mount, base):
+    """What a listing told the kernel is forgotten when it is changed, deleted or committed."""
+    def sizes():
+        return {e.name: e.stat().st_size for e in os.scandir(base)}
+
+    want = {str(i): 4 for i in range(2500)}
+    assert sizes() == want
+    assert sizes() == want
+    (base / "7").write_bytes(b"longer")
+    os.unlink(base / "8")
+    put(mount.main, "a/c/9", b"new")
+    want |= {"7": 6, "9": 3}
+    del want["8"]
+    assert sizes() == want
+    mount.commit("changed")
+    assert sizes() == want
+    (base / "8").write_bytes(b"again here")
+    assert sizes() == want | {"8": 10}
