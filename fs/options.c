@@ -30,6 +30,7 @@ const char firn_options_usage[] =
 	"  -o state_dir=DIR    where sessions keep their state\n"
 	"  -o virtual=PREFIX   allow reading virtual chunks below this URL (repeatable)\n"
 	"  -o cache_size=N     bytes for decoded manifests, K, M or G after it\n"
+	"  -o inodes=N         changed chunks the kernel may remember at once (128K)\n"
 	"  -o restart=off      end the mount if the driver dies; on: another one goes on\n"
 	"  -o auto_unmount     unmount when the driver ends or dies (restart=off)\n"
 	"  -o noxattr          no extended attributes, and no requests for them\n"
@@ -66,6 +67,7 @@ static const struct fuse_opt option_table[] = {
 	STRING("fork=%s", fork),
 	STRING("resume=%s", resume),
 	STRING("cache_size=%s", cache_size),
+	STRING("inodes=%s", inodes),
 	STRING("restart=%s", restart),
 	FLAG("ro", read_only),
 	FLAG("read_only", read_only),
@@ -225,6 +227,17 @@ real_path(const char *path)
 }
 
 static bool
+parse_inodes(FirnOptions *options)
+{
+	size_t n;
+
+	if (!parse_size(options->inodes, &n) || n > 1u << 30)
+		return false;
+	options->max_inodes = (uint32_t)n;
+	return true;
+}
+
+static bool
 check_arguments(FirnOptions *options, GPtrArray *arguments, GError **error)
 {
 	bool implied = options->fork || options->resume;
@@ -244,6 +257,9 @@ check_arguments(FirnOptions *options, GPtrArray *arguments, GError **error)
 	if (options->cache_size && !parse_size(options->cache_size, &options->cache_bytes))
 		return usage_error(error, "cache_size=%s is not a number of bytes",
 				   options->cache_size);
+	if (options->inodes && !parse_inodes(options))
+		return usage_error(error, "inodes=%s is not a number of files from 1 to 1G",
+				   options->inodes);
 	if (options->as_of && !firn_clock_parse_us(options->as_of, &options->as_of_us))
 		return usage_error(error,
 				   "'%s' is no time: write 2026-01-31 or 2026-01-31T12:00:00Z",
@@ -291,6 +307,7 @@ firn_options_free(FirnOptions *options)
 	free(options->fork);
 	free(options->resume);
 	free(options->cache_size);
+	free(options->inodes);
 	free(options->restart);
 	g_free(options->repository);
 	g_free(options->mountpoint);

@@ -20,7 +20,9 @@ typedef struct {
 	char *resume;    /* session id, or its beginning */
 	char *restart;   /* "on", "off"; NULL: on */
 	char *cache_size;
-	size_t cache_bytes;          /* 0: default */
+	size_t cache_bytes; /* 0: default */
+	char *inodes;
+	uint32_t max_inodes;         /* 0: default */
 	GPtrArray *virtual_prefixes; /* char * */
 	int read_only;
 	int no_xattr;

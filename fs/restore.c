@@ -73,7 +73,8 @@ firn_restore_open(FirnDriver *driver, const FirnKept *kept, GError **error)
 	const FirnOptions *options = driver->options;
 	FirnKeepReader reader = firn_keep_reader(firn_kept_find(kept, FIRN_KEPT_DRIVER, 0));
 	FirnViewOptions view_options = { .virtual_prefixes = options->virtual_prefixes,
-					 .keep = driver->succession.keep };
+					 .keep = driver->succession.keep,
+					 .max_known = options->max_inodes };
 	g_autofree char *directory = NULL;
 	g_autofree char *url = NULL;
 

@@ -186,7 +186,8 @@ firn_start_open(FirnDriver *driver, GError **error)
 	bool read_only = options->read_only || options->tag || options->snapshot || options->as_of;
 	g_autofree char *named_after = NULL;
 	FirnViewOptions view_options = { .virtual_prefixes = options->virtual_prefixes,
-					 .keep = driver->succession.keep };
+					 .keep = driver->succession.keep,
+					 .max_known = options->max_inodes };
 
 	driver->uid = view_options.uid = getuid();
 	driver->gid = view_options.gid = getgid();

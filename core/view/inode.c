@@ -144,7 +144,9 @@ firn_inode_looked_up(FirnInode *inode)
 	if (inode->n_lookup++ > 0)
 		return;
 	inode->refs++;
+	inode->view->n_known += !inode->directory;
 	firn_keep_mark(inode);
+	firn_prune_known(inode->view, inode);
 }
 
 void
@@ -152,6 +154,7 @@ firn_inode_unlook(FirnView *view, FirnInode *inode)
 {
 	if (inode->n_lookup == 0 || --inode->n_lookup > 0)
 		return;
+	view->n_known -= !inode->directory;
 	firn_keep_mark(inode);
 	firn_inode_unref(view, inode);
 }
@@ -165,8 +168,10 @@ firn_inode_renumber(FirnView *view, FirnInode *inode)
 	inode->ino = firn_inode_next(view);
 	g_hash_table_insert(view->inodes, &inode->ino, inode);
 	firn_keep_mark(inode);
+	inode->queued = false;
 	if (inode->n_lookup > 0) {
 		inode->n_lookup = 0;
+		view->n_known -= !inode->directory;
 		firn_inode_unref(view, inode);
 	}
 }
@@ -184,6 +189,7 @@ forget(FirnView *view, FirnInode *inode, uint64_t n)
 	inode->n_lookup -= MIN(n, inode->n_lookup);
 	if (inode->n_lookup > 0)
 		return;
+	view->n_known -= leaf != NULL;
 	firn_keep_mark(inode);
 	/* A base chunk that got an entry only to have a number, or whose change
 	 * the overlay keeps anyway, need not stay. */

@@ -29,6 +29,7 @@ struct FirnInode {
 	bool directory;
 	bool dead;       /* no longer in the tree */
 	bool marked;     /* in the view's `marked` */
+	bool queued;     /* in the view's `known` */
 	bool restored;   /* `n_lookup` is one for all of before the driver died */
 	FirnDir *parent; /* referenced; NULL for roots */
 	char *name;
@@ -169,7 +170,10 @@ struct FirnView {
 	pthread_cond_t changed; /* commit ended, a writer closed */
 	GHashTable *inodes;     /* &ino -> FirnInode * */
 	uint64_t next_ino;
-	FirnTree *tree; /* the session's */
+	guint max_known; /* constant; 0: default */
+	guint n_known;   /* files the kernel knows */
+	GArray *known;   /* prune.c: uint64_t, files the kernel came to know, oldest first */
+	FirnTree *tree;  /* the session's */
 	GPtrArray
 		*old_trees; /* FirnTree *: of before a discard; the kernel may know their inodes */
 	GHashTable *snapshots; /* FirnId12 * -> FirnTree * */
@@ -246,6 +250,11 @@ FirnSlot *firn_slot_add(FirnView *view, FirnSnapshot *snapshot, size_t node_inde
 uint64_t firn_slot_ino(const FirnSlot *slot, const uint32_t *coords, uint32_t depth);
 /* The slot of a computed number and the coordinates in it; NULL: not one. */
 FirnSlot *firn_slot_decode(FirnView *view, uint64_t ino, uint32_t *coords, uint32_t *out_depth);
+
+/* ---- prune.c: how many changed files the kernel remembers ---- */
+
+/* It came to know `inode`: others, that it knew first, may be too many.  View lock held. */
+void firn_prune_known(FirnView *view, FirnInode *inode);
 
 /* ---- keep.c: what a successor needs ---- */
 

@@ -189,6 +189,7 @@ firn_view_lookup(FirnView *view, uint64_t parent, const char *name, struct stat 
 	view->stats.lookups++;
 	failed = lookup_locked(view, parent, name, out_attr);
 	firn_view_unlock(view);
+	firn_view_notify(view);
 	return failed;
 }
 

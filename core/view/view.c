@@ -108,6 +108,8 @@ firn_view_alloc(FirnSession *session, const FirnViewOptions *options)
 	view->next_ino = FIRN_INO_RESERVED + 1;
 	view->old_trees = g_ptr_array_new();
 	view->snapshots = g_hash_table_new_full(firn_id12_hash, firn_id12_equal, g_free, NULL);
+	view->max_known = options->max_known;
+	view->known = g_array_new(FALSE, FALSE, sizeof(uint64_t));
 	view->slots = g_ptr_array_new();
 	view->shared = g_hash_table_new_full(firn_part_hash, firn_part_equal, g_free, NULL);
 	view->packs = firn_packs_new();
@@ -170,6 +172,7 @@ firn_view_free(FirnView *view)
 		g_free(slot->n_chunks);
 		g_free(slot);
 	}
+	g_array_unref(view->known);
 	g_ptr_array_unref(view->slots);
 	if (view->tree != NULL)
 		tree_free(view->tree);

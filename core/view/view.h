@@ -33,6 +33,8 @@ typedef struct {
 	GPtrArray
 		*virtual_prefixes; /* char *: URL prefixes reading is authorised for; may be NULL */
 	FirnKeep *keep;            /* borrowed: what a successor needs goes there; NULL: nowhere */
+	uint32_t
+		max_known; /* changed chunks that keep an inode while nobody has them open; 0: 131072 */
 } FirnViewOptions;
 
 /* Takes ownership of `session` (read-only if it has no journal); the repo is borrowed. */
