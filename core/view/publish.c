@@ -10,24 +10,43 @@ firn_leaf_pending_path(const FirnLeaf *leaf)
 }
 
 static int
-record_pending(FirnView *view, const char *path, const FirnContent *content)
+put_pending(FirnView *view, const char *path, const FirnRef *ref)
 {
 	FirnSession *session = view->session;
-	FirnRef ref = { .kind = FIRN_REF_NONE };
 	GError *error = NULL;
 	uint64_t seq;
 
-	if (content == NULL && !g_hash_table_contains(session->changes->pending, path))
-		return 0;
-	if (content != NULL)
-		firn_content_to_ref(content, &ref);
-	if (!firn_journal_put_pending(session->journal, path, &ref, &seq, &error))
+	if (!firn_journal_put_pending(session->journal, path, ref, &seq, &error))
 		return firn_view_fail(view, path, error);
 	firn_view_recorded(view);
-	if (ref.kind == FIRN_REF_NATIVE)
-		firn_view_unsynced(view, &ref.id);
-	firn_changes_put_pending(session->changes, path, &ref, seq);
+	if (ref->kind == FIRN_REF_NATIVE)
+		firn_view_unsynced(view, &ref->id);
+	firn_changes_put_pending(session->changes, path, ref, seq);
 	return 0;
+}
+
+static int
+drop_pending(FirnView *view, const char *path)
+{
+	const FirnRef none = { .kind = FIRN_REF_NONE };
+
+	return g_hash_table_contains(view->session->changes->pending, path)
+		       ? put_pending(view, path, &none)
+		       : 0;
+}
+
+/* `content`: NULL for a file that is empty, which is recorded as such: a commit must not take it for none. */
+static int
+record_pending(FirnView *view, const char *path, const FirnContent *content)
+{
+	const FirnPending *there = g_hash_table_lookup(view->session->changes->pending, path);
+	FirnRef ref = { .kind = FIRN_REF_INLINE, .bytes.data = (const uint8_t *)"" };
+
+	if (content != NULL)
+		firn_content_to_ref(content, &ref);
+	else if (there != NULL && there->content.length == 0)
+		return 0;
+	return put_pending(view, path, &ref);
 }
 
 static void
@@ -62,9 +81,7 @@ displace(FirnView *view, FirnDir *dir, const char *name, const FirnRole *role, c
 			return EISDIR;
 		if (((FirnLeaf *)old)->kind == FIRN_LEAF_PENDING) {
 			g_autofree char *path = firn_inode_path(old);
-			int failed = role->kind == FIRN_LEAF_PENDING
-					     ? 0
-					     : record_pending(view, path, NULL);
+			int failed = role->kind == FIRN_LEAF_PENDING ? 0 : drop_pending(view, path);
 
 			if (failed != 0)
 				return failed;
@@ -89,6 +106,7 @@ settle_at(FirnView *view, FirnLeaf *leaf, FirnDir *dir, const char *name, bool l
 		firn_inode_unref(view, &leaf->inode);
 	}
 	leaf->inode.parent = NULL;
+	firn_inode_touch(&dir->inode);
 	if (linked) {
 		firn_inode_link(dir, name, &leaf->inode);
 	} else {
@@ -98,7 +116,6 @@ settle_at(FirnView *view, FirnLeaf *leaf, FirnDir *dir, const char *name, bool l
 		firn_inode_ref(&dir->inode);
 		g_free(leaf->inode.name);
 		leaf->inode.name = copy;
-		firn_inode_touch(&dir->inode);
 		firn_keep_mark(&dir->inode);
 	}
 	if (old != NULL)
@@ -177,7 +194,7 @@ firn_leaf_attach(FirnView *view, FirnLeaf *leaf, const FirnPlace *place, const c
 	    leaf->inode.parent != NULL) {
 		g_autofree char *path = firn_leaf_pending_path(leaf);
 
-		failed = record_pending(view, path, NULL);
+		failed = drop_pending(view, path);
 	}
 	if (failed != 0)
 		return failed;
@@ -232,7 +249,7 @@ firn_leaf_detach(FirnView *view, FirnLeaf *leaf, bool dead)
 		break;
 	case FIRN_LEAF_PENDING:
 		path = firn_leaf_pending_path(leaf);
-		failed = record_pending(view, path, NULL);
+		failed = drop_pending(view, path);
 		break;
 	case FIRN_LEAF_SCRATCH:
 		break;
@@ -266,8 +283,8 @@ firn_leaf_adopt(FirnView *view, FirnDir *array, const char *path, const uint32_t
 	FirnPart part;
 	int failed;
 
-	/* An empty file has no record, and no place among chunks. */
-	if (pending == NULL)
+	/* An empty file has no place among chunks. */
+	if (pending == NULL || pending->content.length == 0)
 		return 0;
 	parent = firn_tree_make_path(view, view->tree, parent_path);
 	inode = g_hash_table_lookup(parent->children, name);
@@ -282,7 +299,7 @@ firn_leaf_adopt(FirnView *view, FirnDir *array, const char *path, const uint32_t
 		g_hash_table_remove(view->shared, &part);
 	firn_content_unref(content);
 	if (failed == 0)
-		failed = record_pending(view, path, NULL);
+		failed = drop_pending(view, path);
 	if (failed != 0)
 		return failed;
 	firn_inode_ref(inode);
@@ -393,6 +410,22 @@ publish_chunk(FirnView *view, FirnLeaf *leaf)
 	return failed;
 }
 
+/* A file that was made and closed, and nothing written to it. */
+static int
+publish_empty(FirnView *view, FirnLeaf *leaf)
+{
+	int failed = 0;
+
+	pthread_mutex_lock(&view->lock);
+	if (leaf->kind == FIRN_LEAF_PENDING && !leaf->inode.dead && leaf->inode.parent != NULL) {
+		g_autofree char *path = firn_leaf_pending_path(leaf);
+
+		failed = record_pending(view, path, NULL);
+	}
+	firn_view_unlock(view);
+	return failed;
+}
+
 int
 firn_leaf_publish(FirnView *view, FirnLeaf *leaf, bool last)
 {
@@ -416,6 +449,9 @@ firn_leaf_publish(FirnView *view, FirnLeaf *leaf, bool last)
 	if (kind == FIRN_LEAF_SCRATCH && (!last || firn_leaf_is_in_memory(leaf)))
 		return 0;
 	failed = firn_leaf_complete(view, leaf, kind);
+	if (failed == 0 && last && kind == FIRN_LEAF_PENDING && leaf->content == NULL &&
+	    !leaf->unpublished)
+		return publish_empty(view, leaf);
 	if (failed != 0 || dead || !leaf->unpublished || kind == FIRN_LEAF_SCRATCH)
 		return failed;
 	return doc ? publish_doc(view, leaf, last) : publish_chunk(view, leaf);

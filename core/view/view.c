@@ -35,7 +35,8 @@ replay(FirnView *view)
 		FirnDir *dir = firn_tree_make_path(view, view->tree, parent);
 		FirnLeaf *leaf = firn_leaf_new(view, NULL, name, FIRN_LEAF_PENDING, 0);
 
-		leaf->content = firn_content_from_change(view, &pending->content);
+		if (pending->content.length > 0)
+			leaf->content = firn_content_from_change(view, &pending->content);
 		leaf->size = pending->content.length;
 		firn_inode_link(dir, name, &leaf->inode);
 		firn_inode_unref(view, &leaf->inode);

@@ -309,6 +309,73 @@ def test_pending_files__commit_refuses__force_drops(repo, mount):
     assert set(read_tree(mount.main)) == {"zarr.json", "a/zarr.json", "a/c/0"}
 
 
+def refused(mount, *paths):
+    """A commit names them, and changes nothing."""
+    mount.firn.refuses("commit", mount, "-m", "m", saying=[*paths, "empty"])
+    status = mount.control("status")
+    assert all(path in status for path in paths), status
+
+
+def test_emptied_chunk__commit_refuses(repo, mount):
+    """As an interrupted cp leaves it: not taken for a chunk that was deleted."""
+    put_array(mount.main, "a", (4,), (1,))
+    for i in range(3):
+        put(mount.main, f"a/c/{i}", b"base")
+    mount.commit()
+    put(mount.main, "a/c/3", b"new")
+    for i in range(4):
+        os.truncate(mount.main / f"a/c/{i}", 0) if i % 2 else open(mount.main / f"a/c/{i}", "wb").close()
+    refused(mount, *[f"/a/c/{i}" for i in range(4)])
+    put(mount.main, "a/c/0", b"written")
+    os.unlink(mount.main / "a/c/1")
+    os.rename(put(mount.main, "a/c/t.partial", b"replaced"), mount.main / "a/c/2")
+    refused(mount, "/a/c/3")
+    assert mount.main.joinpath("a/c/3").read_bytes() == b""
+    mount.firn.snapshot("commit", mount, "-m", "m", "--force")
+    assert not (mount.main / "a/c/3").exists()
+    assert_committed(repo, mount.main)
+    assert {k: v for k, v in read_tree(mount.main).items() if "/c/" in k} == {"a/c/0": b"written", "a/c/2": b"replaced"}
+
+
+def test_empty_chunk_files__are_pending_until_written(repo, mount):
+    put_array(mount.main, "a", (4,), (1,))
+    mount.commit()
+    (mount.main / "a/c").mkdir()
+    for i in range(3):
+        (mount.main / f"a/c/{i}").touch()
+    (mount.main / "a/c/9").touch()
+    refused(mount, "/a/c/0", "/a/c/1", "/a/c/2", "/a/c/9")
+    put(mount.main, "a/c/0", b"x")
+    os.unlink(mount.main / "a/c/1")
+    os.rename(mount.main / "a/c/2", mount.main / "a/c/3")
+    refused(mount, "/a/c/3", "/a/c/9")
+    session = mount.session()["id"]
+    mount.umount()
+    with repo.resume(session) as m:
+        refused(m, "/a/c/3", "/a/c/9")
+        put(m.main, "a/c/3", b"y")
+        os.unlink(m.main / "a/c/9")
+        m.commit()
+        assert {k: v for k, v in read_tree(m.main).items() if "/c/" in k} == {"a/c/0": b"x", "a/c/3": b"y"}
+        assert_committed(repo, m.main)
+
+
+def test_emptied_chunk_of_a_worker__commit_refuses(repo, mount, tmp_path):
+    put_array(mount.main, "a", (4,), (1,))
+    put(mount.main, "a/c/0", b"base")
+    mount.commit()
+    token, journal = tmp_path / "fork.json", tmp_path / "w.journal"
+    mount.firn("fork", mount, "-o", token)
+    with repo.worker(token) as w:
+        open(w.main / "a/c/0", "wb").close()
+        put(w.main, "a/c/1", b"new")
+        w.umount("--export", journal)
+    mount.firn.refuses("commit", mount, journal, "-m", "m", saying=["/a/c/0", "empty"])
+    assert (mount.main / "a/c/0").read_bytes() == b"base"
+    mount.firn.snapshot("commit", mount, journal, "-m", "m", "--force")
+    assert not (mount.main / "a/c/0").exists() and (mount.main / "a/c/1").read_bytes() == b"new"
+
+
 def test_pending_files__adopted_when_the_array_grows(repo, mount):
     put_array(mount.main, "a", (2,), (1,))
     put(mount.main, "a/c/3", b"early")
