@@ -56,6 +56,7 @@ make_leaf(FirnView *view, const FirnPlace *place, const char *name, const FirnRo
 	leaf->inode.mode = mode & 07777;
 	leaf->is_lock = firn_name_classify(name, NULL) == FIRN_NAME_LOCK;
 	firn_inode_link(dir, name, &leaf->inode);
+	firn_inode_touch(&dir->inode);
 	firn_inode_unref(view, &leaf->inode);
 	return leaf;
 }

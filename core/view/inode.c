@@ -177,6 +177,22 @@ firn_inode_renumber(FirnView *view, FirnInode *inode)
 }
 
 static void
+leave_tree(FirnView *view, FirnInode *inode)
+{
+	FirnDir *parent = inode->parent;
+
+	inode->dead = true;
+	firn_keep_mark(inode);
+	if (parent == NULL)
+		return;
+	firn_keep_mark(&parent->inode);
+	if (g_hash_table_lookup(parent->children, inode->name) == inode) {
+		g_hash_table_remove(parent->children, inode->name);
+		firn_inode_unref(view, inode);
+	}
+}
+
+static void
 forget(FirnView *view, FirnInode *inode, uint64_t n)
 {
 	FirnLeaf *leaf = inode->directory ? NULL : (FirnLeaf *)inode;
@@ -194,7 +210,7 @@ forget(FirnView *view, FirnInode *inode, uint64_t n)
 	/* A base chunk that got an entry only to have a number, or whose change
 	 * the overlay keeps anyway, need not stay. */
 	if (leaf != NULL && leaf->transient && leaf->n_open == 0 && !inode->dead)
-		firn_inode_unlink(view, inode);
+		leave_tree(view, inode);
 	firn_inode_unref(view, inode);
 }
 
@@ -223,7 +239,6 @@ firn_inode_link(FirnDir *parent, const char *name, FirnInode *inode)
 	inode->name = copy;
 	g_hash_table_insert(parent->children, inode->name, inode);
 	firn_inode_ref(inode);
-	firn_inode_touch(&parent->inode);
 	firn_keep_mark(inode);
 	firn_keep_mark(&parent->inode);
 }
@@ -231,20 +246,11 @@ firn_inode_link(FirnDir *parent, const char *name, FirnInode *inode)
 void
 firn_inode_unlink(FirnView *view, FirnInode *inode)
 {
-	FirnDir *parent = inode->parent;
-
 	if (inode->dead)
 		return;
-	inode->dead = true;
-	firn_keep_mark(inode);
-	if (parent == NULL)
-		return;
-	firn_inode_touch(&parent->inode);
-	firn_keep_mark(&parent->inode);
-	if (g_hash_table_lookup(parent->children, inode->name) == inode) {
-		g_hash_table_remove(parent->children, inode->name);
-		firn_inode_unref(view, inode);
-	}
+	if (inode->parent != NULL)
+		firn_inode_touch(&inode->parent->inode);
+	leave_tree(view, inode);
 }
 
 void

@@ -250,7 +250,10 @@ mkdir_locked(FirnView *view, uint64_t parent, const char *name, mode_t mode, str
 		dir = firn_dir_new(view, view->tree, firn_place_materialise(view, &place), name, 0);
 	}
 	dir->inode.mode = mode & 07777;
+	firn_inode_touch(&dir->inode);
 	firn_keep_mark(&dir->inode);
+	firn_inode_touch(&dir->inode.parent->inode);
+	firn_keep_mark(&dir->inode.parent->inode);
 	found_inode(view, &dir->inode, out_attr);
 	return 0;
 }

@@ -241,6 +241,7 @@ rename_dir(FirnView *view, FirnDir *dir, uint64_t new_parent, const char *new_na
 	}
 	dir->inode.parent = NULL;
 	firn_inode_link(place.dir, new_name, &dir->inode);
+	firn_inode_touch(&place.dir->inode);
 	firn_inode_unref(view, &dir->inode);
 	if (old_parent != NULL)
 		firn_inode_unref(view, &old_parent->inode);

@@ -80,6 +80,12 @@ base_has_below(FirnView *view, FirnTree *tree, const char *path)
 	return false;
 }
 
+static int64_t
+base_time(const FirnTree *tree)
+{
+	return (int64_t)(firn_snapshot_flushed_at(tree->base) * 1000);
+}
+
 /* Bind a directory to the node the base has at its path, if it has one that lives. */
 void
 firn_tree_bind(FirnView *view, FirnDir *dir)
@@ -104,7 +110,7 @@ firn_tree_bind(FirnView *view, FirnDir *dir)
 	dir->in_base = true;
 	dir->base_index = index;
 	firn_keep_mark(&dir->inode);
-	dir->inode.mtime_ns = (int64_t)(firn_snapshot_flushed_at(tree->base) * 1000);
+	dir->inode.mtime_ns = base_time(tree);
 }
 
 static FirnDir *
@@ -129,6 +135,16 @@ child_from_base(FirnView *view, FirnDir *dir, const char *name)
 	return child;
 }
 
+/* Whether a node's document is as the base has it. */
+static bool
+is_of_base(FirnView *view, const FirnDir *dir)
+{
+	const FirnNodeChange *change =
+		dir->tree->session ? firn_changes_find(view->session->changes, &dir->id) : NULL;
+
+	return dir->in_base && (change == NULL || change->meta == NULL);
+}
+
 FirnLeaf *
 firn_tree_doc(FirnView *view, FirnDir *dir)
 {
@@ -142,7 +158,7 @@ firn_tree_doc(FirnView *view, FirnDir *dir)
 	leaf->content = firn_content_from_bytes(view, dir->meta->raw);
 	leaf->content->published = true;
 	leaf->size = g_bytes_get_size(dir->meta->raw);
-	leaf->inode.mtime_ns = dir->inode.mtime_ns;
+	leaf->inode.mtime_ns = is_of_base(view, dir) ? base_time(dir->tree) : dir->inode.mtime_ns;
 	dir->doc = leaf;
 	return leaf;
 }
@@ -262,6 +278,8 @@ firn_place_materialise(FirnView *view, const FirnPlace *place)
 		dir = firn_dir_new(view, place->array->tree, dir, name,
 				   firn_slot_ino(firn_slot_of_dirs(view, place->array),
 						 place->prefix, depth));
+		if (place->array->in_base)
+			dir->inode.mtime_ns = base_time(dir->tree);
 	}
 	return dir;
 }

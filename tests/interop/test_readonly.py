@@ -13,7 +13,7 @@ import zarr
 from zarr.core.buffer import cpu
 from zarr.core.sync import sync
 
-from conftest import (GOLDEN, HERE, Mount, Repo, array_json, assert_same, group_json, put, put_array, read_tree,
+from conftest import (GOLDEN, HERE, Mount, Repo, array_json, assert_same, drop_caches, group_json, put, put_array, read_tree,
                       store_tree)
 
 NAMES = ["v1", "v2", "v2-split"]
@@ -192,6 +192,62 @@ def test_mtime_is_the_snapshots(repo, mount):
         flushed = next(iter(repo.official().ancestry(branch="main"))).written_at.timestamp()
         assert abs((m.main / "a/c/0").stat().st_mtime - flushed) < 1.5
         assert (m.main / "a/c/0").stat().st_size == 1
+
+
+def times(root):
+    """Time of change of everything, looked at without listing first."""
+    def of(path):
+        st = os.stat(path)
+        return st.st_mtime_ns, st.st_ctime_ns
+
+    paths = ["", "zarr.json", "a", "a/zarr.json", "a/c", "a/c/0", "g", "g/zarr.json", "g/h", "g/h/zarr.json", "g/h/b", "g/h/b/c/1/0"]
+    return {path: of(root / path) for path in paths}
+
+
+@pytest.mark.parametrize("where", ["session", "read-only", "branch"])
+def test_looking_changes_no_time(repo, tmp_path, where):
+    """tar says of a directory whose time changes while it is read that it changed, and fails."""
+    with repo.mount() as m:
+        put_array(m.main, "a", (4,), (1,))
+        put(m.main, "a/c/0", b"x")
+        put(m.main, "g/zarr.json", group_json())
+        put(m.main, "g/h/zarr.json", group_json())
+        put_array(m.main, "g/h/b", (4, 4), (1, 1))
+        put(m.main, "g/h/b/c/1/0", b"y" * 1000)
+        m.commit()
+    written = next(iter(repo.official().ancestry(branch="main"))).written_at.timestamp()
+    with repo.mount(*["--read-only"] * (where == "read-only")) as m:
+        root = m.path / ".firn/branches/main" if where == "branch" else m.main
+        r = subprocess.run(["tar", "cf", tmp_path / "x.tar", "-C", root, "."], capture_output=True, text=True)
+        assert (r.returncode, r.stderr) == (0, "")
+        for _ in range(2):
+            assert {p for p, t in times(root).items() if abs(t[0] / 1e9 - written) > 1.5 or abs(t[1] / 1e9 - written) > 1.5} == set()
+            read_tree(root)
+            drop_caches()
+
+
+def test_changes_change_the_time_of_their_directory(repo):
+    with repo.mount() as m:
+        put_array(m.main, "a", (4, 4), (1, 1))
+        put(m.main, "a/c/0/0", b"x")
+        put(m.main, "g/zarr.json", group_json())
+        m.commit()
+    with repo.mount() as m:
+        def changed(what):
+            before = {d: os.stat(m.main / d).st_mtime_ns for d in ("", "a", "a/c", "a/c/0", "g")}
+            what()
+            return {d for d, t in before.items() if os.stat(m.main / d).st_mtime_ns != t}
+
+        assert changed(lambda: os.mkdir(m.main / "a/c/1")) == {"a/c"}
+        assert changed(lambda: (m.main / "a/c/0/1").write_bytes(b"new")) == {"a/c/0"}
+        assert changed(lambda: (m.main / "a/c/0/x.partial").write_bytes(b"replaces")) == {"a/c/0"}
+        assert changed(lambda: os.rename(m.main / "a/c/0/x.partial", m.main / "a/c/0/0")) == {"a/c/0"}
+        assert changed(lambda: os.unlink(m.main / "a/c/0/0")) == {"a/c/0"}
+        assert changed(lambda: os.rmdir(m.main / "a/c/1")) == {"a/c"}
+        assert changed(lambda: os.mkdir(m.main / "new")) == {""}
+        assert changed(lambda: os.rename(m.main / "new", m.main / "g/new")) == {"", "g"}
+        assert changed(lambda: (m.main / "g/note").write_bytes(b"note")) == {"g"}
+        assert changed(lambda: os.listdir(m.main / "a/c/0")) == set()
 
 
 def test_wide_array__listing_and_memory(repo):
