@@ -188,9 +188,13 @@ static bool
 mount_here(FirnDriver *driver, GError **error)
 {
 	const char *mountpoint = driver->options->mountpoint;
-	int failed;
-	g_autofree char *said = mount_quietly(driver, &failed);
+	g_autofree char *said = NULL;
+	int failed, claim;
 
+	if (!firn_mountpoint_claim(mountpoint, &claim, error))
+		return false;
+	said = mount_quietly(driver, &failed);
+	firn_mountpoint_release(claim);
 	if (failed)
 		g_set_error(error, FIRN_ERROR, FIRN_ERROR_STORE,
 			    "cannot mount on %s: %s ('firn doctor' tells what is missing)",

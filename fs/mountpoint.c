@@ -5,12 +5,16 @@
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
 #include <unistd.h>
 
 #define FILE_SYSTEM_TYPE "fuse.firn"
+/* Who mounts at the same place holds it for as long as fusermount3 takes. */
+#define CLAIM_TRIES   500u
+#define CLAIM_WAIT_US 10000u
 
 /* "\040" and the like stand for characters that separate fields. */
 static char *
@@ -114,12 +118,24 @@ check_device(GError **error)
 	return false;
 }
 
+static bool
+check_free(const char *mountpoint, GError **error)
+{
+	unsigned minor;
+
+	if (!find_mount(mountpoint, &minor))
+		return true;
+	g_set_error(error, FIRN_ERROR, FIRN_ERROR_BUSY,
+		    "%s is in use: 'firn umount %s' first, or choose another directory", mountpoint,
+		    mountpoint);
+	return false;
+}
+
 bool
 firn_mountpoint_prepare(const char *mountpoint, bool *out_detached, GError **error)
 {
 	struct statfs fs;
 	struct stat st;
-	unsigned minor;
 
 	*out_detached = false;
 	if (!check_device(error))
@@ -144,13 +160,30 @@ firn_mountpoint_prepare(const char *mountpoint, bool *out_detached, GError **err
 			    "cannot mount on %s: it is not a directory", mountpoint);
 		return false;
 	}
-	if (find_mount(mountpoint, &minor)) {
-		g_set_error(error, FIRN_ERROR, FIRN_ERROR_BUSY,
-			    "%s is in use: 'firn umount %s' first, or choose another directory",
-			    mountpoint, mountpoint);
-		return false;
+	return check_free(mountpoint, error);
+}
+
+bool
+firn_mountpoint_claim(const char *mountpoint, int *out_fd, GError **error)
+{
+	*out_fd = open(mountpoint, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	/* Where it cannot be locked, or somebody holds it for another reason, we are as careful as mount(8). */
+	for (unsigned i = 0; i < CLAIM_TRIES && *out_fd >= 0; i++) {
+		if (flock(*out_fd, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK)
+			break;
+		g_usleep(CLAIM_WAIT_US);
 	}
-	return true;
+	if (check_free(mountpoint, error))
+		return true;
+	firn_mountpoint_release(*out_fd);
+	return false;
+}
+
+void
+firn_mountpoint_release(int fd)
+{
+	if (fd >= 0)
+		close(fd);
 }
 
 void

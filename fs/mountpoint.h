@@ -11,6 +11,13 @@
 bool firn_mountpoint_prepare(const char *mountpoint, bool *out_detached, GError **error)
 	FIRN_MUST_USE;
 
+/*
+ * Keep others of us from mounting there until firn_mountpoint_release(), unless one of them has since it
+ * was checked (BUSY).
+ */
+bool firn_mountpoint_claim(const char *mountpoint, int *out_fd, GError **error) FIRN_MUST_USE;
+void firn_mountpoint_release(int fd);
+
 /* Unmount what another process has mounted; `fuse_fd` is ours, and closed by this. */
 void firn_mountpoint_unmount(const char *mountpoint, int fuse_fd);
 

@@ -139,6 +139,19 @@ def test_start__mounted_already(repo, mount, firn):
     assert os.listdir(mount) == ["main"]
 
 
+def test_start__several_at_once__one_mounts(repo, firn, tmp_path):
+    at = tmp_path / "at"
+    at.mkdir()
+    for _ in range(3):
+        started = [subprocess.Popen([BIN / "firnfs", repo, at], env=firn.env, stderr=subprocess.PIPE, text=True) for _ in range(6)]
+        said = [(p.wait(), p.stderr.read()) for p in started]
+        assert sorted(code for code, _ in said) == [0, 1, 1, 1, 1, 1], said
+        assert all("in use" in text for code, text in said if code), said
+        assert pathlib.Path("/proc/self/mounts").read_text().count(f" {at} ") == 1
+        firn("umount", at)
+        assert not list(firn.state.rglob("journal"))
+
+
 def test_start__over_a_mount_whose_driver_died__detaches_it(repo, firn, mounts):
     m = repo.mount()
     put(m.main, "zarr.json", group_json())
