@@ -2,6 +2,7 @@
 #include "tools/commands.h"
 #include "tools/ctl_client.h"
 #include "tools/driver.h"
+#include "tools/source.h"
 #include "tools/umounting.h"
 
 #include <string.h>
@@ -127,6 +128,52 @@ export_journal(const FirnMount *mount, const char *path, GError **error)
 	return journal && firn_file_write(path, journal, error);
 }
 
+/* What a fork's driver published is taken out of the repository: the file is what is handed back. */
+static bool
+take_published(const FirnMount *mount, const char *path, GError **error)
+{
+	g_autofree char *key =
+		g_strdup_printf("firn/sessions/%s/%s.journal", firn_mount_string(mount, "fork_of"),
+				firn_mount_string(mount, "id"));
+	g_autoptr(FirnRepo) repo = firn_repo_open(firn_mount_string(mount, "repository"), error);
+	g_autoptr(GPtrArray) sections = NULL;
+	g_autoptr(GError) local = NULL;
+
+	if (!repo)
+		return false;
+	sections = firn_fork_read(repo, key, &local);
+	/* There was nothing to publish. */
+	if (g_error_matches(local, FIRN_ERROR, FIRN_ERROR_NOT_FOUND))
+		return true;
+	if (!sections) {
+		g_propagate_error(error, g_steal_pointer(&local));
+		return false;
+	}
+	return firn_journal_write(path, sections, error) &&
+	       firn_store_remove(firn_repo_store(repo), key, error);
+}
+
+/* Files may have been closed between the copy and the end: what the driver left has them. */
+static bool
+export_left(const FirnMount *mount, const char *path, GError **error)
+{
+	g_autofree char *directory = state_directory(mount);
+	g_autofree char *journal = directory ? g_build_filename(directory, "journal", NULL) : NULL;
+	g_autoptr(FirnOrigin) origin = NULL;
+	bool ok = true;
+
+	if (journal && g_file_test(journal, G_FILE_TEST_EXISTS)) {
+		origin = firn_origin_resolve(directory, NULL, error);
+		ok = origin && firn_origin_read(origin, NULL, error) &&
+		     firn_journal_write(path, origin->sections, error);
+	} else if (*firn_mount_string(mount, "fork_of")) {
+		ok = take_published(mount, path, error);
+	}
+	if (!ok)
+		g_prefix_error(error, "unmounted, but %s lacks what was written last: ", path);
+	return ok;
+}
+
 static int
 umount_live(FirnCli *cli, const FirnMount *mount, const char *file, bool discard)
 {
@@ -135,7 +182,8 @@ umount_live(FirnCli *cli, const FirnMount *mount, const char *file, bool discard
 	bool left;
 
 	if (!check_writers(mount, &error) || (file && !export_journal(mount, file, &error)) ||
-	    !firn_umount_reporting(mount, mount->root, discard, &left, &error))
+	    !firn_umount_reporting(mount, mount->root, discard, &left, &error) ||
+	    (file && !export_left(mount, file, &error)))
 		return firn_cli_fail(cli, error);
 	if (!cli->json)
 		return FIRN_EXIT_DONE;

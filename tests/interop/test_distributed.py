@@ -5,6 +5,8 @@ import os
 import random
 import shutil
 import signal
+import threading
+import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
@@ -453,3 +455,44 @@ def test_large_journals__chunks_stay_in_their_files(repo, mounts, tmp_path, inte
     tree = store_tree(repo.store())
     assert {int(k.removeprefix("a/c/")): v for k, v in tree.items() if k.startswith("a/c/")} == content
     assert_committed(repo, forks.m.main)
+
+
+@pytest.mark.parametrize("kind", ["worker", "session"])
+def test_export_has_all_that_was_closed(firn, repo, mount, tmp_path, kind):
+    """Also what is closed while the mount is on its way out; and nothing of it stays published."""
+    put_array(mount.main, "a", (1_000_000,), (1,))
+    mount.commit("base")
+    token = tmp_path / "fork.json"
+    firn("fork", mount, "-o", token)
+    for k in range(3):
+        m = repo.worker(token) if kind == "worker" else repo.mount()
+        journal, closed = tmp_path / f"{k}.journal", []
+        with m:
+            (m.main / "a/c").mkdir()
+            device = os.stat(m.main).st_dev
+
+            def write():
+                i = 0
+                while True:
+                    try:
+                        with open(m.main / f"a/c/{i}", "xb") as f:
+                            f.write(b"%d" % i)
+                            if os.fstat(f.fileno()).st_dev != device:
+                                return
+                    except OSError:
+                        return
+                    closed.append(i)
+                    i += 1
+
+            writer = threading.Thread(target=write)
+            writer.start()
+            while len(closed) < 20:
+                time.sleep(0.001)
+            while firn.run("umount", m, "--export", journal).returncode:
+                pass
+            m._ended()
+            writer.join()
+        shown = {int(line.split()[0].removeprefix("c/")) for line in firn("journal", "show", journal).splitlines()
+                 if line.strip().startswith("c/")}
+        assert set(closed) <= shown, sorted(set(closed) - shown)
+        assert not list(repo.path.glob("firn/sessions/*/*.journal"))
