@@ -43,10 +43,17 @@ firn_origin_free(FirnOrigin *origin)
 	replace(&origin->sections, NULL);
 	replace(&origin->pending, NULL);
 	replace(&origin->scratch, NULL);
+	g_array_unref(origin->workers);
 	g_free(origin->name);
 	g_free(origin->repository);
 	g_free(origin->path);
 	g_free(origin);
+}
+
+static void
+clear_worker(gpointer data)
+{
+	g_free(((FirnWorkerJournal *)data)->key);
 }
 
 static FirnOrigin *
@@ -56,6 +63,8 @@ origin_new(FirnOriginKind kind, const char *name)
 
 	origin->kind = kind;
 	origin->name = g_strdup(name);
+	origin->workers = g_array_new(FALSE, FALSE, sizeof(FirnWorkerJournal));
+	g_array_set_clear_func(origin->workers, clear_worker);
 	return origin;
 }
 
@@ -299,6 +308,23 @@ begin_session(FirnOrigin *origin, FirnRepo *repo, GError **error)
 	return origin->sections != NULL;
 }
 
+static void
+note_workers(FirnOrigin *origin)
+{
+	for (guint i = 0; i < origin->sections->len; i++) {
+		const FirnSection *section = g_ptr_array_index(origin->sections, i);
+		FirnWorkerJournal worker = { .last_seq = section->last_seq };
+		char id[FIRN_ID12_TEXT + 1];
+
+		if (!section->header->fork)
+			continue;
+		firn_id12_format(&section->header->session, id);
+		worker.key =
+			g_strdup_printf("firn/sessions/%s/%s.journal", section->header->fork, id);
+		g_array_append_val(origin->workers, worker);
+	}
+}
+
 bool
 firn_origin_begin(FirnOrigin *origin, FirnRepo *repo, unsigned wait_ms, GError **error)
 {
@@ -306,7 +332,11 @@ firn_origin_begin(FirnOrigin *origin, FirnRepo *repo, unsigned wait_ms, GError *
 		return begin_mount(origin, wait_ms, error);
 	if (origin->kind == FIRN_ORIGIN_SESSION)
 		return begin_session(origin, repo, error);
-	return firn_origin_read(origin, repo, error) && firn_origin_check_whole(origin, error);
+	if (!firn_origin_read(origin, repo, error) || !firn_origin_check_whole(origin, error))
+		return false;
+	if (origin->kind == FIRN_ORIGIN_FILE)
+		note_workers(origin);
+	return true;
 }
 
 static bool
@@ -334,6 +364,34 @@ firn_origin_intent(FirnOrigin *origin, const FirnId12 *snapshot, GError **error)
 	return true;
 }
 
+/* A worker's mount publishes its journal also where a copy was handed back: it is of no use any more. */
+static bool
+withdraw(FirnRepo *repo, const FirnWorkerJournal *worker, GError **error)
+{
+	FirnStore *store = firn_repo_store(repo);
+	g_autoptr(GPtrArray) published = NULL;
+	const FirnSection *last;
+	bool exists = false;
+
+	if (!firn_store_stat(store, worker->key, &exists, NULL, NULL, error))
+		return false;
+	published = exists ? firn_fork_read(repo, worker->key, error) : NULL;
+	if (!published || !published->len)
+		return !exists;
+	last = g_ptr_array_index(published, published->len - 1);
+	/* What came after the copy is nowhere else. */
+	return last->last_seq != worker->last_seq || firn_store_remove(store, worker->key, error);
+}
+
+static bool
+withdraw_all(FirnRepo *repo, const FirnOrigin *origin, GError **error)
+{
+	for (guint i = 0; i < origin->workers->len; i++)
+		if (!withdraw(repo, &g_array_index(origin->workers, FirnWorkerJournal, i), error))
+			return false;
+	return true;
+}
+
 bool
 firn_origin_end(FirnOrigin *origin, FirnRepo *repo, const FirnId12 *snapshot, GError **error)
 {
@@ -345,5 +403,5 @@ firn_origin_end(FirnOrigin *origin, FirnRepo *repo, const FirnId12 *snapshot, GE
 		return firn_session_remove_state(origin->session, error);
 	if (origin->kind == FIRN_ORIGIN_PUBLISHED)
 		return firn_store_remove(firn_repo_store(repo), origin->path, error);
-	return true;
+	return withdraw_all(repo, origin, error);
 }

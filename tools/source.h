@@ -20,6 +20,12 @@ typedef enum {
 	FIRN_ORIGIN_PUBLISHED,
 } FirnOriginKind;
 
+/* What a worker's mount may have published besides a copy of its journal. */
+typedef struct {
+	char *key;
+	uint64_t last_seq; /* of the copy */
+} FirnWorkerJournal;
+
 typedef struct {
 	FirnOriginKind kind;
 	char *name;            /* as the user wrote it */
@@ -31,6 +37,7 @@ typedef struct {
 	GPtrArray *pending;    /* char *: MOUNT, once begun: files without a place */
 	GPtrArray *scratch;    /* char *: MOUNT, once begun */
 	uint64_t torn;         /* FILE, once read: bytes of a torn tail that were left out */
+	GArray *workers;       /* FirnWorkerJournal: FILE, once begun */
 	uint64_t seq;          /* up to where a begun commit goes */
 	FirnCtl *ctl;          /* MOUNT, begun */
 	bool begun;            /* MOUNT: it holds still until the commit ends or is given up */
@@ -61,7 +68,7 @@ const char *firn_origin_repository(FirnOrigin *origin, GError **error) FIRN_MUST
 bool firn_origin_begin(FirnOrigin *origin, FirnRepo *repo, unsigned wait_ms, GError **error)
 	FIRN_MUST_USE;
 bool firn_origin_intent(FirnOrigin *origin, const FirnId12 *snapshot, GError **error) FIRN_MUST_USE;
-/* It is committed: the mount moves, the dead session's directory and the published journal go. */
+/* It is committed: the mount moves, the dead session's directory and published journals go. */
 bool firn_origin_end(FirnOrigin *origin, FirnRepo *repo, const FirnId12 *snapshot, GError **error)
 	FIRN_MUST_USE;
 

@@ -71,6 +71,7 @@ def test_region_writes_of_four_processes(firn, repo, mount, tmp_path, way, dirty
     with xr.open_zarr(mount.main, consolidated=False) as got:
         xr.testing.assert_identical(got.compute(), ds)
     assert_committed(repo, mount.main)
+    assert not list(repo.path.glob("firn/sessions/*/*.journal"))    # also where copies were handed back
     log = repo.official().ancestry(branch="main")
     assert next(iter(log)).message == "finished writes"
 
@@ -455,6 +456,19 @@ def test_large_journals__chunks_stay_in_their_files(repo, mounts, tmp_path, inte
     tree = store_tree(repo.store())
     assert {int(k.removeprefix("a/c/")): v for k, v in tree.items() if k.startswith("a/c/")} == content
     assert_committed(repo, forks.m.main)
+
+
+def test_copy_older_than_what_was_published__stays_published(firn, repo, mount, tmp_path):
+    put_array(mount.main, "a", (4,), (1,))
+    mount.commit("base")
+    firn("fork", mount, "-o", tmp_path / "fork.json")
+    with repo.worker(tmp_path / "fork.json") as w:
+        put(w.main, "a/c/0", b"copied")
+        shutil.copy(w.path / ".firn/journal", tmp_path / "w.journal")
+        put(w.main, "a/c/1", b"later")
+    firn.snapshot("commit", mount, tmp_path / "w.journal", "-m", "the copy")
+    [left] = repo.path.glob("firn/sessions/*/*.journal")
+    assert "c/1" in firn("journal", "show", left)
 
 
 @pytest.mark.parametrize("kind", ["worker", "session"])
