@@ -54,6 +54,30 @@ give_way(FirnCommitting *c, const FirnNodeChange *change, const uint32_t *coords
 	(void)firn_chunk_map_insert(map, coords, NULL);
 }
 
+/* Whether there was a chunk to erase.  1, 0, -1 with `error`. */
+static int
+was_there(const FirnCommitCompare *x, const FirnNodeChange *change, const uint32_t *coords,
+	  GError **error)
+{
+	g_autoptr(FirnManifest) manifest = NULL;
+	FirnSnapshotNode node;
+	GError *failed = NULL;
+	FirnRef ref;
+	size_t index;
+
+	if (!firn_snapshot_find_id(x->c->start, &change->id, &index))
+		return 0;
+	firn_snapshot_node(x->c->start, index, &node);
+	if (node.rank != firn_chunk_map_rank(change->chunks))
+		return 0;
+	if (firn_repo_find_chunk(x->c->repo, x->c->start, &node, coords, &ref, &manifest, &failed))
+		return 1;
+	if (failed == NULL)
+		return 0;
+	g_propagate_error(error, failed);
+	return -1;
+}
+
 static bool
 collide_one(const FirnCommitCompare *x, const FirnNodeChange *change, const FirnSnapshotNode *node,
 	    const uint32_t *coords, const FirnChunkChange *chunk, GError **error)
@@ -62,9 +86,17 @@ collide_one(const FirnCommitCompare *x, const FirnNodeChange *change, const Firn
 	g_autofree char *location = NULL;
 	FirnRef mine, their;
 	bool erased;
-	int same;
+	int there, same;
 
 	firn_chunk_change_get(chunk, &mine);
+	there = mine.kind == FIRN_REF_NONE ? was_there(x, change, coords, error) : 1;
+	if (there < 0)
+		return false;
+	/* Written and removed again: the outcome is nothing, and erases nothing. */
+	if (there == 0) {
+		give_way(x->c, change, coords);
+		return true;
+	}
 	if (their_ref(x, node, coords, &their, &manifest, &location, error) < 0)
 		return false;
 	same = firn_conflict_compare_refs(x->c->repo, &mine, &their, error);

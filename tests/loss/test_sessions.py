@@ -269,6 +269,18 @@ def test_amend__branch_moved_meanwhile(p):
 
 # ---- nothing to commit ----
 
+@pytest.mark.parametrize("policy", ["fail", "ours", "theirs"])
+def test_written_and_removed_again__erases_nothing_of_others(p, policy):
+    put(p.m.main, "g/b/c/3", b"new")
+    (p.m.main / "g/b/c/3").unlink()                          # a chunk the base never had
+    put(p.m.main, "a/c/0", b"ours")
+    p.committed_by_others({"g/b/c/3": b"theirs"})
+    p.commit(p.m, args=[f"--rebase={policy}"])
+    tree = store_tree(p.repo.store())
+    assert tree["g/b/c/3"] == b"theirs" and tree["a/c/0"] == b"ours"
+    assert (p.m.main / "g/b/c/3").read_bytes() == b"theirs"
+
+
 def test_nothing_changed_in_the_end(p):
     """Made and removed again, written as it was: the session equals its base, and that is what is said."""
     put(p.m.main, "a/c/0", b"00")                            # the base's bytes
