@@ -11,6 +11,8 @@
 #define REFS_LARGE 200000.0
 #define REFS_MANY  1000000.0
 #define REFS_MAX   10000000.0
+/* Most of a grid that large may be empty; readers and writers look at every cell of one. */
+#define CELLS_MAX 16384u
 
 static void
 clear_part(gpointer data)
@@ -449,12 +451,14 @@ longest_axis(const FirnCommitArray *array)
 }
 
 static void
-split_along(FirnCommitArray *array, uint32_t axis, double *refs)
+split_along(FirnCommitArray *array, uint32_t axis, double *refs, uint32_t *cells)
 {
 	double slice = *refs / array->grid[axis];
 	FirnCommitSplit split = { .path = g_strdup(array->path), .axis = axis };
 
 	split.size = slice >= REFS_GOOD ? 1 : (uint32_t)(REFS_GOOD / slice);
+	split.size = MAX(split.size, (array->grid[axis] - 1) / (CELLS_MAX / *cells) + 1);
+	*cells *= (array->grid[axis] - 1) / split.size + 1;
 	*refs = slice * split.size;
 	array->split[axis] = split.size;
 	g_array_append_val(array->c->splits, split);
@@ -465,6 +469,7 @@ static void
 choose_split(FirnCommitArray *array)
 {
 	double refs = product(array->grid, array->rank);
+	uint32_t cells = 1;
 	uint32_t axis = 0;
 
 	for (uint32_t i = 0; array->keeps && i < array->rank; i++)
@@ -474,9 +479,9 @@ choose_split(FirnCommitArray *array)
 		}
 	if (refs / array->grid[axis] > REFS_MANY)
 		axis = longest_axis(array);
-	split_along(array, axis, &refs);
-	while (refs > REFS_MAX && longest_axis(array) != UINT32_MAX)
-		split_along(array, longest_axis(array), &refs);
+	split_along(array, axis, &refs, &cells);
+	while (refs > REFS_MAX && cells <= CELLS_MAX / 2 && longest_axis(array) != UINT32_MAX)
+		split_along(array, longest_axis(array), &refs, &cells);
 }
 
 /*
