@@ -52,6 +52,8 @@ add_chunks(Diffing *diffing, const FirnTxlog *txlog, size_t index, GError **erro
 	firn_txlog_array(txlog, index, &node, &n_chunks);
 	touched = touch(diffing, &node);
 	for (size_t i = 0; i < n_chunks; i++) {
+		/* Of rank 0 there are no coordinates: one item says that it is there. */
+		static const uint32_t scalar = 0;
 		uint32_t rank;
 		const uint32_t *coords = firn_txlog_chunk(txlog, index, i, &rank);
 
@@ -67,8 +69,9 @@ add_chunks(Diffing *diffing, const FirnTxlog *txlog, size_t index, GError **erro
 				"closer to each other");
 			return false;
 		}
-		if (rank == touched->rank && rank > 0)
-			g_array_append_vals(touched->chunks, coords, rank);
+		if (rank == touched->rank)
+			g_array_append_vals(touched->chunks, rank > 0 ? coords : &scalar,
+					    MAX(rank, 1));
 	}
 	return true;
 }
@@ -184,6 +187,10 @@ sorted_chunks(const Touched *touched)
 	guint n = touched->rank > 0 ? touched->chunks->len / touched->rank : 0;
 	const uint32_t *last = NULL;
 
+	if (touched->rank == 0 && touched->chunks->len > 0) {
+		g_array_append_vals(sorted, coords, 1);
+		return sorted;
+	}
 	g_qsort_with_data(touched->chunks->data, (gint)n, size, compare_chunks,
 			  GUINT_TO_POINTER(touched->rank));
 	for (guint i = 0; i < n; i++, coords += touched->rank) {

@@ -46,7 +46,7 @@ typedef struct {
 	bool meta_changed;
 	uint32_t rank;
 	GArray *chunks; /* uint32_t, rank per chunk, sorted and unique; NULL: none
-			 * (an empty one of rank 0: the chunk) */
+			 * (of rank 0 one item for the chunk) */
 } FirnDiffEntry;
 /* Errors: INVALID (`from` is no ancestor), NOT_FOUND, FORMAT, STORE.  Caller owns. */
 FirnDiff *firn_refs_diff(FirnRepo *repo, const FirnId12 *from, const FirnId12 *to, GError **error)

@@ -238,6 +238,36 @@ def test_ls_cat_diff_of_snapshots(firn, repo, mount):
     firn.refuses("cat", repo, "/g/nothing", saying="nothing")
 
 
+def test_diff__tells_the_chunk_of_a_scalar(firn, repo, mount):
+    put_array(mount.main, "s", (), ())
+    put(mount.main, "s/c", b"1")
+    first = mount.commit()
+    put(mount.main, "s/c", b"2")
+    uncommitted = [e["chunks"] for e in firn.json("diff", mount) if e["path"] == "/s"]
+    second = mount.commit()
+    [changed] = [e for e in firn.json("diff", repo, first, second) if e["path"] == "/s"]
+    assert [changed["chunks"]] == uncommitted == [[[]]]
+    assert "c" in firn("diff", repo, first, second, "-c").replace("changed array", "")
+
+
+def test_huge_and_sparse__has_no_more_manifests_than_anybody_can_look_at(repo, mount):
+    """Most of such a grid stays empty, and every commit, of the official library too, looks at each part of it."""
+    put_array(mount.main, "a", (4_000_000_000, 1_000_000), (1, 1))
+    for i in range(3):
+        put(mount.main, f"a/c/{i * 1_900_000_000}/7", b"x")
+    mount.commit()
+    assert_committed(repo, mount.main)
+    s = repo.official().writable_session("main")
+    zarr.open_array(s.store, path="a")[5, 5] = 1
+    s.commit("official")
+    [split] = repo.official().config.manifest.splitting.to_dict().values()
+    grid = {"axis(0)": 4_000_000_000, "axis(1)": 1_000_000}
+    cells = 1
+    for axis, size in split.items():
+        cells *= -(-grid[str(axis).rpartition(".")[2]] // size)
+    assert 1000 < cells <= 16384
+
+
 def test_run(firn, repo):
     script = "import os, zarr; zarr.create_array(os.environ['FIRN_MOUNT'], name='a', shape=(4,), chunks=(2,), dtype='u1')[:] = 1"
     id = firn.snapshot("run", repo, "-m", "by run", "--", sys.executable, "-c", script)
