@@ -357,6 +357,15 @@ firn_snapshot_unref(FirnSnapshot *s)
 
 /* ---- the snapshot itself ---- */
 
+size_t
+firn_snapshot_size(const FirnSnapshot *s)
+{
+	size_t n_files = s->files_by_id != NULL ? firn_snapshot_n_manifest_files(s) : 0;
+
+	/* The index of nodes by id is made on first use. */
+	return s->b.len + (n_files + firn_snapshot_n_nodes(s)) * sizeof(uint32_t);
+}
+
 const FirnId12 *
 firn_snapshot_id(const FirnSnapshot *s)
 {

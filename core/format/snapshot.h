@@ -24,6 +24,7 @@ void firn_snapshot_unref(FirnSnapshot *snapshot); /* NULL is a no-op */
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(FirnSnapshot, firn_snapshot_unref)
 
 const FirnId12 *firn_snapshot_id(const FirnSnapshot *snapshot);
+size_t firn_snapshot_size(const FirnSnapshot *snapshot);          /* bytes of memory held */
 uint8_t firn_snapshot_spec_version(const FirnSnapshot *snapshot); /* of the file: 1 or 2 */
 uint64_t firn_snapshot_flushed_at(const FirnSnapshot *snapshot);  /* us since 1970 */
 const char *firn_snapshot_message(const FirnSnapshot *snapshot);  /* NUL-terminated, borrowed */

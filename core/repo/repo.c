@@ -10,7 +10,6 @@
 #define INDEX_CACHE_BYTES    ((size_t)16 << 20)
 
 /* What a snapshot's memory is to its compressed file, roughly; only steers the cache. */
-#define SNAPSHOT_EXPANSION 8
 
 char *
 firn_repo_key(const char *folder, const FirnId12 *id)
@@ -72,7 +71,7 @@ fetch_snapshot(const FirnId12 *id, void *data, size_t *out_bytes, GError **error
 			    firn_store_url(repo->store), key);
 		g_clear_pointer(&snapshot, firn_snapshot_unref);
 	}
-	*out_bytes = g_bytes_get_size(file) * SNAPSHOT_EXPANSION;
+	*out_bytes = snapshot != NULL ? firn_snapshot_size(snapshot) : 0;
 	return snapshot;
 }
 

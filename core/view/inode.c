@@ -320,29 +320,53 @@ firn_inode_path(const FirnInode *inode)
 }
 
 FirnSlot *
-firn_slot_add(FirnView *view, FirnSnapshot *snapshot, size_t node_index, FirnDir *dir)
+firn_slot_add_lost(FirnView *view, const FirnId12 *snapshot, size_t node_index, FirnDir *dir)
 {
 	FirnSlot *slot = g_new0(FirnSlot, 1);
+
+	slot->number = view->slots->len + 1;
+	slot->snapshot = *snapshot;
+	slot->node_index = node_index;
+	slot->dir = dir;
+	slot->retired = true;
+	firn_inode_ref(&dir->inode);
+	g_ptr_array_add(view->slots, slot);
+	firn_keep_slot(view, slot);
+	firn_keep_mark(&dir->inode);
+	return slot;
+}
+
+FirnSlot *
+firn_slot_add(FirnView *view, FirnSnapshot *snapshot, size_t node_index, FirnDir *dir)
+{
+	FirnSlot *slot = firn_slot_add_lost(view, firn_snapshot_id(snapshot), node_index, dir);
 	FirnSnapshotNode node;
 
 	firn_snapshot_node(snapshot, node_index, &node);
-	slot->number = view->slots->len + 1;
-	slot->snapshot = firn_snapshot_ref(snapshot);
-	slot->node_index = node_index;
-	slot->dir = dir;
-	firn_inode_ref(&dir->inode);
+	slot->retired = false;
+	slot->flushed_at = firn_snapshot_flushed_at(snapshot);
 	slot->rank = node.rank;
 	slot->n_chunks = g_new0(uint32_t, MAX(node.rank, 1));
 	for (uint32_t axis = 0; axis < node.rank; axis++) {
 		uint64_t length;
 
-		firn_snapshot_node_shape(slot->snapshot, &node, axis, &length,
-					 &slot->n_chunks[axis]);
+		firn_snapshot_node_shape(snapshot, &node, axis, &length, &slot->n_chunks[axis]);
 	}
-	g_ptr_array_add(view->slots, slot);
-	firn_keep_slot(view, slot);
-	firn_keep_mark(&dir->inode);
 	return slot;
+}
+
+FirnSnapshot *
+firn_slot_snapshot(FirnView *view, const FirnSlot *slot, GError **error)
+{
+	FirnSnapshot *base = slot->dir->tree->base;
+	FirnId12 id = slot->snapshot;
+
+	if (firn_id12_compare(firn_snapshot_id(base), &id) == 0)
+		return firn_snapshot_ref(base);
+	firn_view_unlock(view);
+	base = firn_repo_get_snapshot(view->repo, &id, error);
+	pthread_mutex_lock(&view->lock);
+	return base;
 }
 
 static FirnSlot *
@@ -407,7 +431,7 @@ firn_slot_decode(FirnView *view, uint64_t ino, uint32_t *coords, uint32_t *out_d
 	if ((ino & FIRN_INO_COMPUTED) == 0 || number == 0 || number > view->slots->len)
 		return NULL;
 	slot = g_ptr_array_index(view->slots, number - 1);
-	if (depth > slot->rank)
+	if (slot->n_chunks == NULL || depth > slot->rank)
 		return NULL;
 	for (uint32_t i = depth; i-- > 0;) {
 		if (slot->n_chunks[i] == 0)

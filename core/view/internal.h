@@ -103,7 +103,8 @@ struct FirnTree {
 /* A number space for the chunks of one array in one snapshot. */
 struct FirnSlot {
 	uint32_t number;
-	FirnSnapshot *snapshot;
+	FirnId12 snapshot; /* not held: there is a slot for each commit that changed the array */
+	uint64_t flushed_at;
 	size_t node_index;
 	FirnDir *dir; /* referenced */
 	uint32_t rank;
@@ -247,6 +248,11 @@ FirnSlot *firn_slot_of_dirs(FirnView *view, FirnDir *array);
 FirnSlot *firn_slot_of_files(FirnView *view, FirnDir *array);
 /* The next slot, of a node of `snapshot`. */
 FirnSlot *firn_slot_add(FirnView *view, FirnSnapshot *snapshot, size_t node_index, FirnDir *dir);
+/* One whose snapshot is gone: its numbers are nobody's. */
+FirnSlot *firn_slot_add_lost(FirnView *view, const FirnId12 *snapshot, size_t node_index,
+			     FirnDir *dir);
+/* The snapshot of a slot.  View lock held; dropped if it must be read.  NULL with `error`; caller owns. */
+FirnSnapshot *firn_slot_snapshot(FirnView *view, const FirnSlot *slot, GError **error);
 /* 0 if the coordinates have no number in the slot. */
 uint64_t firn_slot_ino(const FirnSlot *slot, const uint32_t *coords, uint32_t depth);
 /* The slot of a computed number and the coordinates in it; NULL: not one. */
@@ -324,6 +330,11 @@ bool firn_tree_base_alive(FirnView *view, FirnTree *tree, size_t index, FirnSnap
 bool firn_tree_has_base_below(FirnView *view, FirnDir *dir);
 /* The grid of `array` shrank: what the kernel may know of chunks outside it is stale. */
 void firn_tree_forget_outside(FirnView *view, FirnDir *array);
+/*
+ * A node is replaced by one of another kind or shape: directories below it, nodes and those of chunks, end,
+ * and the kernel forgets them.
+ */
+void firn_tree_end_below(FirnView *view, FirnDir *dir);
 /* Bind a directory to the node the base has at its path, if it has one that lives. */
 void firn_tree_bind(FirnView *view, FirnDir *dir);
 /* Make the directory chain of `path` (absolute) and return its last.  Borrowed. */

@@ -267,7 +267,7 @@ firn_keep_slot(FirnView *view, const FirnSlot *slot)
 	if (view->keep == NULL)
 		return;
 	out = g_byte_array_new();
-	firn_keep_add_bytes(out, firn_snapshot_id(slot->snapshot), sizeof(FirnId12));
+	firn_keep_add_bytes(out, &slot->snapshot, sizeof slot->snapshot);
 	firn_keep_add(out, slot->node_index);
 	firn_keep_add(out, slot->dir->inode.ino);
 	firn_keep_put(view->batch, FIRN_KEPT_SLOT, slot->number, out->data, out->len);

@@ -70,10 +70,10 @@ announce_own(FirnView *view, FirnDir *array, FirnNodeChange *node)
 
 /* Whether the commit's log names chunks of the array that are not our own. */
 static bool
-others_changed(const FirnDir *array, const FirnNodeChange *own, const FirnTxlog *log)
+others_changed(const FirnDir *array, FirnNodeChange *own, const FirnTxlog *log)
 {
 	size_t mine = own != NULL && own->chunks != NULL ? firn_chunk_map_size(own->chunks) : 0;
-	size_t index;
+	size_t index = 0;
 	size_t n = 0;
 	FirnId8 id;
 
@@ -81,7 +81,18 @@ others_changed(const FirnDir *array, const FirnNodeChange *own, const FirnTxlog 
 		return true;
 	if (firn_txlog_find_array(log, &array->id, &index))
 		firn_txlog_array(log, index, &id, &n);
-	return n > mine;
+	if (n > mine)
+		return true;
+	/* Some of ours may have come to nothing: as many need not be the same. */
+	for (size_t i = 0; i < n; i++) {
+		uint32_t rank;
+		const uint32_t *coords = firn_txlog_chunk(log, index, i, &rank);
+
+		if (rank != firn_chunk_map_rank(own->chunks) ||
+		    firn_chunk_map_find(own->chunks, coords) == NULL)
+			return true;
+	}
+	return false;
 }
 
 static bool
@@ -136,6 +147,17 @@ rebind_doc(Move *move, FirnDir *dir, const FirnSnapshotNode *node)
 	firn_view_invalidate(move->view, dir->inode.ino, "zarr.json");
 }
 
+/* Whether a path has a node of another kind or shape now: nothing below it means what it did. */
+static bool
+is_replaced(const FirnDir *dir, const FirnSnapshotNode *node)
+{
+	bool array = node->kind == FIRN_NODE_ARRAY;
+
+	return dir->has_node &&
+	       (firn_id8_compare(&dir->id, &node->id) != 0 || firn_dir_is_array(dir) != array ||
+		(array && dir->meta->rank != node->rank));
+}
+
 static void
 rebind(Move *move, FirnDir *dir)
 {
@@ -146,7 +168,7 @@ rebind(Move *move, FirnDir *dir)
 	size_t was_index = dir->base_index;
 	FirnSnapshotNode node;
 	FirnMeta *meta;
-	bool chunks;
+	bool chunks, replaced;
 	size_t index;
 
 	dir->in_base = false;
@@ -163,9 +185,12 @@ rebind(Move *move, FirnDir *dir)
 		return;
 	}
 	firn_snapshot_node(move->to, index, &node);
-	chunks = !was_in_base || own != NULL ||
+	replaced = is_replaced(dir, &node);
+	if (replaced)
+		firn_tree_end_below(view, dir);
+	chunks = !was_in_base || replaced || own != NULL ||
 		 !same_manifests(move->from, was_index, move->to, index);
-	if (dir->has_node && firn_dir_is_array(dir) && chunks)
+	if (dir->has_node && firn_dir_is_array(dir) && chunks && !replaced)
 		announce_own(view, dir, own);
 	rebind_doc(move, dir, &node);
 	meta = firn_tree_base_meta(move->to, &node);

@@ -248,10 +248,34 @@ has_chunks(FirnView *view, FirnDir *dir)
 	return firn_dir_is_array(dir) ? firn_chunk_any_below(view, dir, NULL, 0) : 0;
 }
 
+/* Whether directories below hold files that no chunk stands for. */
+static bool
+has_files_below(const FirnDir *dir)
+{
+	GHashTableIter iter, below;
+	gpointer value, child;
+
+	g_hash_table_iter_init(&iter, dir->children);
+	while (g_hash_table_iter_next(&iter, NULL, &value)) {
+		const FirnDir *directory = value;
+
+		if (!((const FirnInode *)value)->directory)
+			continue;
+		g_hash_table_iter_init(&below, directory->children);
+		while (g_hash_table_iter_next(&below, NULL, &child))
+			if (!((const FirnInode *)child)->directory)
+				return true;
+		if (has_files_below(directory))
+			return true;
+	}
+	return false;
+}
+
 static int
 replace_node(FirnView *view, FirnDir *dir, const char *path)
 {
 	int chunks = has_chunks(view, dir);
+	int failed;
 
 	if (chunks < 0)
 		return -chunks;
@@ -261,7 +285,11 @@ replace_node(FirnView *view, FirnDir *dir, const char *path)
 			       "something else");
 		return EINVAL;
 	}
-	return record_delete(view, dir);
+	failed = record_delete(view, dir);
+	/* Directories of chunks, empty by now, would be in the way of what is there next. */
+	if (failed == 0 && !has_files_below(dir))
+		firn_tree_end_below(view, dir);
+	return failed;
 }
 
 /*

@@ -55,6 +55,7 @@ firn_chunk_peek_base(FirnView *view, uint64_t ino, FirnContent **out_content)
 	uint32_t coords[FIRN_MAX_RANK];
 	FirnChunkLookup found = { 0 };
 	FirnSnapshot *base;
+	GError *error = NULL;
 	FirnSlot *slot;
 	uint32_t depth;
 	int failed;
@@ -64,7 +65,9 @@ firn_chunk_peek_base(FirnView *view, uint64_t ino, FirnContent **out_content)
 		return ESTALE;
 	if (depth < slot->rank)
 		return EISDIR;
-	base = firn_snapshot_ref(slot->snapshot);
+	base = firn_slot_snapshot(view, slot, &error);
+	if (base == NULL)
+		return firn_view_fail(view, slot->dir->inode.name, error);
 	firn_view_unlock(view);
 	failed = firn_chunk_look_up(view, base, slot->node_index, coords, depth, true, &found);
 	pthread_mutex_lock(&view->lock);
@@ -99,9 +102,9 @@ compare_with_base(FirnView *view, uint64_t ino, FirnSlot *slot, const uint32_t *
 	FirnContent *then = NULL;
 	int failed = firn_chunk_find_base(view, slot->dir, coords, slot->rank, true, &now);
 
-	if (failed == 0)
-		failed = firn_chunk_peek_base(view, ino, &then);
-	if (failed == 0 && !same_content(now.content, then))
+	/* What it was then may be gone for good. */
+	if (failed == 0 &&
+	    (firn_chunk_peek_base(view, ino, &then) != 0 || !same_content(now.content, then)))
 		failed = ESTALE;
 	firn_content_unref(now.content);
 	firn_content_unref(then);
@@ -160,7 +163,7 @@ firn_chunk_take_leaf(FirnView *view, uint64_t ino, FirnLeaf **out_leaf)
 		leaf = firn_chunk_leaf_new(view, slot->dir, coords, ino);
 		leaf->content = firn_content_ref(content);
 		leaf->size = content->length;
-		leaf->inode.mtime_ns = (int64_t)(firn_snapshot_flushed_at(slot->snapshot) * 1000);
+		leaf->inode.mtime_ns = (int64_t)(slot->flushed_at * 1000);
 		leaf->inode.refs = 0;
 		inode = &leaf->inode;
 	}

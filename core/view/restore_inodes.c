@@ -199,7 +199,7 @@ link_inode(FirnRestore *restore, FirnInode *inode, GBytes *record)
 }
 
 static void
-restore_slots(FirnRestore *restore, GError **error)
+restore_slots(FirnRestore *restore)
 {
 	GHashTable *slots = restore->kept->kinds[FIRN_KEPT_SLOT];
 
@@ -218,9 +218,12 @@ restore_slots(FirnRestore *restore, GError **error)
 			restore->wrong = "a slot is missing";
 			return;
 		}
-		snapshot = firn_repo_get_snapshot(restore->view->repo, &id, error);
-		if (snapshot == NULL)
-			return;
+		/* An old one may have been expired. */
+		snapshot = firn_repo_get_snapshot(restore->view->repo, &id, NULL);
+		if (snapshot == NULL) {
+			firn_slot_add_lost(restore->view, &id, index, (FirnDir *)dir);
+			continue;
+		}
 		if (index >= firn_snapshot_n_nodes(snapshot)) {
 			restore->wrong = "a slot of no node";
 			return;
@@ -234,9 +237,12 @@ slot_of_number(FirnRestore *restore, uint64_t number)
 {
 	GPtrArray *slots = restore->view->slots;
 
+	FirnSlot *slot;
+
 	if (number == 0 || number > slots->len)
 		return NULL;
-	return g_ptr_array_index(slots, number - 1);
+	slot = g_ptr_array_index(slots, number - 1);
+	return slot->n_chunks != NULL ? slot : NULL;
 }
 
 /* The node a directory is, as overlay or base have it. */
@@ -302,7 +308,7 @@ firn_restore_inodes(FirnRestore *restore, GError **error)
 
 		link_inode(restore, inode, g_hash_table_lookup(records, &inode->ino));
 	}
-	restore_slots(restore, &failure);
+	restore_slots(restore);
 	if (failure != NULL) {
 		g_propagate_error(error, failure);
 		return false;

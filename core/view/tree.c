@@ -235,7 +235,7 @@ firn_place_find(FirnView *view, uint64_t ino, FirnPlace *out_place)
 		return ENOTDIR;
 	if (slot->dir->inode.dead || !firn_dir_is_array(slot->dir) ||
 	    slot->dir->meta->rank != slot->rank)
-		return ENOENT;
+		return ESTALE;
 	out_place->array = slot->dir;
 	return 0;
 }
@@ -467,4 +467,34 @@ firn_tree_forget_outside(FirnView *view, FirnDir *array)
 		if (leaf->inode.parent != NULL)
 			firn_view_invalidate(view, leaf->inode.parent->inode.ino, leaf->inode.name);
 	}
+}
+
+void
+firn_tree_end_below(FirnView *view, FirnDir *dir)
+{
+	g_autoptr(GPtrArray) children = g_ptr_array_new();
+	GHashTableIter iter;
+	gpointer value;
+
+	g_hash_table_iter_init(&iter, dir->children);
+	while (g_hash_table_iter_next(&iter, NULL, &value))
+		if (((FirnInode *)value)->directory)
+			g_ptr_array_add(children, firn_inode_ref(value));
+	for (guint i = 0; i < children->len; i++) {
+		FirnDir *child = children->pdata[i];
+
+		firn_tree_end_below(view, child);
+		firn_view_invalidate(view, dir->inode.ino, child->inode.name);
+		if (child->doc != NULL)
+			child->doc->inode.dead = true;
+		if (child->has_node)
+			firn_node_doc_gone(view, child);
+		child->has_node = false;
+		firn_inode_unlink(view, &child->inode);
+		firn_inode_unref(view, &child->inode);
+	}
+	dir->dir_slot = NULL;
+	dir->file_slot = NULL;
+	firn_dir_forget_removed(dir);
+	firn_view_invalidate(view, dir->inode.ino, "c");
 }

@@ -169,7 +169,6 @@ firn_view_free(FirnView *view)
 	for (guint i = 0; i < view->slots->len; i++) {
 		FirnSlot *slot = view->slots->pdata[i];
 
-		firn_snapshot_unref(slot->snapshot);
 		g_free(slot->n_chunks);
 		g_free(slot);
 	}

@@ -136,9 +136,13 @@ value_of_base(FirnView *view, uint64_t ino, const char *name, char **out_value)
 	if (slot == NULL)
 		return ESTALE;
 	if (strcmp(name, names[0]) == 0) {
+		g_autoptr(GError) error = NULL;
+		g_autoptr(FirnSnapshot) snapshot = firn_slot_snapshot(view, slot, &error);
 		FirnSnapshotNode node;
 
-		firn_snapshot_node(slot->snapshot, slot->node_index, &node);
+		if (snapshot == NULL)
+			return ESTALE;
+		firn_snapshot_node(snapshot, slot->node_index, &node);
 		firn_id8_format(&node.id, text);
 		*out_value = g_strdup(text);
 		return 0;

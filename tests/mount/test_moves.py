@@ -1,0 +1,164 @@
+"""A mount that goes on to another snapshot shows it, whatever it and the kernel knew before."""
+import datetime
+import json
+import os
+import shutil
+import time
+
+import pytest
+
+from conftest import PATIENCE, array_json, drop_caches, group_json, put, put_array, read_tree, replaced
+
+
+def one_dim(root, path="a"):
+    put(root, f"{path}/zarr.json", array_json((4,), (1,)))
+    for i in range(4):
+        put(root, f"{path}/c/{i}", b"one-d %d" % i)
+
+
+def two_dim(root, path="a"):
+    put(root, f"{path}/zarr.json", array_json((2, 2), (1, 1)))
+    for i in range(4):
+        put(root, f"{path}/c/{i // 2}/{i % 2}", b"two-d %d" % i)
+
+
+def scalar(root, path="a"):
+    put(root, f"{path}/zarr.json", array_json((), ()))
+    put(root, f"{path}/c", b"scalar")
+
+
+def group(root, path="a"):
+    put(root, f"{path}/zarr.json", group_json())
+    two_dim(root, f"{path}/c")
+    one_dim(root, f"{path}/b")
+
+
+KINDS = {f.__name__: f for f in (one_dim, two_dim, scalar, group)}
+
+
+@pytest.mark.parametrize("after", KINDS)
+@pytest.mark.parametrize("before", KINDS)
+@pytest.mark.parametrize("how", ["written here", "of the base"])
+def test_node_replaced_by_others(repo, before, after, how):
+    """Deleted and made again with another shape or kind in a commit this mount is rebased over."""
+    with repo.mount() as m:
+        put(m.main, "zarr.json", group_json())
+        KINDS[before](m.main)
+        m.commit("before")
+        if how == "written here":
+            go_on(repo, m, after)
+    if how == "of the base":
+        with repo.mount() as m:
+            go_on(repo, m, after)
+
+
+def go_on(repo, m, after):
+    read_tree(m.main)                           # the kernel knows all of it
+    for path in "a/c/0", "a/c/1/1", "a/c/3", "a/b", "a/c/zarr.json":
+        (m.main / path).exists()
+    with repo.mount() as other:
+        shutil.rmtree(other.main / "a")
+        KINDS[after](other.main)
+        other.commit("after")
+        want = read_tree(other.main)
+    put(m.main, "g/zarr.json", group_json())
+    m.commit("mine", "--rebase")
+    want |= {"g/zarr.json": (m.main / "g/zarr.json").read_bytes()}
+    assert read_tree(m.main) == want
+    drop_caches()
+    assert read_tree(m.main) == want
+    shutil.rmtree(m.main / "a")
+    one_dim(m.main)
+    m.commit("again")
+    assert {k: v for k, v in read_tree(m.main).items() if k.startswith("a/c")} == {f"a/c/{i}": b"one-d %d" % i for i in range(4)}
+
+
+@pytest.mark.parametrize("own", ["come and gone", "the same again"])
+def test_chunks_of_a_worker_appear(firn, repo, mount, tmp_path, own):
+    """Also where this session changed as many chunks, which came to nothing."""
+    put_array(mount.main, "a", (100,), (1,))
+    for i in range(10):
+        put(mount.main, f"a/c/{i}", b"base")
+    mount.commit("base")
+    firn("fork", mount, "-o", tmp_path / "fork.json")
+    for i in 0, 1:
+        if own == "the same again":
+            put(mount.main, f"a/c/{i}", b"base")
+        else:
+            put(mount.main, f"a/c/{20 + i}", b"tmp").unlink()
+    assert not (mount.main / "a/c/30").exists() and (mount.main / "a/c/3").stat().st_size == 4
+    with repo.worker(tmp_path / "fork.json") as w:
+        put(w.main, "a/c/30", b"of the worker")
+        put(w.main, "a/c/3", b"changed by the worker")
+        w.umount("--export", tmp_path / "w.journal")
+    firn.snapshot("commit", mount, tmp_path / "w.journal", "-m", "m")
+    assert (mount.main / "a/c/30").read_bytes() == b"of the worker"
+    assert (mount.main / "a/c/3").stat().st_size == len(b"changed by the worker")
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_old_snapshots_may_go(repo, mounts, killed):
+    """The kernel's numbers of files are of a snapshot that the official library expired and collected."""
+    m = mounts.enter_context(repo.mount("-o", "cache_size=1K"))
+    put_array(m.main, "a", (100,), (1,))
+    for i in range(100):
+        put(m.main, f"a/c/{i}", b"x" * 1000)
+    m.commit("one")
+    assert [e.stat().st_size for e in os.scandir(m.main / "a/c")] == [1000] * 100
+    with open(m.main / "a/c/50", "rb") as held:
+        put(m.main, "a/c/0", b"v" * 999)
+        m.commit("two")
+        official = repo.official()
+        later = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(hours=1)
+        official.expire_snapshots(older_than=later)
+        official.garbage_collect(later)
+        if killed:
+            replaced(m)
+        else:
+            assert held.read() == b"x" * 1000
+    assert (m.main / "a/c/7").read_bytes() == b"x" * 1000
+    assert (m.main / "a/c/0").read_bytes() == b"v" * 999
+    drop_caches()
+    assert {len(v) for k, v in read_tree(m.main).items() if "/c/" in k} == {1000, 999}
+    put(m.main, "a/c/8", b"goes on")
+    m.commit("three")
+
+
+def test_many_commits__memory_of_the_driver(mount):
+    """Old snapshots do not stay, but for what the cache is let keep (64 MiB), however well they compress."""
+    def resident():
+        worker = mount.session()["worker"]
+        with open(f"/proc/{worker}/status") as f:
+            return next(int(line.split()[1]) for line in f if line.startswith("VmRSS"))
+
+    put_array(mount.main, "a", (100,), (1,), attributes={"long": "x" * 3_000_000})
+    for i in range(50):
+        put(mount.main, "a/c/0", b"%d" % i)
+        mount.commit(str(i))
+        (mount.main / "a/c/0").read_bytes()
+        if i == 29:
+            before = resident()
+    assert resident() < before + 25_000, (before, resident())
+
+
+@pytest.mark.parametrize("after", ["scalar", "one_dim", "group"])
+def test_array_of_another_rank_over_empty_directories(repo, after):
+    """What a tool leaves that deletes chunks only and then overwrites zarr.json."""
+    with repo.mount() as m:
+        put(m.main, "zarr.json", group_json())
+        two_dim(m.main)
+        m.commit("before")
+    with repo.mount() as m:
+        for i in range(4):
+            (m.main / f"a/c/{i // 2}/{i % 2}").unlink()
+        if after == "scalar":
+            put(m.main, "a/zarr.json", array_json((), ()))
+            end = time.monotonic() + 10 * PATIENCE
+            while (m.main / "a/c").exists():        # the kernel is told at once, but by another thread
+                assert time.monotonic() < end
+        KINDS[after](m.main)
+        tree = read_tree(m.main)
+        m.commit("after")
+        assert read_tree(m.main) == tree
+        assert json.loads((m.main / "a/zarr.json").read_bytes())["node_type"] == ("group" if after == "group" else "array")
+        shutil.rmtree(m.main / "a")
