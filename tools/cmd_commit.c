@@ -61,25 +61,6 @@ parse_metadata(char **pairs, JsonObject *object, GError **error)
 	return true;
 }
 
-static bool
-parse_rebase(const char *text, FirnRebase *out_rebase)
-{
-	static const struct {
-		const char *name;
-		FirnRebase rebase;
-	} policies[] = {
-		{ "fail", FIRN_REBASE_FAIL },
-		{ "ours", FIRN_REBASE_OURS },
-		{ "theirs", FIRN_REBASE_THEIRS },
-	};
-
-	*out_rebase = FIRN_REBASE_OFF;
-	for (size_t i = 0; text && i < G_N_ELEMENTS(policies); i++)
-		if (!strcmp(text, policies[i].name))
-			*out_rebase = policies[i].rebase;
-	return !text || *out_rebase != FIRN_REBASE_OFF;
-}
-
 static GPtrArray *
 resolve_sources(int argc, char **argv, const Options *options, GError **error)
 {
@@ -220,7 +201,6 @@ commit(FirnCli *cli, int argc, char **argv, const Options *options, FirnCommitRe
 int
 firn_cmd_commit(FirnCli *cli, int argc, char **argv)
 {
-	char rebase[] = "--rebase=fail";
 	Options options = { 0 };
 	FirnCommitRequest request = { 0 };
 	const GOptionEntry entries[] = {
@@ -251,10 +231,7 @@ firn_cmd_commit(FirnCli *cli, int argc, char **argv)
 	};
 	int result;
 
-	/* GOption would take the word after an optional value for the value. */
-	for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++)
-		if (!strcmp(argv[i], "--rebase"))
-			argv[i] = rebase;
+	firn_rebase_prepare(argc, argv);
 	result = firn_cli_parse(cli, &argc, &argv, entries);
 	request.message = options.message;
 	request.amend = options.amend;
@@ -263,7 +240,7 @@ firn_cmd_commit(FirnCli *cli, int argc, char **argv)
 	if (result < 0 && (!options.message || !g_utf8_validate(options.message, -1, NULL)))
 		result = firn_cli_usage(cli, options.message ? "the message is not UTF-8"
 							     : "a message is missing: -m MSG");
-	if (result < 0 && !parse_rebase(options.rebase, &request.rebase))
+	if (result < 0 && !firn_rebase_parse(options.rebase, &request.rebase))
 		result = firn_cli_usage(cli, "--rebase: 'fail', 'ours' or 'theirs', not '%s'",
 					options.rebase);
 	if (result < 0 && !firn_favor_parse(options.favor, &request.favor))

@@ -124,11 +124,14 @@ start(FirnCli *cli, const Options *options, const char *repository, const char *
 
 	if (!firn_driver_check(mountpoint, &error))
 		return firn_cli_fail(cli, error);
-	result = firn_driver_start(url, mountpoint, text, options->foreground, &error);
-	if (result < 0)
-		return firn_cli_fail(cli, error);
-	if (result || !cli->json || options->foreground)
+	result = firn_driver_start(cli, url, mountpoint, text, options->foreground);
+	if (result || !cli->json)
 		return result;
+	if (options->foreground) {
+		/* It has ended. */
+		firn_cli_json(json_node_init_null(json_node_alloc()));
+		return result;
+	}
 	mount = firn_mount_find(mountpoint, &error);
 	if (!mount)
 		return firn_cli_fail(cli, error);

@@ -29,6 +29,35 @@ firn_favor_parse(const char *text, FirnFavor *out_favor)
 	return *out_favor != FIRN_FAVOR_NONE;
 }
 
+bool
+firn_rebase_parse(const char *text, FirnRebase *out_rebase)
+{
+	static const struct {
+		const char *name;
+		FirnRebase rebase;
+	} policies[] = {
+		{ "fail", FIRN_REBASE_FAIL },
+		{ "ours", FIRN_REBASE_OURS },
+		{ "theirs", FIRN_REBASE_THEIRS },
+	};
+
+	*out_rebase = FIRN_REBASE_OFF;
+	for (size_t i = 0; text && i < G_N_ELEMENTS(policies); i++)
+		if (!strcmp(text, policies[i].name))
+			*out_rebase = policies[i].rebase;
+	return !text || *out_rebase != FIRN_REBASE_OFF;
+}
+
+void
+firn_rebase_prepare(int argc, char **argv)
+{
+	static char rebase[] = "--rebase=fail";
+
+	for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++)
+		if (!strcmp(argv[i], "--rebase"))
+			argv[i] = rebase;
+}
+
 /* `first` did what the kind names first. */
 static void
 conflict_to_json(JsonBuilder *builder, const FirnConflict *conflict)
@@ -238,10 +267,12 @@ end_all(FirnRepo *repo, GPtrArray *origins, const FirnId12 *snapshot)
 }
 
 static void
-print_result(const FirnCli *cli, const FirnMerge *merge, const FirnCommitResult *result)
+print_result(const FirnCli *cli, const FirnMerge *merge, const FirnCommitRequest *request,
+	     const FirnCommitResult *result)
 {
 	char id[FIRN_ID12_TEXT + 1], parent[FIRN_ID12_TEXT + 1];
-	JsonBuilder *builder;
+	g_autoptr(JsonBuilder) builder = NULL;
+	JsonNode *node;
 
 	firn_id12_format(&result->snapshot, id);
 	firn_id12_format(&result->parent, parent);
@@ -263,7 +294,13 @@ print_result(const FirnCli *cli, const FirnMerge *merge, const FirnCommitResult 
 	firn_json_int(builder, "manifests_written", result->n_manifests_written);
 	firn_json_int(builder, "settled", (int64_t)merge->n_collisions_settled);
 	json_builder_end_object(builder);
-	firn_cli_json_builder(builder);
+	node = json_builder_get_root(builder);
+	if (!request->out_result) {
+		firn_cli_json(node);
+		return;
+	}
+	*request->out_result = json_node_dup_object(node);
+	json_node_unref(node);
 }
 
 static int
@@ -296,7 +333,7 @@ commit_merged(FirnCli *cli, FirnRepo *repo, GPtrArray *origins, const FirnMerge 
 		return firn_cli_fail(cli, error);
 	end_all(repo, origins, &result.snapshot);
 	firn_crash_point(FIRN_CRASH_SOURCES_ENDED);
-	print_result(cli, merge, &result);
+	print_result(cli, merge, request, &result);
 	return FIRN_EXIT_DONE;
 }
 

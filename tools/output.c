@@ -113,16 +113,23 @@ int
 firn_cli_fail(const FirnCli *cli, const GError *error)
 {
 	fprintf(stderr, "firn: %s\n", error->message);
-	if (cli->json) {
-		JsonBuilder *builder = json_builder_new();
-
-		json_builder_begin_object(builder);
-		firn_json_string(builder, "error", error->message);
-		firn_json_string(builder, "code", firn_error_word(error));
-		json_builder_end_object(builder);
-		firn_cli_json_builder(builder);
-	}
+	firn_cli_json_error(cli, error->message, firn_error_word(error));
 	return (int)firn_exit_of(error);
+}
+
+void
+firn_cli_json_error(const FirnCli *cli, const char *text, const char *code)
+{
+	JsonBuilder *builder;
+
+	if (!cli->json)
+		return;
+	builder = json_builder_new();
+	json_builder_begin_object(builder);
+	firn_json_string(builder, "error", text);
+	firn_json_string(builder, "code", code);
+	json_builder_end_object(builder);
+	firn_cli_json_builder(builder);
 }
 
 int
@@ -139,6 +146,7 @@ firn_cli_usage(const FirnCli *cli, const char *format, ...)
 		fprintf(stderr, "firn: 'firn %s --help' says how\n", cli->command->name);
 	else
 		fputs("firn: 'firn --help' lists the commands\n", stderr);
+	firn_cli_json_error(cli, text, "usage");
 	return FIRN_EXIT_USAGE;
 }
 

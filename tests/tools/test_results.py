@@ -1,0 +1,150 @@
+"""What commands answer: JSON, exit codes, and the way out that messages name."""
+import json
+import os
+import pathlib
+import shlex
+import signal
+import subprocess
+import time
+
+import pytest
+
+from conftest import BIN, group_json, put, put_array
+
+
+@pytest.fixture
+def array(mount):
+    """A mount with an array of 20 chunks, committed."""
+    put_array(mount.main, "a", (20,), (1,))
+    put(mount.main, "a/c/0", b"x")
+    mount.commit("array")
+    return mount
+
+
+@pytest.fixture
+def at(tmp_path):
+    (tmp_path / "at").mkdir()
+    return tmp_path / "at"
+
+
+def failure(p, code, word):
+    """It failed with one JSON value that says so: the message."""
+    assert p.returncode == code, (p.args, p.returncode, p.stdout, p.stderr)
+    told = json.loads(p.stdout)
+    assert told["code"] == word and told["error"] in p.stderr, (told, p.stderr)
+    return told["error"]
+
+
+# ---- JSON ----
+
+def test_json__wrong_usage(firn):
+    for args in ["commit"], ["commit", "x"], ["log", "--frobnicate"], ["init"], ["run", "x", "-m", "m"], ["frobnicate"], \
+            ["merge", "x"], ["journal", "frobnicate", "x"], ["mount", "x", "y", "--tag", "t", "--snapshot", "s"]:
+        failure(firn.run(*args, "--json"), 2, "usage")
+
+
+def test_json__driver_does_not_start(firn, repo, at, tmp_path):
+    nowhere = tmp_path / "nowhere"
+    assert "nowhere" in failure(firn.run("mount", nowhere, at, "--json"), 1, "failed")
+    assert "t1" in failure(firn.run("mount", repo, at, "--tag", "t1", "--json"), 1, "failed")
+    assert "nowhere" in failure(firn.run("run", nowhere, "-m", "x", "--json", "--", "true"), 1, "failed")
+    p = firn.run("mount", nowhere, at, "-f", "--json")
+    assert p.returncode == 1 and json.loads(p.stdout)["code"] == "failed" and "nowhere" in p.stderr
+
+
+def test_json__run__command_fails(firn, repo):
+    run = "run", repo, "-m", "m", "--json", "--"
+    p = firn.run(*run, "sh", "-c", "echo out; echo err >&2; exit 42")
+    told = json.loads(p.stdout)
+    assert p.returncode == told["exit_code"] == 42 and told["code"] == "failed" and "42" in told["error"]
+    assert not told["resumable"] and told["mountpoint"] is None and p.stderr.split() == ["out", "err"]
+    told = firn.json("run", repo, "-m", "m", "--json", "--", "sh", "-c", "echo '%s' >{}/zarr.json; kill -9 $$" % group_json(k=1).decode(), code=137)
+    assert told["exit_code"] == 137 and told["resumable"]
+    assert [s["id"] for s in firn.json("sessions")["sessions"]] == [told["session"]]
+    assert "/no/such" in failure(firn.run(*run, "/no/such/program"), 127, "not-found")
+    assert "/no/such" in firn.refuses("run", repo, "-m", "m", "--", "/no/such/program", code=127).stderr
+    failure(firn.run(*run, "true"), 4, "nothing")
+
+
+def test_json__run__commits(firn, repo, tmp_path):
+    (tmp_path / "doc").write_bytes(group_json())
+    p = firn.run("run", repo, "-m", "m", "--json", "--", "sh", "-c", f"echo out; cp {tmp_path}/doc {{}}/zarr.json")
+    told = json.loads(p.stdout)
+    assert p.returncode == 0 and p.stderr == "out\n" and told["mountpoint"] is None
+    assert told["snapshot"] == firn.json("show", repo)["id"]
+
+
+def test_result_cannot_be_written_after_a_commit__said(array):
+    put(array.main, "a/c/1", b"1")
+    with open("/dev/full", "w") as full:
+        p = subprocess.run([BIN / "firn", "commit", array.path, "-m", "m"], stdout=full, stderr=subprocess.PIPE, text=True, env=array.firn.env)
+    assert p.returncode == 1 and "cannot write the result" in p.stderr and "is done" in p.stderr
+    assert array.firn.json("log", array)[0]["message"] == "m"
+
+
+# ---- run ----
+
+def busy(firn, repo, tmp_path, code, *args):
+    """`firn run` whose command leaves a process in the mount: how it ended, the process, the mount."""
+    (tmp_path / "doc").write_bytes(group_json())
+    script = f"cp {tmp_path}/doc {{}}/zarr.json; cd {{}}; sleep 100 >/dev/null 2>&1 & echo $! >{tmp_path}/pid; echo {{}} >{tmp_path}/at; exit $0"
+    p = firn.run("run", repo, "-m", "m", *args, "--", "sh", "-c", script, code)
+    return p, int((tmp_path / "pid").read_text()), pathlib.Path((tmp_path / "at").read_text().strip()).parent
+
+
+def leave(firn, pid, at):
+    os.kill(pid, signal.SIGKILL)
+    end = time.monotonic() + 30
+    while firn.run("umount", at).returncode and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not os.path.ismount(at)
+    at.rmdir()
+
+
+def test_run__mount_is_busy_afterwards__committed_and_said(firn, repo, tmp_path):
+    p, pid, at = busy(firn, repo, tmp_path, 0)
+    try:
+        assert p.returncode == 0 and p.stdout.strip() == firn.json("show", repo)["id"], p
+        assert "committed, but" in p.stderr and f"'firn umount {at}'" in p.stderr
+    finally:
+        leave(firn, pid, at)
+    assert len(firn.json("log", repo)) == 2
+
+
+@pytest.mark.parametrize("code", [0, 7])
+def test_run__mount_is_busy_afterwards__json(firn, repo, tmp_path, code):
+    p, pid, at = busy(firn, repo, tmp_path, code, "--json")
+    try:
+        told = json.loads(p.stdout)
+        assert p.returncode == code and told["mountpoint"] == str(at) and ("error" in told) == (code != 0), p
+        assert f"'firn umount {at}'" in p.stderr and ("committed, but" in p.stderr) == (code == 0)
+    finally:
+        leave(firn, pid, at)
+
+
+def adding(name, before="true"):
+    """A command for `firn run` that writes a group."""
+    return ["sh", "-c", f"{before}; mkdir -p {{}}/{name} && echo '{group_json(k=1).decode()}' >{{}}/{name}/zarr.json"]
+
+
+def test_run__branch_moved__rebase(firn, repo):
+    other = " ".join([f"{BIN}/firn run {repo} -m other --", *map(shlex.quote, adding("other"))]).replace("{}", "$FIRN_MOUNT")
+    p = firn.run("run", repo, "-m", "mine", "--", *adding("mine", other))
+    assert p.returncode == 3 and "moved" in p.stderr, p
+    [session] = firn.json("sessions")["sessions"]
+    assert f"'firn commit {session['id']} --rebase -m MSG'" in p.stderr
+    firn.snapshot("commit", session["id"], "--rebase", "-m", "afterwards")
+    other = other.replace("other", "another")
+    firn("run", repo, "-m", "again", "--rebase", "--", *adding("again", other))
+    assert {"/mine", "/other", "/another", "/again"} <= set(firn("ls", repo).split())
+    firn.refuses("run", repo, "-m", "m", "--rebase=mine", "--", "true", code=2, saying="theirs")
+
+
+def test_run__at_the_same_time__all_are_committed(firn, repo):
+    runs = [subprocess.Popen([BIN / "firn", "run", repo.path, "-m", f"n{i}", "--rebase=fail", "--", *adding(f"n{i}", "sleep 0.5")],
+                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=firn.env) for i in range(4)]
+    for p in runs:
+        out, err = p.communicate(timeout=100)
+        assert p.returncode == 0, (out, err)
+    assert {f"/n{i}" for i in range(4)} <= set(firn("ls", repo).split())
+    assert not firn.json("sessions")["sessions"]
