@@ -153,8 +153,8 @@ firn_committing_check_distinct(GPtrArray *origins, GError **error)
 		char *identity = identity_of(origin);
 
 		if (!g_hash_table_add(seen, identity)) {
-			g_set_error(error, FIRN_ERROR, FIRN_ERROR_INVALID,
-				    "%s is given twice as a source", origin->name);
+			g_set_error(error, FIRN_ERROR, FIRN_ERROR_CONFLICT,
+				    "%s is given twice as a source: name it once", origin->name);
 			return false;
 		}
 	}
@@ -280,6 +280,11 @@ print_result(const FirnCli *cli, const FirnMerge *merge, const FirnCommitRequest
 		firn_cli_note("%" G_GUINT64_FORMAT " chunks written by more than one source were "
 			      "settled by --favor",
 			      merge->n_collisions_settled);
+	if (result->n_settled)
+		firn_cli_note("%" G_GUINT64_FORMAT " chunks written here and on the branch were "
+			      "settled by --rebase=%s",
+			      result->n_settled,
+			      request->rebase == FIRN_REBASE_OURS ? "ours" : "theirs");
 	if (!cli->json) {
 		puts(id);
 		return;
@@ -292,7 +297,8 @@ print_result(const FirnCli *cli, const FirnMerge *merge, const FirnCommitRequest
 	firn_json_int(builder, "chunks", (int64_t)result->n_chunks);
 	firn_json_int(builder, "nodes", (int64_t)result->n_nodes);
 	firn_json_int(builder, "manifests_written", result->n_manifests_written);
-	firn_json_int(builder, "settled", (int64_t)merge->n_collisions_settled);
+	firn_json_int(builder, "settled",
+		      (int64_t)(merge->n_collisions_settled + result->n_settled));
 	json_builder_end_object(builder);
 	node = json_builder_get_root(builder);
 	if (!request->out_result) {

@@ -40,7 +40,7 @@ void firn_rebase_prepare(int argc, char **argv);
 /* "first" or "last" (NULL: none). */
 bool firn_favor_parse(const char *text, FirnFavor *out_favor) FIRN_MUST_USE;
 
-/* Errors: INVALID (one source given twice). */
+/* Errors: CONFLICT (one source given twice). */
 bool firn_committing_check_distinct(GPtrArray *origins, GError **error) FIRN_MUST_USE;
 
 #endif

@@ -128,6 +128,12 @@ firn_cli_json_error(const FirnCli *cli, const char *text, const char *code)
 	json_builder_begin_object(builder);
 	firn_json_string(builder, "error", text);
 	firn_json_string(builder, "code", code);
+	if (!strcmp(code, "conflict")) {
+		/* None about a node or a chunk. */
+		json_builder_set_member_name(builder, "conflicts");
+		json_builder_begin_array(builder);
+		json_builder_end_array(builder);
+	}
 	json_builder_end_object(builder);
 	firn_cli_json_builder(builder);
 }
