@@ -112,10 +112,11 @@ driver_options(const Options *options)
 	return g_string_free(text, FALSE);
 }
 
+/* `repository`: NULL if the token or the session names it. */
 static int
 start(FirnCli *cli, const Options *options, const char *repository, const char *mountpoint)
 {
-	g_autofree char *url = absolute_url(repository);
+	g_autofree char *url = repository ? absolute_url(repository) : NULL;
 	g_autofree char *text = driver_options(options);
 	g_autoptr(FirnMount) mount = NULL;
 	g_autoptr(GError) error = NULL;
@@ -174,7 +175,8 @@ mount_command(FirnCli *cli, int argc, char **argv, Options *options)
 		repository = g_strdup(given);
 	if (!repository)
 		return firn_cli_fail(cli, error);
-	return start(cli, options, repository, argv[argc - 1]);
+	/* The driver takes it from where we did, and knows what to say if it is not there. */
+	return start(cli, options, without_repo ? given : repository, argv[argc - 1]);
 }
 
 int

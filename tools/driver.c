@@ -174,7 +174,8 @@ driver_command(const char *program, const char *repo, const char *mountpoint, co
 		g_strv_builder_add(builder, "-o");
 		g_strv_builder_add(builder, options);
 	}
-	g_strv_builder_add(builder, repo);
+	if (repo)
+		g_strv_builder_add(builder, repo);
 	g_strv_builder_add(builder, mountpoint);
 	return g_strv_builder_end(builder);
 }

@@ -17,7 +17,7 @@ bool firn_driver_check(const char *mountpoint, GError **error) FIRN_MUST_USE;
 
 /*
  * Run the driver and wait until the mount is usable (`foreground`: until it
- * ends); it says itself what went wrong, and with --json that is the result.
+ * ends), `repo` NULL if the options name it; it says itself what went wrong, and with --json that is the result.
  * The exit code.
  */
 int firn_driver_start(const FirnCli *cli, const char *repo, const char *mountpoint,

@@ -253,6 +253,36 @@ firn_origin_repository(FirnOrigin *origin, GError **error)
 	return origin->repository;
 }
 
+FirnRepo *
+firn_source_open_repo(const char *url, const char *who, GError **error)
+{
+	GError *failed = NULL;
+	FirnRepo *repo = firn_repo_open(url, &failed);
+
+	if (repo)
+		return repo;
+	if (!g_error_matches(failed, FIRN_ERROR, FIRN_ERROR_NOT_FOUND)) {
+		g_propagate_error(error, failed);
+		return NULL;
+	}
+	g_error_free(failed);
+	g_set_error(error, FIRN_ERROR, FIRN_ERROR_NOT_FOUND,
+		    "%s is of the repository %s, and there is none (any more): if it was moved, "
+		    "name its new place with --repo",
+		    who, url);
+	return NULL;
+}
+
+FirnRepo *
+firn_origin_open_repo(FirnOrigin *origin, const char *given, GError **error)
+{
+	const char *url = given ? NULL : firn_origin_repository(origin, error);
+
+	if (given)
+		return firn_repo_open(given, error);
+	return url ? firn_source_open_repo(url, origin->name, error) : NULL;
+}
+
 static bool
 begin_mount(FirnOrigin *origin, unsigned wait_ms, GError **error)
 {

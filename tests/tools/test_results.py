@@ -148,3 +148,98 @@ def test_run__at_the_same_time__all_are_committed(firn, repo):
         assert p.returncode == 0, (out, err)
     assert {f"/n{i}" for i in range(4)} <= set(firn("ls", repo).split())
     assert not firn.json("sessions")["sessions"]
+
+
+# ---- sources ----
+
+def test_source_twice__conflict_with_a_list(firn, repo, array, tmp_path):
+    put(array.main, "a/c/1", b"1")
+    j, link = tmp_path / "w.journal", tmp_path / "link.journal"
+    firn("journal", "export", array, "-o", j)
+    link.symlink_to(j)
+    for args in ["merge", "-o", tmp_path / "m", j, j], ["merge", "-o", tmp_path / "m", j, link], ["commit", array, j, "-m", "m"], \
+            ["commit", j, j, "-m", "m"], ["commit", array, array.main, "-m", "m"]:
+        p = firn.run(*args, "--json")
+        told = json.loads(p.stdout)
+        assert p.returncode == 3 and told["code"] == "conflict" and told["conflicts"] == [], p
+        assert len(p.stderr.splitlines()) == 1
+    assert not (tmp_path / "m").exists() and len(firn.json("log", repo)) == 2
+
+
+def test_commit__several_forks(firn, repo, array, tmp_path):
+    tokens = tmp_path / "t1", tmp_path / "t2"
+    for i, token in enumerate(tokens):
+        firn("fork", array, "-o", token)
+        with repo.worker(token) as w:
+            put(w.main, f"a/c/{i + 1}", b"w%d" % i)
+            w.umount()
+    both = "--fork", tokens[0], "--fork", tokens[1]
+    names = [json.loads(t.read_text())["fork"] for t in tokens]
+    firn.refuses("commit", array, *both, "--expect", "3", "-m", "m", saying=["2 of 3", "1 missing", "firn sessions", "--resume", *names])
+    firn.refuses("commit", array, *both, "--fork", names[0], "-m", "m", code=3, saying="twice")
+    firn.snapshot("commit", *both, "--expect", "2", "-m", "both")
+    assert [firn("cat", repo, f"a/c/{i}") for i in (1, 2)] == ["w0", "w1"]
+    p = firn.refuses("commit", array, "--fork", tokens[0], "-m", "m", saying=["no worker has published", "firn umount"])
+    assert "of 1" not in p.stderr
+
+
+def test_repository_moved__messages_say_where_to_name_it(firn, repo, array, tmp_path):
+    firn("fork", array, "-o", tmp_path / "t")
+    put(array.main, "a/c/1", b"1")
+    j, id = tmp_path / "w.journal", array.session()["id"]
+    firn("journal", "export", array, "-o", j)
+    array.umount()
+    at = repo.mountpoint()
+    at.mkdir()
+    old, new = repo.path, tmp_path / "moved"
+    old.rename(new)
+    try:
+        for args in ["commit", j, "-m", "m"], ["commit", id, "-m", "m"], ["merge", "-o", tmp_path / "m", j], ["journal", "verify", j], \
+                ["diff", id], ["commit", "--fork", tmp_path / "t", "-m", "m"]:
+            p = firn.refuses(*args, saying=[str(old), "--repo"])
+            assert "firn init" not in p.stderr
+        for args in ["mount", "--resume", id, at], ["mount", "--fork", tmp_path / "t", at]:
+            p = firn.refuses(*args, saying=[str(old), "before the mount point"])
+            assert "firn init" not in p.stderr
+        assert "c/1" in firn("diff", id, "--repo", new) and firn("journal", "verify", j, "--repo", new)
+        firn("merge", "-o", tmp_path / "m", j, "--repo", new)
+        for args in ["--resume", id], ["--fork", tmp_path / "t"]:
+            firn("mount", *args, new, at)
+            assert json.loads((at / ".firn/session").read_text())["repository"] == new.as_uri()
+            firn("umount", at)
+        firn.snapshot("commit", id, "--repo", new, "-m", "m")
+        assert firn("cat", new, "a/c/1") == "1"
+    finally:
+        new.rename(old)
+
+
+def test_repository_is_a_file__said(firn, at, tmp_path):
+    (tmp_path / "file").write_text("")
+    for args in ["log", tmp_path / "file"], ["mount", tmp_path / "file", at], ["ls", tmp_path / "file"], ["init", tmp_path / "file"]:
+        p = firn.refuses(*args, saying="is no directory")
+        assert "firn init" not in p.stderr
+
+
+@pytest.mark.parametrize("policy, wins", [("ours", "mine"), ("theirs", "other")])
+def test_rebase__settled_chunks_are_counted_and_told(firn, repo, array, mounts, policy, wins):
+    other = mounts.enter_context(repo.mount())
+    put(other.main, "a/c/1", b"other")
+    put(other.main, "a/c/2", b"same")
+    other.commit("other")
+    for key, data in ("a/c/1", b"mine"), ("a/c/2", b"same"), ("a/c/3", b"mine"):
+        put(array.main, key, data)
+    p = firn.run("commit", array, "-m", "m", f"--rebase={policy}", "--json")
+    assert p.returncode == 0 and json.loads(p.stdout)["settled"] == 1, p
+    assert p.stderr.startswith("firn: note: 1 chunk") and f"--rebase={policy}" in p.stderr
+    assert firn("cat", repo, "a/c/1") == wins and firn("cat", repo, "a/c/3") == "mine"
+    put(array.main, "a/c/4", b"x")
+    p = firn.run("commit", array, "-m", "m", f"--rebase={policy}", "--json")
+    assert json.loads(p.stdout)["settled"] == 0 and not p.stderr
+
+
+def test_amend__of_the_message_alone(firn, repo, array):
+    firn.refuses("commit", array, "--amend", "-m", "new", code=4, saying="--allow-empty")
+    n = len(firn.json("log", repo))
+    firn.snapshot("commit", array, "--amend", "--allow-empty", "-m", "new")
+    log = firn.json("log", repo)
+    assert len(log) == n and log[0]["message"] == "new" and firn("cat", repo, "a/c/0") == "x"
