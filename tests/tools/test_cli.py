@@ -137,8 +137,10 @@ def test_cat__virtual_only_where_allowed(firn, tmp_path):
     at = ("cat", tmp_path / "r", "a/c/1")
     assert firn.json(*at) == {"ref": "virtual", "length": 50, "offset": 30, "location": f"{where}f.bin"}
     assert firn(*at, "--virtual", where).encode() == bytes(range(30, 80)) == firn(*at, "--virtual", where[:-1]).encode()
-    for prefix in (), ("--virtual", where[:-2]), ("--virtual", "file:///other/"):
-        firn.refuses(*at, *prefix, saying=["--virtual", "f.bin"])
+    firn.refuses(*at, saying=["authorise it with --virtual", "f.bin"])
+    for prefix in where[:-2], "file:///other/":
+        p = firn.refuses(*at, "--virtual", prefix, saying=["outside every --virtual given", "f.bin"])
+        assert "authorise it" not in p.stderr
     (data / "f.bin").unlink()
     firn.refuses(*at, "--virtual", where, saying="f.bin")
 
