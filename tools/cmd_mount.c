@@ -2,6 +2,7 @@
 #include "core/repo/state.h"
 #include "tools/commands.h"
 #include "tools/driver.h"
+#include "tools/umounting.h"
 
 #include <string.h>
 
@@ -120,12 +121,19 @@ start(FirnCli *cli, const Options *options, const char *repository, const char *
 	g_autofree char *text = driver_options(options);
 	g_autoptr(FirnMount) mount = NULL;
 	g_autoptr(GError) error = NULL;
+	bool dead = firn_mount_is_dead(mountpoint);
 	JsonNode *node;
 	int result;
 
 	if (!firn_driver_check(mountpoint, &error))
 		return firn_cli_fail(cli, error);
 	result = firn_driver_start(cli, url, mountpoint, text, options->foreground);
+	if (!result && dead && !options->foreground) {
+		g_autofree char *root = firn_state_root(options->state_dir);
+
+		/* Whoever mounted there may not know. */
+		firn_umount_report_others(mountpoint, root);
+	}
 	if (result || !cli->json)
 		return result;
 	if (options->foreground) {

@@ -53,8 +53,16 @@ umount_dead(FirnCli *cli, const char *mountpoint)
 static bool
 export_journal(const FirnMount *mount, const char *path, GError **error)
 {
-	g_autoptr(GBytes) journal = firn_mount_read(mount, "journal", error);
+	g_autoptr(GBytes) journal = NULL;
 
+	if (firn_mount_is_read_only(mount)) {
+		g_set_error(error, FIRN_ERROR, FIRN_ERROR_READ_ONLY,
+			    "%s is mounted read-only: it has no journal, 'firn umount %s' is all "
+			    "there is to do",
+			    mount->root, mount->root);
+		return false;
+	}
+	journal = firn_mount_read(mount, "journal", error);
 	return journal && firn_file_write(path, journal, error);
 }
 

@@ -164,22 +164,12 @@ firn_committing_check_distinct(GPtrArray *origins, GError **error)
 static void
 note_scratch(const FirnOrigin *origin)
 {
-	GString *names;
-	guint n = origin->scratch ? origin->scratch->len : 0;
+	g_autofree char *names = NULL;
 
-	if (!n)
+	if (!origin->scratch || !origin->scratch->len)
 		return;
-	names = g_string_new(NULL);
-	for (guint i = 0; i < MIN(n, NAMES_SHOWN); i++) {
-		const char *name = g_ptr_array_index(origin->scratch, i);
-		g_autofree char *escaped = firn_text_escape(name, strlen(name));
-
-		g_string_append_printf(names, "%s%s", i ? ", " : "", escaped);
-	}
-	if (n > NAMES_SHOWN)
-		g_string_append_printf(names, " and %u more", n - NAMES_SHOWN);
-	firn_cli_note("%s: not part of the commit (no Zarr names): %s", origin->name, names->str);
-	g_string_free(names, TRUE);
+	names = firn_text_list(origin->scratch, NAMES_SHOWN);
+	firn_cli_note("%s: not part of the commit (no Zarr names): %s", origin->name, names);
 }
 
 typedef struct {

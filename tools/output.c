@@ -224,6 +224,22 @@ firn_json_bool(JsonBuilder *builder, const char *name, bool value)
 }
 
 char *
+firn_text_list(const GPtrArray *names, guint shown)
+{
+	GString *list = g_string_new(NULL);
+
+	for (guint i = 0; i < MIN(names->len, shown); i++) {
+		const char *name = g_ptr_array_index(names, i);
+		g_autofree char *escaped = firn_text_escape(name, strlen(name));
+
+		g_string_append_printf(list, "%s%s", i ? ", " : "", escaped);
+	}
+	if (names->len > shown)
+		g_string_append_printf(list, " and %u more", names->len - shown);
+	return g_string_free(list, FALSE);
+}
+
+char *
 firn_text_escape(const char *text, size_t len)
 {
 	GString *out = g_string_sized_new(len);

@@ -67,6 +67,9 @@ void firn_json_string(JsonBuilder *builder, const char *name, const char *value)
 void firn_json_int(JsonBuilder *builder, const char *name, int64_t value);
 void firn_json_bool(JsonBuilder *builder, const char *name, bool value);
 
+/* "A, B, C and 7 more": at most `shown` of `names` (char *), escaped.  Caller owns. */
+char *firn_text_list(const GPtrArray *names, guint shown);
+
 /* `text` with control characters escaped, so that one name stays on one line.  Caller owns. */
 char *firn_text_escape(const char *text, size_t len);
 

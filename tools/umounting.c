@@ -1,9 +1,13 @@
 #include "tools/umounting.h"
 
 #include "core/repo/state.h"
+#include "tools/ctl_client.h"
 #include "tools/driver.h"
 
+#include <stdlib.h>
 #include <string.h>
+
+#define SCRATCH_SHOWN 3u
 
 /* Where the session's state is, also if `.firn/session` names the directory above.  Caller owns. */
 static char *
@@ -59,14 +63,13 @@ has_moved(const char *directory)
 	return branch && firn_id12_compare(&branch->snapshot, &info->base) != 0;
 }
 
+/* "go on with...", of a session with changes. */
 static bool
-report_left(const FirnMount *mount, const char *again_at)
+report_left(const char *directory, const char *id, const char *again_at)
 {
-	g_autofree char *directory = state_directory(mount);
 	g_autofree char *option = NULL;
-	const char *id = firn_mount_string(mount, "id");
 
-	if (!directory || !has_changes(directory))
+	if (!has_changes(directory))
 		return false;
 	option = state_option(directory);
 	firn_cli_note("session %s has uncommitted changes; go on with 'firn mount --resume %s%s "
@@ -77,13 +80,51 @@ report_left(const FirnMount *mount, const char *again_at)
 	return true;
 }
 
+/* The files that live in the mount only; NULL: not known. */
+static GPtrArray *
+scratch_of(const FirnMount *mount)
+{
+	g_autoptr(FirnCtl) ctl = firn_ctl_open(mount, NULL);
+	g_autoptr(JsonObject) reply =
+		ctl ? firn_ctl_call(ctl, firn_ctl_request("status"), NULL) : NULL;
+
+	return reply ? firn_reply_strings(reply, "scratch") : NULL;
+}
+
 bool
 firn_umount_reporting(const FirnMount *mount, const char *again_at, bool discard, bool *out_left,
 		      GError **error)
 {
+	g_autofree char *directory = state_directory(mount);
+	g_autoptr(GPtrArray) scratch = scratch_of(mount);
+
 	*out_left = false;
 	if (!firn_driver_stop(mount, discard, error))
 		return false;
-	*out_left = report_left(mount, again_at);
+	if (scratch && scratch->len) {
+		g_autofree char *names = firn_text_list(scratch, SCRATCH_SHOWN);
+
+		firn_cli_note("%u %s (no part of the hierarchy) went with the mount: %s",
+			      scratch->len, scratch->len > 1 ? "scratch files" : "scratch file",
+			      names);
+	}
+	*out_left = directory && report_left(directory, firn_mount_string(mount, "id"), again_at);
 	return true;
+}
+
+void
+firn_umount_report_others(const char *mountpoint, const char *state_root)
+{
+	char *real = realpath(mountpoint, NULL);
+	g_autoptr(GPtrArray) sessions = firn_state_list(state_root, NULL);
+	char id[FIRN_ID12_TEXT + 1];
+
+	for (guint i = 0; sessions && i < sessions->len; i++) {
+		const FirnSessionInfo *info = g_ptr_array_index(sessions, i);
+
+		firn_id12_format(&info->id, id);
+		if (!info->live && !g_strcmp0(info->mountpoint, real))
+			(void)report_left(info->directory, id, "MOUNTPOINT");
+	}
+	free(real);
 }
