@@ -148,16 +148,25 @@ firn_origin_resolve(const char *name, const char *state_root, GError **error)
 	g_autofree char *state_journal = g_build_filename(name, "session.json", NULL);
 	g_autoptr(FirnMount) mount = NULL;
 	FirnOrigin *origin;
-	struct stat st;
+	struct stat st = { 0 };
+	bool hidden = false;
 
-	if (stat(name, &st) != 0 && errno != ENOTCONN)
-		return origin_of_id(name, state_root, error);
+	/* What cannot be looked at may be another user's mount. */
+	if (stat(name, &st) != 0) {
+		hidden = errno == EACCES;
+		if (errno != ENOTCONN && !hidden)
+			return origin_of_id(name, state_root, error);
+	}
 	mount = firn_mount_find(name, &local);
 	/* A copy of a journal somewhere below a mount is that copy; the mount's own is the mount. */
 	if (mount && (!S_ISREG(st.st_mode) || !strcmp(mount->inner, "/.firn/journal")))
 		return origin_of_mount(name, g_steal_pointer(&mount));
 	if (local && !g_error_matches(local, FIRN_ERROR, FIRN_ERROR_NOT_FOUND)) {
 		g_propagate_error(error, g_steal_pointer(&local));
+		return NULL;
+	}
+	if (hidden) {
+		firn_error_set_errno(error, EACCES, "cannot look at %s", name);
 		return NULL;
 	}
 	if (S_ISDIR(st.st_mode) && g_file_test(state_journal, G_FILE_TEST_EXISTS))

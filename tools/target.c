@@ -1,5 +1,6 @@
 #include "tools/target.h"
 
+#include <errno.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -38,7 +39,8 @@ firn_target_open(FirnCli *cli, int argc, char **argv, int *out_next, int *out_ex
 {
 	g_autoptr(GError) error = NULL;
 	const char *name = argc > 1 ? argv[1] : NULL;
-	bool is_path = name && (strstr(name, "://") || access(name, F_OK) == 0);
+	/* What cannot be looked at may be another user's mount. */
+	bool is_path = name && (strstr(name, "://") || access(name, F_OK) == 0 || errno == EACCES);
 	FirnMount *mount = NULL;
 	FirnTarget *target;
 

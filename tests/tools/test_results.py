@@ -3,13 +3,15 @@ import json
 import os
 import pathlib
 import shlex
+import shutil
 import signal
 import subprocess
+import tempfile
 import time
 
 import pytest
 
-from conftest import BIN, group_json, put, put_array
+from conftest import BIN, as_nobody, as_root, group_json, put, put_array
 
 
 @pytest.fixture
@@ -243,3 +245,103 @@ def test_amend__of_the_message_alone(firn, repo, array):
     firn.snapshot("commit", array, "--amend", "--allow-empty", "-m", "new")
     log = firn.json("log", repo)
     assert len(log) == n and log[0]["message"] == "new" and firn("cat", repo, "a/c/0") == "x"
+
+
+# ---- options ----
+
+def test_mount__unknown_option__named_and_usage(firn, repo, at):
+    for options in "frob", "nosuid,frob,nodev":
+        p = firn.refuses("mount", repo, at, "-o", options, code=2, saying="there is no option 'frob'")
+        assert len(p.stderr.splitlines()) == 1
+    assert "frob" in failure(firn.run("mount", repo, at, "-o", "frob", "--json"), 2, "usage")
+    firn.refuses("mount", repo, at, "-o", "frob,knob=1", code=2, saying=["frob", "knob=1"])
+    assert not firn.json("sessions")["sessions"]
+
+
+def test_mount__words_of_fstab(firn, repo, at):
+    firn("mount", repo, at, "-o", "relatime,norelatime,strictatime,nostrictatime,diratime,nodiratime,lazytime,nolazytime,noatime,"
+         "_netdev,nofail,defaults,noauto,users,nouser,x-systemd.automount,x-gvfs-hide,comment=a,rw,nosuid,nodev,noexec,async")
+    firn("umount", at)
+
+
+def test_mount__two_branches__usage(firn, repo, at):
+    firn("branch", "create", repo, "dev")
+    firn.refuses("mount", repo, at, "-b", "main", "-o", "branch=dev", code=2, saying=["main", "dev"])
+    firn.refuses("run", repo, "-m", "m", "-b", "main", "-o", "branch=dev", "--", "true", code=2, saying=["main", "dev"])
+    assert firn.json("mount", repo, at, "-b", "dev", "-o", "branch=dev")["branch"] == "dev"
+    firn("umount", at)
+
+
+def test_virtual__what_is_no_prefix__usage(firn, repo, at):
+    for prefix in "", "/data", "s3://b/", "file:data", "file://data", "file://":
+        for args in ["mount", repo, at, "--virtual", prefix], ["mount", repo, at, "-o", f"virtual={prefix}"], ["cat", repo, "a/c/0", "--virtual", prefix]:
+            firn.refuses(*args, code=2, saying="file:///data/")
+    with repo.mount("--virtual", "file:///data", "--virtual", "file:///a%20b/") as m:
+        assert m.session()["id"]
+
+
+def test_log__number_of_snapshots(firn, repo):
+    for n in 0, -1:
+        firn.refuses("log", repo, "-n", n, code=2, saying="-n")
+    assert len(firn("log", repo, "-n", 1).splitlines()) == 1
+
+
+# ---- mounts ----
+
+@pytest.mark.parametrize("how", [[], ["--discard"]])
+def test_umount__scratch_files_are_named(firn, repo, array, how):
+    for i in range(5):
+        put(array.main, f"a/notes{i}.txt", b"scratch")
+    put(array.main, ".git/HEAD", b"ref")
+    status = firn.json("status", array)["scratch"]
+    p = firn.run("umount", array, *how)
+    array._ended()
+    assert p.returncode == 0 and f"{len(status)} scratch files" in p.stderr and f"and {len(status) - 3} more" in p.stderr, p
+    assert sum(name in p.stderr for name in status) == 3
+    with repo.mount() as again:
+        put(again.main, "one.txt", b"scratch")
+        p = firn.run("umount", again)
+        again._ended()
+    assert p.returncode == 0 and "1 scratch file " in p.stderr and "one.txt" in p.stderr
+    with repo.mount() as none:
+        p = firn.run("umount", none)
+        none._ended()
+    assert p.returncode == 0 and not p.stderr
+
+
+def test_umount__read_only_has_no_journal(firn, repo, tmp_path):
+    with repo.mount("--read-only") as m:
+        firn.refuses("umount", m, "--export", tmp_path / "j", saying="read-only")
+        assert m.session()["mode"] == "ro" and not (tmp_path / "j").exists()
+
+
+def test_mount__over_a_dead_one__its_work_is_told(firn, repo, array):
+    put(array.main, "a/c/1", b"1")
+    id = array.session()["id"]
+    array.kill(detach=False)
+    p = firn.run("mount", repo, array.path)
+    assert p.returncode == 0 and f"firn mount --resume {id}" in p.stderr, p
+    firn("umount", array.path)
+    firn("discard", id)
+
+
+def test_another_users_mount__said(firn, repo):
+    with tempfile.TemporaryDirectory() as open_to_all:
+        pathlib.Path(open_to_all).chmod(0o755)
+        copy = shutil.copy(BIN / "firn", open_to_all)
+        at = pathlib.Path(open_to_all, "at")
+        at.mkdir()
+        firn("mount", repo, at)
+        try:
+            for args in ["status", at], ["umount", at], ["log", at / "main"], ["commit", at, "-m", "m"], ["diff", at]:
+                p = as_nobody("env", f"XDG_STATE_HOME={open_to_all}/none", copy, *args)
+                assert p.returncode == 1 and b"lets nobody in" in p.stderr and str(at).encode() in p.stderr, p
+        finally:
+            firn("umount", at)
+
+
+def test_doctor__read_only_file_system__nothing_left_behind(firn, repo, tmp_path):
+    (tmp_path / "ro").mkdir()
+    p = as_root("unshare", "-m", "sh", "-c", 'mount --bind "$0" "$1" && mount -o remount,bind,ro "$1" && exec "$2" doctor "$1"',
+                repo.path, tmp_path / "ro", BIN / "firn")
+    assert b"Read-only" in p.stdout and b"left behind" not in p.stderr, p
