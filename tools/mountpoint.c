@@ -231,7 +231,7 @@ firn_mount_find(const char *path, GError **error)
 			g_free(directory), directory = g_strdup(parent);
 		g_free(parent);
 	}
-	if (!session) {
+	if (!directory || !session) {
 		if (full)
 			g_set_error(error, FIRN_ERROR, FIRN_ERROR_NOT_FOUND,
 				    "%s is not in a firn mount", full);

@@ -341,6 +341,7 @@ def test_another_users_mount__said(firn, repo):
 
 
 def test_doctor__read_only_file_system__nothing_left_behind(firn, repo, tmp_path):
+    (repo.path / "firn").mkdir()
     (tmp_path / "ro").mkdir()
     p = as_root("unshare", "-m", "sh", "-c", 'mount --bind "$0" "$1" && mount -o remount,bind,ro "$1" && exec "$2" doctor "$1"',
                 repo.path, tmp_path / "ro", BIN / "firn")
