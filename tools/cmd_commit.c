@@ -232,7 +232,8 @@ open_repo(const Options *options, GPtrArray *origins, GPtrArray *forks, GError *
 		const Fork *fork = g_ptr_array_index(forks, i);
 
 		if (fork->repository)
-			return firn_source_open_repo(fork->repository, fork->token, error);
+			return firn_source_open_repo(fork->repository, fork->token, "with --repo",
+						     error);
 	}
 	g_set_error(error, FIRN_ERROR, FIRN_ERROR_INVALID,
 		    "which repository? give the fork's token file, a source, or --repo");

@@ -263,7 +263,7 @@ firn_origin_repository(FirnOrigin *origin, GError **error)
 }
 
 FirnRepo *
-firn_source_open_repo(const char *url, const char *who, GError **error)
+firn_source_open_repo(const char *url, const char *who, const char *how, GError **error)
 {
 	GError *failed = NULL;
 	FirnRepo *repo = firn_repo_open(url, &failed);
@@ -277,8 +277,8 @@ firn_source_open_repo(const char *url, const char *who, GError **error)
 	g_error_free(failed);
 	g_set_error(error, FIRN_ERROR, FIRN_ERROR_NOT_FOUND,
 		    "%s is of the repository %s, and there is none (any more): if it was moved, "
-		    "name its new place with --repo",
-		    who, url);
+		    "name its new place %s",
+		    who, url, how);
 	return NULL;
 }
 
@@ -289,7 +289,7 @@ firn_origin_open_repo(FirnOrigin *origin, const char *given, GError **error)
 
 	if (given)
 		return firn_repo_open(given, error);
-	return url ? firn_source_open_repo(url, origin->name, error) : NULL;
+	return url ? firn_source_open_repo(url, origin->name, "with --repo", error) : NULL;
 }
 
 static bool

@@ -63,8 +63,9 @@ const char *firn_origin_repository(FirnOrigin *origin, GError **error) FIRN_MUST
  */
 FirnRepo *firn_origin_open_repo(FirnOrigin *origin, const char *given, GError **error)
 	FIRN_MUST_USE;
-/* The same of what `who` ("the token X") names. */
-FirnRepo *firn_source_open_repo(const char *url, const char *who, GError **error) FIRN_MUST_USE;
+/* The same of `url`, which `who` (a token, a mount) names; `how` another can be given: "with --repo". */
+FirnRepo *firn_source_open_repo(const char *url, const char *who, const char *how, GError **error)
+	FIRN_MUST_USE;
 
 /* Begin a commit and read.  Errors: BUSY (files open for writing, a live session)... */
 bool firn_origin_begin(FirnOrigin *origin, FirnRepo *repo, unsigned wait_ms, GError **error)

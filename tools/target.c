@@ -1,5 +1,7 @@
 #include "tools/target.h"
 
+#include "tools/source.h"
+
 #include <errno.h>
 #include <string.h>
 #include <unistd.h>
@@ -22,7 +24,9 @@ open_target(const char *name, FirnMount *mount, GError **error)
 	FirnTarget *target = g_new0(FirnTarget, 1);
 
 	target->mount = mount;
-	target->repo = firn_repo_open(mount ? firn_mount_string(mount, "repository") : name, error);
+	target->repo = mount ? firn_source_open_repo(firn_mount_string(mount, "repository"),
+						     mount->root, "instead", error)
+			     : firn_repo_open(name, error);
 	if (target->repo)
 		target->info = firn_repo_read_info(target->repo, error);
 	if (!target->info) {

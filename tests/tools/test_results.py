@@ -215,6 +215,20 @@ def test_repository_moved__messages_say_where_to_name_it(firn, repo, array, tmp_
         new.rename(old)
 
 
+def test_repository_moved__live_mount(firn, repo, array, tmp_path):
+    put(array.main, "a/c/1", b"1" * 600)
+    old, new = repo.path, tmp_path / "moved"
+    old.rename(new)
+    try:
+        for args, how in (["commit", array, "-m", "m"], "--repo"), (["log", array], "instead"), (["diff", array, "main~1", "main"], "instead"):
+            assert "firn init" not in firn.refuses(*args, saying=[str(array.path), str(old), how]).stderr
+        id = firn.snapshot("commit", array, "--repo", new, "-m", "m")
+        assert array.session()["base"] == id == firn.json("log", new)[0]["id"]
+        assert (array.main / "a/c/1").read_bytes() == b"1" * 600
+    finally:
+        new.rename(old)
+
+
 def test_repository_is_a_file__said(firn, at, tmp_path):
     (tmp_path / "file").write_text("")
     for args in ["log", tmp_path / "file"], ["mount", tmp_path / "file", at], ["ls", tmp_path / "file"], ["init", tmp_path / "file"]:
