@@ -74,8 +74,8 @@ init(void *data, struct fuse_conn_info *conn)
 	conn->max_background = MAX_BACKGROUND;
 }
 
-/* libfuse says what is wrong with the options to a log only, which takes no context. */
-static _Thread_local char fuse_said[200] = "FUSE cannot be set up";
+/* libfuse says what is wrong with the options to a log only, which takes no context, in pieces. */
+static _Thread_local char fuse_said[400];
 
 static void keep_message(enum fuse_log_level level, const char *format, va_list args)
 	G_GNUC_PRINTF(2, 0);
@@ -83,8 +83,69 @@ static void keep_message(enum fuse_log_level level, const char *format, va_list 
 static void
 keep_message(enum fuse_log_level level, const char *format, va_list args)
 {
+	size_t len = strlen(fuse_said);
+
 	if (level <= FUSE_LOG_ERR)
-		(void)vsnprintf(fuse_said, sizeof fuse_said, format, args);
+		(void)vsnprintf(fuse_said + len, sizeof fuse_said - len, format, args);
+}
+
+/* "fuse: unknown option(s): `-o a,b'": the options; NULL if something else is wrong.  Caller owns. */
+static char *
+unknown_options(void)
+{
+	const char *list = strstr(fuse_said, "unknown option(s): `");
+	g_auto(GStrv) words = NULL;
+	g_autofree char *text = NULL;
+
+	if (!list)
+		return NULL;
+	text = g_strdup(list + strlen("unknown option(s): `"));
+	text[strcspn(text, "'\n")] = '\0';
+	words = g_strsplit(text, "-o ", -1);
+	return g_strstrip(g_strjoinv("", words));
+}
+
+static struct fuse_session *
+session_of(struct fuse_args *args, const struct fuse_lowlevel_ops *ops, void *data, GError **error)
+{
+	struct fuse_session *fuse;
+	g_autofree char *unknown = NULL;
+
+	fuse_said[0] = '\0';
+	fuse_set_log_func(keep_message);
+	fuse = fuse_session_new(args, ops, sizeof(*ops), data);
+	fuse_set_log_func(NULL);
+	if (fuse)
+		return fuse;
+	unknown = unknown_options();
+	if (unknown)
+		g_set_error(error, FIRN_ERROR, FIRN_ERROR_INVALID,
+			    "there is no option '%s', neither here nor in libfuse", unknown);
+	else
+		g_set_error(error, FIRN_ERROR, FIRN_ERROR_INVALID, "%s",
+			    *fuse_said ? g_strstrip(fuse_said) : "FUSE cannot be set up");
+	return NULL;
+}
+
+/* Before anything is begun: whether libfuse takes the options we do not know. */
+static bool
+check_options(const struct fuse_args *args, GError **error)
+{
+	const struct fuse_lowlevel_ops ops = { .init = init };
+	struct fuse_args copy = FUSE_ARGS_INIT(0, NULL);
+	struct fuse_session *fuse;
+
+	for (int i = 0; i < args->argc; i++)
+		if (fuse_opt_add_arg(&copy, args->argv[i])) {
+			g_set_error_literal(error, FIRN_ERROR, FIRN_ERROR_STORE, "out of memory");
+			fuse_opt_free_args(&copy);
+			return false;
+		}
+	fuse = session_of(&copy, &ops, NULL, error);
+	fuse_opt_free_args(&copy);
+	if (fuse)
+		fuse_session_destroy(fuse);
+	return fuse != NULL;
 }
 
 static struct fuse_session *
@@ -93,7 +154,6 @@ new_session(FirnDriver *driver, struct fuse_args *args, GError **error)
 	struct fuse_lowlevel_ops ops = { .init = init };
 	g_autofree char *name = g_strconcat("fsname=", firn_repo_url(driver->repo), NULL);
 	char *options = NULL;
-	struct fuse_session *fuse;
 
 	firn_ops_name(&ops);
 	firn_ops_file(&ops);
@@ -109,13 +169,7 @@ new_session(FirnDriver *driver, struct fuse_args *args, GError **error)
 		return NULL;
 	}
 	free(options);
-	fuse_set_log_func(keep_message);
-	fuse = fuse_session_new(args, &ops, sizeof(ops), driver);
-	fuse_set_log_func(NULL);
-	if (!fuse)
-		g_set_error(error, FIRN_ERROR, FIRN_ERROR_INVALID, "%s (see firnfs --help)",
-			    g_strchomp(fuse_said));
-	return fuse;
+	return session_of(args, &ops, driver, error);
 }
 
 static int
@@ -394,7 +448,7 @@ main(int argc, char **argv)
 	g_autoptr(FirnOptions) options = firn_options_parse(&args, &error);
 	int code = EXIT_SUCCESS;
 
-	if (!options) {
+	if (!options || (!options->help && !options->version && !check_options(&args, &error))) {
 		fprintf(stderr, "firnfs: %s (firnfs -h tells more)\n", error->message);
 		code = EXIT_USAGE;
 	} else if (options->help) {

@@ -1,6 +1,7 @@
 #include "fs/options.h"
 
 #include "core/base/clock.h"
+#include "core/store/foreign.h"
 
 #define FUSE_USE_VERSION 314
 
@@ -41,6 +42,7 @@ const char firn_options_usage[] =
 	"and what libfuse and mount(8) take.\n";
 
 enum {
+	KEY_BRANCH,
 	KEY_VIRTUAL,
 	KEY_IGNORE,
 	KEY_ALLOW_OTHER,
@@ -58,7 +60,6 @@ enum {
 	}
 
 static const struct fuse_opt option_table[] = {
-	STRING("branch=%s", branch),
 	STRING("tag=%s", tag),
 	STRING("snapshot=%s", snapshot),
 	STRING("as_of=%s", as_of),
@@ -86,6 +87,7 @@ static const struct fuse_opt option_table[] = {
 	FLAG("--help", help),
 	FLAG("-V", version),
 	FLAG("--version", version),
+	FUSE_OPT_KEY("branch=", KEY_BRANCH),
 	FUSE_OPT_KEY("virtual=", KEY_VIRTUAL),
 	FUSE_OPT_KEY("allow_other", KEY_ALLOW_OTHER),
 	FUSE_OPT_KEY("auto_unmount", KEY_AUTO_UNMOUNT),
@@ -98,9 +100,21 @@ static const struct fuse_opt option_table[] = {
 	FUSE_OPT_KEY("user", KEY_IGNORE),
 	FUSE_OPT_KEY("users", KEY_IGNORE),
 	FUSE_OPT_KEY("nouser", KEY_IGNORE),
+	FUSE_OPT_KEY("nousers", KEY_IGNORE),
 	FUSE_OPT_KEY("owner", KEY_IGNORE),
+	FUSE_OPT_KEY("noowner", KEY_IGNORE),
 	FUSE_OPT_KEY("group", KEY_IGNORE),
+	FUSE_OPT_KEY("nogroup", KEY_IGNORE),
 	FUSE_OPT_KEY("_netdev", KEY_IGNORE),
+	/* Times of access: there are none. */
+	FUSE_OPT_KEY("relatime", KEY_IGNORE),
+	FUSE_OPT_KEY("norelatime", KEY_IGNORE),
+	FUSE_OPT_KEY("strictatime", KEY_IGNORE),
+	FUSE_OPT_KEY("nostrictatime", KEY_IGNORE),
+	FUSE_OPT_KEY("diratime", KEY_IGNORE),
+	FUSE_OPT_KEY("nodiratime", KEY_IGNORE),
+	FUSE_OPT_KEY("lazytime", KEY_IGNORE),
+	FUSE_OPT_KEY("nolazytime", KEY_IGNORE),
 	FUSE_OPT_KEY("comment=", KEY_IGNORE),
 	FUSE_OPT_KEY("x-", KEY_IGNORE),
 	FUSE_OPT_END,
@@ -109,7 +123,18 @@ static const struct fuse_opt option_table[] = {
 typedef struct {
 	FirnOptions options; /* first: the table's offsets are into it */
 	GPtrArray *arguments;
+	char *other_branch; /* than the one in `options`; NULL: none was given */
 } Parse;
+
+/* Twice the same is the same. */
+static void
+take_branch(Parse *parse, const char *name)
+{
+	if (!parse->options.branch)
+		parse->options.branch = strdup(name);
+	else if (strcmp(parse->options.branch, name) != 0 && !parse->other_branch)
+		parse->other_branch = g_strdup(name);
+}
 
 static int
 take_option(void *data, const char *arg, int key, struct fuse_args *out_args)
@@ -118,6 +143,9 @@ take_option(void *data, const char *arg, int key, struct fuse_args *out_args)
 
 	(void)out_args;
 	switch (key) {
+	case KEY_BRANCH:
+		take_branch(parse, arg + strlen("branch="));
+		return 0;
 	case KEY_VIRTUAL:
 		g_ptr_array_add(parse->options.virtual_prefixes,
 				g_strdup(arg + strlen("virtual=")));
@@ -254,6 +282,9 @@ check_arguments(FirnOptions *options, GPtrArray *arguments, GError **error)
 	options->mountpoint = real_path(g_ptr_array_index(arguments, arguments->len - 1));
 	make_absolute(&options->state_dir);
 	make_absolute(&options->fork);
+	for (guint i = 0; i < options->virtual_prefixes->len; i++)
+		if (!firn_foreign_check_prefix(options->virtual_prefixes->pdata[i], error))
+			return false;
 	if (options->cache_size && !parse_size(options->cache_size, &options->cache_bytes))
 		return usage_error(error, "cache_size=%s is not a number of bytes",
 				   options->cache_size);
@@ -276,6 +307,7 @@ firn_options_parse(struct fuse_args *args, GError **error)
 	Parse parse = { .arguments = g_ptr_array_new_with_free_func(g_free) };
 	g_autoptr(GPtrArray) arguments = parse.arguments;
 	g_autoptr(FirnOptions) options = NULL;
+	g_autofree char *other_branch = NULL;
 
 	parse.options.virtual_prefixes = g_ptr_array_new_with_free_func(g_free);
 	if (fuse_opt_parse(args, &parse, option_table, take_option)) {
@@ -284,11 +316,14 @@ firn_options_parse(struct fuse_args *args, GError **error)
 		return NULL;
 	}
 	options = g_memdup2(&parse.options, sizeof(parse.options));
+	other_branch = parse.other_branch;
 	if (options->debug)
 		options->foreground = 1;
 	if (options->help || options->version)
 		return g_steal_pointer(&options);
-	if (!check_arguments(options, arguments, error))
+	if (other_branch)
+		usage_error(error, "on which branch: %s or %s?", options->branch, other_branch);
+	if (other_branch || !check_arguments(options, arguments, error))
 		return NULL;
 	return g_steal_pointer(&options);
 }

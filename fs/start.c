@@ -18,6 +18,28 @@ open_repository(FirnDriver *driver, const char *url, GError **error)
 	return true;
 }
 
+/* The repository that `who` names, unless another place was given. */
+static bool
+open_repository_of(FirnDriver *driver, const char *who, const char *url, GError **error)
+{
+	GError *failed = NULL;
+
+	if (driver->options->repository)
+		return open_repository(driver, driver->options->repository, error);
+	if (open_repository(driver, url, &failed))
+		return true;
+	if (!g_error_matches(failed, FIRN_ERROR, FIRN_ERROR_NOT_FOUND)) {
+		g_propagate_error(error, failed);
+		return false;
+	}
+	g_error_free(failed);
+	g_set_error(error, FIRN_ERROR, FIRN_ERROR_NOT_FOUND,
+		    "%s is of the repository %s, and there is none (any more): if it was moved, "
+		    "name its new place before the mount point",
+		    who, url);
+	return false;
+}
+
 static bool
 start_fork(FirnDriver *driver, const char *state_root, GError **error)
 {
@@ -34,9 +56,7 @@ start_fork(FirnDriver *driver, const char *state_root, GError **error)
 	token = firn_fork_token_from_json(json, options->fork, error);
 	if (!token)
 		return false;
-	if (!open_repository(driver,
-			     options->repository ? options->repository : token->start->repository,
-			     error))
+	if (!open_repository_of(driver, options->fork, token->start->repository, error))
 		return false;
 	driver->session = firn_session_start_fork(driver->repo, token, state_root, error);
 	return driver->session != NULL;
@@ -57,8 +77,7 @@ start_resume(FirnDriver *driver, const char *state_root, GError **error)
 			    options->resume);
 		return false;
 	}
-	if (!open_repository(driver, options->repository ? options->repository : info->repository,
-			     error))
+	if (!open_repository_of(driver, options->resume, info->repository, error))
 		return false;
 	driver->session = firn_session_resume(driver->repo, info, error);
 	return driver->session != NULL;

@@ -121,7 +121,9 @@ cat_virtual(const FirnTarget *target, const FirnManifest *manifest, const FirnRe
 	fd = firn_foreign_open(url, prefixes, prefixes ? g_strv_length(prefixes) : 0, &st, error);
 	if (fd < 0) {
 		if (error && g_error_matches(*error, FIRN_ERROR, FIRN_ERROR_DENIED))
-			g_prefix_error(error, "authorise it with --virtual PREFIX: ");
+			g_prefix_error(error, "%s: ",
+				       prefixes ? "it is outside every --virtual given"
+						: "authorise it with --virtual PREFIX");
 		return false;
 	}
 	if (ref->last_modified && st.st_mtime > (time_t)ref->last_modified)
@@ -256,10 +258,14 @@ firn_cmd_cat(FirnCli *cli, int argc, char **argv)
 	int result = firn_cli_parse_args(cli, &argc, &argv, entries, 1, 2);
 	g_autoptr(FirnTarget) target = NULL;
 	g_autofree char *path = NULL;
+	g_autoptr(GError) error = NULL;
 	int next;
 
 	if (result >= 0)
 		return result;
+	for (char **p = prefixes; p && *p; p++)
+		if (!firn_foreign_check_prefix(*p, &error))
+			return firn_cli_usage(cli, "%s", error->message);
 	target = firn_target_open(cli, argc, argv, &next, &result);
 	if (!target)
 		return result;

@@ -6,11 +6,15 @@
 #include <string.h>
 
 #define JSON_DEPTH 100u
+/* Where journals of workers come from. */
+#define HINT                                                                               \
+	"workers publish theirs with 'firn umount'; 'firn sessions' where they ran lists " \
+	"those whose driver is gone: 'firn mount --resume' them, and unmount"
 
 /* What the command line of `commit` says, before it is understood. */
 typedef struct {
-	char *message, *repo, *favor, *rebase, *fork, *state_dir;
-	char **metadata;
+	char *message, *repo, *favor, *rebase, *state_dir;
+	char **metadata, **forks;
 	int expect;
 	gboolean amend, allow_empty, force;
 } Options;
@@ -22,9 +26,9 @@ options_clear(Options *options)
 	g_free(options->repo);
 	g_free(options->favor);
 	g_free(options->rebase);
-	g_free(options->fork);
 	g_free(options->state_dir);
 	g_strfreev(options->metadata);
+	g_strfreev(options->forks);
 }
 
 /* "K=V": V as JSON if it is JSON, else as text. */
@@ -61,32 +65,13 @@ parse_metadata(char **pairs, JsonObject *object, GError **error)
 	return true;
 }
 
-static bool
-parse_rebase(const char *text, FirnRebase *out_rebase)
-{
-	static const struct {
-		const char *name;
-		FirnRebase rebase;
-	} policies[] = {
-		{ "fail", FIRN_REBASE_FAIL },
-		{ "ours", FIRN_REBASE_OURS },
-		{ "theirs", FIRN_REBASE_THEIRS },
-	};
-
-	*out_rebase = FIRN_REBASE_OFF;
-	for (size_t i = 0; text && i < G_N_ELEMENTS(policies); i++)
-		if (!strcmp(text, policies[i].name))
-			*out_rebase = policies[i].rebase;
-	return !text || *out_rebase != FIRN_REBASE_OFF;
-}
-
 static GPtrArray *
 resolve_sources(int argc, char **argv, const Options *options, GError **error)
 {
 	g_autoptr(GPtrArray) origins =
 		g_ptr_array_new_with_free_func((GDestroyNotify)firn_origin_free);
 	g_autofree char *root = firn_state_root(options->state_dir);
-	bool here = argc == 1 && !options->fork;
+	bool here = argc == 1 && !options->forks;
 
 	for (int i = 1; i < argc || here; i++) {
 		FirnOrigin *origin = firn_origin_resolve(here ? "." : argv[i], root, error);
@@ -99,31 +84,82 @@ resolve_sources(int argc, char **argv, const Options *options, GError **error)
 	return g_steal_pointer(&origins);
 }
 
-/* The id of the fork, and its repository if the token's file was given. */
-static char *
-fork_id(const char *given, char **out_repository, GError **error)
+/* A fork that was named. */
+typedef struct {
+	char *id;
+	char *token;      /* the token's file; NULL: its id was given */
+	char *repository; /* of the token; NULL: not known */
+} Fork;
+
+static void
+fork_free(gpointer data)
+{
+	Fork *fork = data;
+
+	g_free(fork->id);
+	g_free(fork->token);
+	g_free(fork->repository);
+	g_free(fork);
+}
+
+static Fork *
+fork_of(const char *given, GError **error)
 {
 	g_autoptr(FirnForkToken) token = NULL;
 	g_autofree char *text = NULL;
+	Fork *fork;
 
-	if (!g_file_test(given, G_FILE_TEST_IS_REGULAR))
-		return g_strdup(given);
-	if (!g_file_get_contents(given, &text, NULL, error))
-		return NULL;
-	token = firn_fork_token_from_json(text, given, error);
-	if (!token)
-		return NULL;
-	*out_repository = g_strdup(token->start->repository);
-	return g_strdup(token->fork);
+	if (g_file_test(given, G_FILE_TEST_IS_REGULAR)) {
+		if (!g_file_get_contents(given, &text, NULL, error))
+			return NULL;
+		token = firn_fork_token_from_json(text, given, error);
+		if (!token)
+			return NULL;
+	}
+	fork = g_new0(Fork, 1);
+	fork->id = g_strdup(token ? token->fork : given);
+	fork->token = token ? g_strdup(given) : NULL;
+	fork->repository = token ? g_strdup(token->start->repository) : NULL;
+	return fork;
+}
+
+/* All that were named (Fork *). */
+static GPtrArray *
+forks_of(char **given, GError **error)
+{
+	g_autoptr(GPtrArray) forks = g_ptr_array_new_with_free_func(fork_free);
+
+	for (; given && *given; given++) {
+		Fork *fork = fork_of(*given, error);
+
+		if (!fork)
+			return NULL;
+		g_ptr_array_add(forks, fork);
+	}
+	return g_steal_pointer(&forks);
+}
+
+/* "fork A", "forks A, B".  Caller owns. */
+static char *
+name_forks(GPtrArray *forks)
+{
+	GString *names = g_string_new(forks->len > 1 ? "forks" : "fork");
+
+	for (guint i = 0; i < forks->len; i++)
+		g_string_append_printf(names, "%s %s", i ? "," : "",
+				       ((const Fork *)g_ptr_array_index(forks, i))->id);
+	return g_string_free(names, FALSE);
 }
 
 static bool
-check_expected(const char *fork, GPtrArray *keys, int expect, GError **error)
+check_expected(GPtrArray *forks, GPtrArray *keys, int expect, GError **error)
 {
 	g_autoptr(GString) there = g_string_new(NULL);
+	g_autofree char *names = NULL;
 
 	if (keys->len >= (guint)MAX(expect, 1))
 		return true;
+	names = name_forks(forks);
 	for (guint i = 0; i < keys->len; i++) {
 		g_autofree char *name = g_path_get_basename(g_ptr_array_index(keys, i));
 
@@ -131,23 +167,34 @@ check_expected(const char *fork, GPtrArray *keys, int expect, GError **error)
 			name[strlen(name) - strlen(".journal")] = '\0';
 		g_string_append_printf(there, "%s%s", i ? ", " : "", name);
 	}
-	g_set_error(error, FIRN_ERROR, FIRN_ERROR_NOT_FOUND,
-		    "fork %s: %u of %d journals are published, %d missing (there: %s); "
-		    "workers publish theirs with 'firn umount'",
-		    fork, keys->len, MAX(expect, 1), MAX(expect, 1) - (int)keys->len,
-		    there->len ? there->str : "none");
+	if (expect)
+		g_set_error(error, FIRN_ERROR, FIRN_ERROR_NOT_FOUND,
+			    "%s: %u of %d journals are published, %d missing (there: %s); " HINT,
+			    names, keys->len, expect, expect - (int)keys->len,
+			    there->len ? there->str : "none");
+	else
+		g_set_error(error, FIRN_ERROR, FIRN_ERROR_NOT_FOUND,
+			    "%s: no worker has published a journal; " HINT, names);
 	return false;
 }
 
 static bool
-add_fork(FirnRepo *repo, const char *fork, int expect, GPtrArray *origins, GError **error)
+add_forks(FirnRepo *repo, GPtrArray *forks, int expect, GPtrArray *origins, GError **error)
 {
-	g_autoptr(GPtrArray) keys = firn_fork_list(repo, fork, error);
+	g_autoptr(GPtrArray) all = g_ptr_array_new_with_free_func(g_free);
 
-	if (!keys || !check_expected(fork, keys, expect, error))
+	for (guint i = 0; i < forks->len; i++) {
+		const Fork *fork = g_ptr_array_index(forks, i);
+		GPtrArray *keys = firn_fork_list(repo, fork->id, error);
+
+		if (!keys)
+			return false;
+		g_ptr_array_extend_and_steal(all, keys);
+	}
+	if (forks->len && !check_expected(forks, all, expect, error))
 		return false;
-	for (guint i = 0; i < keys->len; i++)
-		g_ptr_array_add(origins, firn_origin_published(g_ptr_array_index(keys, i),
+	for (guint i = 0; i < all->len; i++)
+		g_ptr_array_add(origins, firn_origin_published(g_ptr_array_index(all, i),
 							       firn_repo_url(repo)));
 	return true;
 }
@@ -175,22 +222,22 @@ check_not_only_forks(GPtrArray *origins, GError **error)
 }
 
 static FirnRepo *
-open_repo(const Options *options, GPtrArray *origins, const char *of_token, GError **error)
+open_repo(const Options *options, GPtrArray *origins, GPtrArray *forks, GError **error)
 {
-	const char *url = options->repo ? options->repo : NULL;
+	if (options->repo)
+		return firn_repo_open(options->repo, error);
+	if (origins->len)
+		return firn_origin_open_repo(g_ptr_array_index(origins, 0), NULL, error);
+	for (guint i = 0; i < forks->len; i++) {
+		const Fork *fork = g_ptr_array_index(forks, i);
 
-	if (!url && origins->len)
-		url = firn_origin_repository(g_ptr_array_index(origins, 0), error);
-	else if (!url)
-		url = of_token;
-	if (!url) {
-		if (error && !*error)
-			g_set_error(error, FIRN_ERROR, FIRN_ERROR_INVALID,
-				    "which repository? give the fork's token file, a source, or "
-				    "--repo");
-		return NULL;
+		if (fork->repository)
+			return firn_source_open_repo(fork->repository, fork->token, "with --repo",
+						     error);
 	}
-	return firn_repo_open(url, error);
+	g_set_error(error, FIRN_ERROR, FIRN_ERROR_INVALID,
+		    "which repository? give the fork's token file, a source, or --repo");
+	return NULL;
 }
 
 static int
@@ -198,8 +245,7 @@ commit(FirnCli *cli, int argc, char **argv, const Options *options, FirnCommitRe
 {
 	g_autoptr(GError) error = NULL;
 	g_autoptr(JsonObject) metadata = json_object_new();
-	g_autofree char *of_token = NULL;
-	g_autofree char *fork = NULL;
+	g_autoptr(GPtrArray) forks = NULL;
 	g_autoptr(GPtrArray) origins = NULL;
 	g_autoptr(FirnRepo) repo = NULL;
 
@@ -209,10 +255,10 @@ commit(FirnCli *cli, int argc, char **argv, const Options *options, FirnCommitRe
 	origins = resolve_sources(argc, argv, options, &error);
 	if (!origins || !check_not_only_forks(origins, &error))
 		return firn_cli_fail(cli, error);
-	if (options->fork && !(fork = fork_id(options->fork, &of_token, &error)))
-		return firn_cli_fail(cli, error);
-	repo = open_repo(options, origins, of_token, &error);
-	if (!repo || (fork && !add_fork(repo, fork, options->expect, origins, &error)))
+	forks = forks_of(options->forks, &error);
+	if (forks)
+		repo = open_repo(options, origins, forks, &error);
+	if (!repo || !add_forks(repo, forks, options->expect, origins, &error))
 		return firn_cli_fail(cli, error);
 	return firn_committing_run(cli, repo, origins, request);
 }
@@ -220,7 +266,6 @@ commit(FirnCli *cli, int argc, char **argv, const Options *options, FirnCommitRe
 int
 firn_cmd_commit(FirnCli *cli, int argc, char **argv)
 {
-	char rebase[] = "--rebase=fail";
 	Options options = { 0 };
 	FirnCommitRequest request = { 0 };
 	const GOptionEntry entries[] = {
@@ -239,7 +284,7 @@ firn_cmd_commit(FirnCli *cli, int argc, char **argv)
 		  "Commit even if nothing changed", NULL },
 		{ "force", 0, 0, G_OPTION_ARG_NONE, &options.force,
 		  "Drop files without a place instead of refusing", NULL },
-		{ "fork", 0, 0, G_OPTION_ARG_FILENAME, &options.fork,
+		{ "fork", 0, 0, G_OPTION_ARG_FILENAME_ARRAY, &options.forks,
 		  "Also what the workers of a fork published (token file or id)", "FORK" },
 		{ "expect", 0, 0, G_OPTION_ARG_INT, &options.expect,
 		  "Fail if fewer workers have published", "N" },
@@ -251,10 +296,7 @@ firn_cmd_commit(FirnCli *cli, int argc, char **argv)
 	};
 	int result;
 
-	/* GOption would take the word after an optional value for the value. */
-	for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++)
-		if (!strcmp(argv[i], "--rebase"))
-			argv[i] = rebase;
+	firn_rebase_prepare(argc, argv);
 	result = firn_cli_parse(cli, &argc, &argv, entries);
 	request.message = options.message;
 	request.amend = options.amend;
@@ -263,12 +305,12 @@ firn_cmd_commit(FirnCli *cli, int argc, char **argv)
 	if (result < 0 && (!options.message || !g_utf8_validate(options.message, -1, NULL)))
 		result = firn_cli_usage(cli, options.message ? "the message is not UTF-8"
 							     : "a message is missing: -m MSG");
-	if (result < 0 && !parse_rebase(options.rebase, &request.rebase))
+	if (result < 0 && !firn_rebase_parse(options.rebase, &request.rebase))
 		result = firn_cli_usage(cli, "--rebase: 'fail', 'ours' or 'theirs', not '%s'",
 					options.rebase);
 	if (result < 0 && !firn_favor_parse(options.favor, &request.favor))
 		result = firn_cli_usage(cli, "--favor: 'first' or 'last', not '%s'", options.favor);
-	if (result < 0 && options.expect && (!options.fork || options.expect < 0))
+	if (result < 0 && options.expect && (!options.forks || options.expect < 0))
 		result = firn_cli_usage(cli, "--expect takes a number of workers of --fork");
 	if (result < 0)
 		result = commit(cli, argc, argv, &options, &request);

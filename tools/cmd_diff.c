@@ -68,19 +68,18 @@ diff_of_sections(GPtrArray *sections, const FirnSnapshot *base)
 }
 
 static int
-diff_journal(FirnCli *cli, FirnOrigin *origin, bool chunks)
+diff_journal(FirnCli *cli, FirnOrigin *origin, const char *repo_name, bool chunks)
 {
 	g_autoptr(GError) error = NULL;
 	g_autoptr(FirnRepo) repo = NULL;
 	g_autoptr(FirnSnapshot) base = NULL;
 	g_autoptr(FirnDiff) diff = NULL;
-	const char *url = firn_origin_repository(origin, &error);
 	const FirnSection *first;
 
-	if (!url || !firn_origin_read(origin, NULL, &error))
+	if (!firn_origin_read(origin, NULL, &error))
 		return firn_cli_fail(cli, error);
 	first = origin->sections->len ? g_ptr_array_index(origin->sections, 0) : NULL;
-	repo = firn_repo_open(url, &error);
+	repo = firn_origin_open_repo(origin, repo_name, &error);
 	if (repo && first)
 		base = firn_repo_get_snapshot(repo, &first->header->base, &error);
 	if (!base)
@@ -91,7 +90,8 @@ diff_journal(FirnCli *cli, FirnOrigin *origin, bool chunks)
 }
 
 static int
-diff_uncommitted(FirnCli *cli, const char *source, const char *state_dir, bool chunks)
+diff_uncommitted(FirnCli *cli, const char *source, const char *state_dir, const char *repo_name,
+		 bool chunks)
 {
 	g_autoptr(GError) error = NULL;
 	g_autofree char *root = firn_state_root(state_dir);
@@ -101,7 +101,7 @@ diff_uncommitted(FirnCli *cli, const char *source, const char *state_dir, bool c
 	if (!origin)
 		return firn_cli_fail(cli, error);
 	if (origin->kind != FIRN_ORIGIN_MOUNT || cli->json || chunks)
-		return diff_journal(cli, origin, chunks);
+		return diff_journal(cli, origin, repo_name, chunks);
 	text = firn_mount_read(origin->mount, "diff", &error);
 	if (!text)
 		return firn_cli_fail(cli, error);
@@ -113,9 +113,12 @@ int
 firn_cmd_diff(FirnCli *cli, int argc, char **argv)
 {
 	g_autofree char *state_dir = NULL;
+	g_autofree char *repo = NULL;
 	gboolean chunks = FALSE;
 	const GOptionEntry entries[] = {
 		{ "chunks", 'c', 0, G_OPTION_ARG_NONE, &chunks, "List every changed chunk", NULL },
+		{ "repo", 0, 0, G_OPTION_ARG_FILENAME, &repo,
+		  "Of SOURCE: the repository, if it moved since", "REPO" },
 		{ "state-dir", 0, 0, G_OPTION_ARG_FILENAME, &state_dir,
 		  "Where sessions keep their state", "DIR" },
 		{ NULL, 0, 0, 0, NULL, NULL, NULL },
@@ -125,6 +128,8 @@ firn_cmd_diff(FirnCli *cli, int argc, char **argv)
 	if (result >= 0)
 		return result;
 	if (argc - 1 <= 1)
-		return diff_uncommitted(cli, argc > 1 ? argv[1] : NULL, state_dir, chunks);
+		return diff_uncommitted(cli, argc > 1 ? argv[1] : NULL, state_dir, repo, chunks);
+	if (repo)
+		return firn_cli_usage(cli, "--repo goes with a SOURCE");
 	return diff_snapshots(cli, argc, argv, chunks);
 }

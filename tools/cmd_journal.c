@@ -212,11 +212,10 @@ verify(FirnCli *cli, FirnOrigin *origin, const char *repo_name)
 	g_autoptr(FirnRepo) repo = NULL;
 	g_autoptr(GPtrArray) problems = g_ptr_array_new_with_free_func(g_free);
 	Verify work = { .problems = problems, .progress = firn_progress_new() };
-	const char *url = repo_name ? repo_name : firn_origin_repository(origin, &error);
 	bool ok;
 
-	if (url && firn_origin_check_whole(origin, &error))
-		repo = firn_repo_open(url, &error);
+	if (firn_origin_check_whole(origin, &error))
+		repo = firn_origin_open_repo(origin, repo_name, &error);
 	if (!repo)
 		return firn_cli_fail(cli, error);
 	work.store = firn_repo_store(repo);

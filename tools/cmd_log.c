@@ -6,6 +6,9 @@
 #include <stdio.h>
 #include <string.h>
 
+/* What nobody asks for. */
+#define NO_LIMIT G_MININT
+
 /* "(main, tag v1)": the names that point at a snapshot; NULL if none do.  Caller owns. */
 static char *
 names_of(const FirnRepoInfo *info, const FirnId12 *id)
@@ -73,10 +76,9 @@ info_to_json(JsonBuilder *builder, const FirnRepoInfo *info, const FirnSnapshotI
 }
 
 static int
-print_log(FirnCli *cli, const FirnTarget *target, const char *ref, int limit)
+print_log(FirnCli *cli, const FirnTarget *target, const char *ref, size_t most)
 {
 	g_autoptr(GError) error = NULL;
-	size_t most = (size_t)MAX(limit, 0);
 	FirnId12 id;
 
 	if (!firn_target_resolve(target, ref, &id, &error))
@@ -99,7 +101,7 @@ int
 firn_cmd_log(FirnCli *cli, int argc, char **argv)
 {
 	g_autofree char *ref = NULL;
-	gint limit = 0;
+	gint limit = NO_LIMIT;
 	const GOptionEntry entries[] = {
 		{ "ref", 'b', 0, G_OPTION_ARG_FILENAME, &ref,
 		  "Start at this branch, tag or snapshot", "REF" },
@@ -112,6 +114,8 @@ firn_cmd_log(FirnCli *cli, int argc, char **argv)
 
 	if (result >= 0)
 		return result;
+	if (limit != NO_LIMIT && limit < 1)
+		return firn_cli_usage(cli, "-n takes how many snapshots to show at most, from 1");
 	target = firn_target_open(cli, argc, argv, &next, &result);
 	if (!target)
 		return result;
@@ -120,7 +124,7 @@ firn_cmd_log(FirnCli *cli, int argc, char **argv)
 				      "'%s' is neither a repository nor a mount; "
 				      "-b takes a branch, tag or snapshot",
 				      argv[next]);
-	return print_log(cli, target, ref, limit);
+	return print_log(cli, target, ref, limit == NO_LIMIT ? 0 : (size_t)limit);
 }
 
 /* ---- show ---- */

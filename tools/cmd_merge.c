@@ -4,10 +4,7 @@
 static bool
 read_all(FirnRepo **out_repo, GPtrArray *origins, const char *repo_name, GError **error)
 {
-	const char *url = repo_name ? repo_name : firn_origin_repository(origins->pdata[0], error);
-
-	if (url)
-		*out_repo = firn_repo_open(url, error);
+	*out_repo = firn_origin_open_repo(origins->pdata[0], repo_name, error);
 	if (!*out_repo)
 		return false;
 	for (guint i = 0; i < origins->len; i++)

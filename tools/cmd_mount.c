@@ -2,6 +2,7 @@
 #include "core/repo/state.h"
 #include "tools/commands.h"
 #include "tools/driver.h"
+#include "tools/umounting.h"
 
 #include <string.h>
 
@@ -112,23 +113,34 @@ driver_options(const Options *options)
 	return g_string_free(text, FALSE);
 }
 
+/* `repository`: NULL if the token or the session names it. */
 static int
 start(FirnCli *cli, const Options *options, const char *repository, const char *mountpoint)
 {
-	g_autofree char *url = absolute_url(repository);
+	g_autofree char *url = repository ? absolute_url(repository) : NULL;
 	g_autofree char *text = driver_options(options);
 	g_autoptr(FirnMount) mount = NULL;
 	g_autoptr(GError) error = NULL;
+	bool dead = firn_mount_is_dead(mountpoint);
 	JsonNode *node;
 	int result;
 
 	if (!firn_driver_check(mountpoint, &error))
 		return firn_cli_fail(cli, error);
-	result = firn_driver_start(url, mountpoint, text, options->foreground, &error);
-	if (result < 0)
-		return firn_cli_fail(cli, error);
-	if (result || !cli->json || options->foreground)
+	result = firn_driver_start(cli, url, mountpoint, text, options->foreground);
+	if (!result && dead && !options->foreground) {
+		g_autofree char *root = firn_state_root(options->state_dir);
+
+		/* Whoever mounted there may not know. */
+		firn_umount_report_others(mountpoint, root);
+	}
+	if (result || !cli->json)
 		return result;
+	if (options->foreground) {
+		/* It has ended. */
+		firn_cli_json(json_node_init_null(json_node_alloc()));
+		return result;
+	}
 	mount = firn_mount_find(mountpoint, &error);
 	if (!mount)
 		return firn_cli_fail(cli, error);
@@ -171,7 +183,8 @@ mount_command(FirnCli *cli, int argc, char **argv, Options *options)
 		repository = g_strdup(given);
 	if (!repository)
 		return firn_cli_fail(cli, error);
-	return start(cli, options, repository, argv[argc - 1]);
+	/* The driver takes it from where we did, and knows what to say if it is not there. */
+	return start(cli, options, without_repo ? given : repository, argv[argc - 1]);
 }
 
 int

@@ -39,75 +39,6 @@ check_writers(const FirnMount *mount, GError **error)
 	return false;
 }
 
-/* Where the session's state is, also if `.firn/session` names the directory above.  Caller owns. */
-static char *
-state_directory(const FirnMount *mount)
-{
-	const char *directory = firn_mount_string(mount, "state_dir");
-	const char *id = firn_mount_string(mount, "id");
-	g_autofree char *last = g_path_get_basename(directory);
-
-	if (!*directory)
-		return NULL;
-	return strcmp(last, id) ? g_build_filename(directory, id, NULL) : g_strdup(directory);
-}
-
-static bool
-has_changes(const char *directory)
-{
-	g_autofree char *journal = g_build_filename(directory, "journal", NULL);
-	g_autoptr(GPtrArray) sections = firn_journal_read(journal, NULL, NULL);
-
-	for (guint i = 0; sections && i < sections->len; i++) {
-		const FirnSection *section = g_ptr_array_index(sections, i);
-
-		if (!firn_changes_is_empty(section->changes))
-			return true;
-	}
-	return false;
-}
-
-/* The " --state-dir DIR" a later command needs to find `directory`.  Caller owns. */
-static char *
-state_option(const char *directory)
-{
-	g_autofree char *root = g_path_get_dirname(directory);
-	g_autofree char *usual = firn_state_root(NULL);
-	g_autofree char *quoted = NULL;
-
-	if (!strcmp(root, usual))
-		return g_strdup("");
-	quoted = g_shell_quote(root);
-	return g_strconcat(" --state-dir ", quoted, NULL);
-}
-
-static bool
-report_left(const FirnMount *mount, const char *again_at)
-{
-	g_autofree char *directory = state_directory(mount);
-	g_autofree char *option = NULL;
-	const char *id = firn_mount_string(mount, "id");
-
-	if (!directory || !has_changes(directory))
-		return false;
-	option = state_option(directory);
-	firn_cli_note("session %s has uncommitted changes; go on with 'firn mount --resume %s%s "
-		      "%s', commit with 'firn commit %s%s -m MSG', drop with 'firn discard %s%s'",
-		      id, id, option, again_at, id, option, id, option);
-	return true;
-}
-
-bool
-firn_umount_reporting(const FirnMount *mount, const char *again_at, bool discard, bool *out_left,
-		      GError **error)
-{
-	*out_left = false;
-	if (!firn_driver_stop(mount, discard, error))
-		return false;
-	*out_left = report_left(mount, again_at);
-	return true;
-}
-
 static int
 umount_dead(FirnCli *cli, const char *mountpoint)
 {
@@ -123,8 +54,16 @@ umount_dead(FirnCli *cli, const char *mountpoint)
 static bool
 export_journal(const FirnMount *mount, const char *path, GError **error)
 {
-	g_autoptr(GBytes) journal = firn_mount_read(mount, "journal", error);
+	g_autoptr(GBytes) journal = NULL;
 
+	if (firn_mount_is_read_only(mount)) {
+		g_set_error(error, FIRN_ERROR, FIRN_ERROR_READ_ONLY,
+			    "%s is mounted read-only: it has no journal, 'firn umount %s' is all "
+			    "there is to do",
+			    mount->root, mount->root);
+		return false;
+	}
+	journal = firn_mount_read(mount, "journal", error);
 	return journal && firn_file_write(path, journal, error);
 }
 

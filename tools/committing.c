@@ -29,6 +29,35 @@ firn_favor_parse(const char *text, FirnFavor *out_favor)
 	return *out_favor != FIRN_FAVOR_NONE;
 }
 
+bool
+firn_rebase_parse(const char *text, FirnRebase *out_rebase)
+{
+	static const struct {
+		const char *name;
+		FirnRebase rebase;
+	} policies[] = {
+		{ "fail", FIRN_REBASE_FAIL },
+		{ "ours", FIRN_REBASE_OURS },
+		{ "theirs", FIRN_REBASE_THEIRS },
+	};
+
+	*out_rebase = FIRN_REBASE_OFF;
+	for (size_t i = 0; text && i < G_N_ELEMENTS(policies); i++)
+		if (!strcmp(text, policies[i].name))
+			*out_rebase = policies[i].rebase;
+	return !text || *out_rebase != FIRN_REBASE_OFF;
+}
+
+void
+firn_rebase_prepare(int argc, char **argv)
+{
+	static char rebase[] = "--rebase=fail";
+
+	for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++)
+		if (!strcmp(argv[i], "--rebase"))
+			argv[i] = rebase;
+}
+
 /* `first` did what the kind names first. */
 static void
 conflict_to_json(JsonBuilder *builder, const FirnConflict *conflict)
@@ -124,8 +153,8 @@ firn_committing_check_distinct(GPtrArray *origins, GError **error)
 		char *identity = identity_of(origin);
 
 		if (!g_hash_table_add(seen, identity)) {
-			g_set_error(error, FIRN_ERROR, FIRN_ERROR_INVALID,
-				    "%s is given twice as a source", origin->name);
+			g_set_error(error, FIRN_ERROR, FIRN_ERROR_CONFLICT,
+				    "%s is given twice as a source: name it once", origin->name);
 			return false;
 		}
 	}
@@ -135,22 +164,12 @@ firn_committing_check_distinct(GPtrArray *origins, GError **error)
 static void
 note_scratch(const FirnOrigin *origin)
 {
-	GString *names;
-	guint n = origin->scratch ? origin->scratch->len : 0;
+	g_autofree char *names = NULL;
 
-	if (!n)
+	if (!origin->scratch || !origin->scratch->len)
 		return;
-	names = g_string_new(NULL);
-	for (guint i = 0; i < MIN(n, NAMES_SHOWN); i++) {
-		const char *name = g_ptr_array_index(origin->scratch, i);
-		g_autofree char *escaped = firn_text_escape(name, strlen(name));
-
-		g_string_append_printf(names, "%s%s", i ? ", " : "", escaped);
-	}
-	if (n > NAMES_SHOWN)
-		g_string_append_printf(names, " and %u more", n - NAMES_SHOWN);
-	firn_cli_note("%s: not part of the commit (no Zarr names): %s", origin->name, names->str);
-	g_string_free(names, TRUE);
+	names = firn_text_list(origin->scratch, NAMES_SHOWN);
+	firn_cli_note("%s: not part of the commit (no Zarr names): %s", origin->name, names);
 }
 
 typedef struct {
@@ -238,10 +257,12 @@ end_all(FirnRepo *repo, GPtrArray *origins, const FirnId12 *snapshot)
 }
 
 static void
-print_result(const FirnCli *cli, const FirnMerge *merge, const FirnCommitResult *result)
+print_result(const FirnCli *cli, const FirnMerge *merge, const FirnCommitRequest *request,
+	     const FirnCommitResult *result)
 {
 	char id[FIRN_ID12_TEXT + 1], parent[FIRN_ID12_TEXT + 1];
-	JsonBuilder *builder;
+	g_autoptr(JsonBuilder) builder = NULL;
+	JsonNode *node;
 
 	firn_id12_format(&result->snapshot, id);
 	firn_id12_format(&result->parent, parent);
@@ -249,6 +270,11 @@ print_result(const FirnCli *cli, const FirnMerge *merge, const FirnCommitResult 
 		firn_cli_note("%" G_GUINT64_FORMAT " chunks written by more than one source were "
 			      "settled by --favor",
 			      merge->n_collisions_settled);
+	if (result->n_settled)
+		firn_cli_note("%" G_GUINT64_FORMAT " chunks written here and on the branch were "
+			      "settled by --rebase=%s",
+			      result->n_settled,
+			      request->rebase == FIRN_REBASE_OURS ? "ours" : "theirs");
 	if (!cli->json) {
 		puts(id);
 		return;
@@ -261,9 +287,16 @@ print_result(const FirnCli *cli, const FirnMerge *merge, const FirnCommitResult 
 	firn_json_int(builder, "chunks", (int64_t)result->n_chunks);
 	firn_json_int(builder, "nodes", (int64_t)result->n_nodes);
 	firn_json_int(builder, "manifests_written", result->n_manifests_written);
-	firn_json_int(builder, "settled", (int64_t)merge->n_collisions_settled);
+	firn_json_int(builder, "settled",
+		      (int64_t)(merge->n_collisions_settled + result->n_settled));
 	json_builder_end_object(builder);
-	firn_cli_json_builder(builder);
+	node = json_builder_get_root(builder);
+	if (!request->out_result) {
+		firn_cli_json(node);
+		return;
+	}
+	*request->out_result = json_node_dup_object(node);
+	json_node_unref(node);
 }
 
 static int
@@ -296,7 +329,7 @@ commit_merged(FirnCli *cli, FirnRepo *repo, GPtrArray *origins, const FirnMerge 
 		return firn_cli_fail(cli, error);
 	end_all(repo, origins, &result.snapshot);
 	firn_crash_point(FIRN_CRASH_SOURCES_ENDED);
-	print_result(cli, merge, &result);
+	print_result(cli, merge, request, &result);
 	return FIRN_EXIT_DONE;
 }
 

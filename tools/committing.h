@@ -14,6 +14,8 @@ typedef struct {
 	bool amend;
 	bool allow_empty;
 	bool force;
+	JsonObject **
+		out_result; /* with --json: where the result goes (caller owns); NULL: it is printed */
 } FirnCommitRequest;
 
 /*
@@ -30,10 +32,15 @@ int firn_committing_conflicts(FirnCli *cli, GPtrArray *conflicts, const GError *
 /* The sources (FirnSource *) of origins that were read; takes their sections.  Caller owns. */
 GPtrArray *firn_committing_sources(GPtrArray *origins);
 
+/* --rebase: "fail", "ours" or "theirs" (NULL: off). */
+bool firn_rebase_parse(const char *text, FirnRebase *out_rebase) FIRN_MUST_USE;
+/* Before the options are parsed: GOption would take the word after an optional value for the value. */
+void firn_rebase_prepare(int argc, char **argv);
+
 /* "first" or "last" (NULL: none). */
 bool firn_favor_parse(const char *text, FirnFavor *out_favor) FIRN_MUST_USE;
 
-/* Errors: INVALID (one source given twice). */
+/* Errors: CONFLICT (one source given twice). */
 bool firn_committing_check_distinct(GPtrArray *origins, GError **error) FIRN_MUST_USE;
 
 #endif

@@ -2,7 +2,6 @@
 
 #include "core/base/clock.h"
 #include "tools/ctl_client.h"
-#include "tools/output.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -10,7 +9,9 @@
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -18,6 +19,7 @@
 #include <unistd.h>
 
 #define NOTE_AFTER_MS 5000
+#define SAID_LIMIT    ((size_t)16 << 10)
 
 void
 firn_driver_option(GString *options, const char *name, const char *value)
@@ -95,8 +97,9 @@ firn_driver_check(const char *mountpoint, GError **error)
 	return true;
 }
 
+/* `said`: what becomes its standard error; -1: ours. */
 static bool
-spawn(char **argv, bool quiet, pid_t *out_pid, GError **error)
+spawn(char **argv, bool quiet, int said, pid_t *out_pid, GError **error)
 {
 	posix_spawn_file_actions_t actions;
 	posix_spawnattr_t attributes;
@@ -115,6 +118,8 @@ spawn(char **argv, bool quiet, pid_t *out_pid, GError **error)
 		posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
 		posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, "/dev/null", O_WRONLY, 0);
 	}
+	if (said >= 0)
+		posix_spawn_file_actions_adddup2(&actions, said, STDERR_FILENO);
 	errnum = posix_spawnp(out_pid, argv[0], &actions, &attributes, argv, environ);
 	posix_spawn_file_actions_destroy(&actions);
 	posix_spawnattr_destroy(&attributes);
@@ -125,12 +130,12 @@ spawn(char **argv, bool quiet, pid_t *out_pid, GError **error)
 
 /* Run a program with signals as usual; its exit code (128 + signal), -1 with `error`. */
 static int
-spawn_wait(char **argv, bool quiet, GError **error)
+spawn_wait(char **argv, bool quiet, int said, GError **error)
 {
 	pid_t pid;
 	int status;
 
-	if (!spawn(argv, quiet, &pid, error))
+	if (!spawn(argv, quiet, said, &pid, error))
 		return -1;
 	while (waitpid(pid, &status, 0) < 0)
 		if (errno != EINTR) {
@@ -140,16 +145,28 @@ spawn_wait(char **argv, bool quiet, GError **error)
 	return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
 }
 
-int
-firn_driver_start(const char *repo, const char *mountpoint, const char *options, bool foreground,
-		  GError **error)
+/* Pass on what the driver said; the last of it, which is why it failed.  Caller owns. */
+static char *
+pass_on(int said)
 {
-	g_autofree char *program = firn_driver_path(error);
-	g_autoptr(GStrvBuilder) builder = g_strv_builder_new();
-	g_auto(GStrv) argv = NULL;
+	g_autofree char *text = g_malloc0(SAID_LIMIT + 1);
+	ssize_t n = pread(said, text, SAID_LIMIT, 0);
+	const char *last;
 
-	if (!program)
-		return -1;
+	if (n > 0)
+		fputs(text, stderr);
+	g_strchomp(text);
+	last = strrchr(text, '\n');
+	last = last ? last + 1 : text;
+	return g_strdup(g_str_has_prefix(last, "firnfs: ") ? last + strlen("firnfs: ") : last);
+}
+
+static char **
+driver_command(const char *program, const char *repo, const char *mountpoint, const char *options,
+	       bool foreground)
+{
+	g_autoptr(GStrvBuilder) builder = g_strv_builder_new();
+
 	g_strv_builder_add(builder, program);
 	if (foreground)
 		g_strv_builder_add(builder, "-f");
@@ -157,10 +174,42 @@ firn_driver_start(const char *repo, const char *mountpoint, const char *options,
 		g_strv_builder_add(builder, "-o");
 		g_strv_builder_add(builder, options);
 	}
-	g_strv_builder_add(builder, repo);
+	if (repo)
+		g_strv_builder_add(builder, repo);
 	g_strv_builder_add(builder, mountpoint);
-	argv = g_strv_builder_end(builder);
-	return spawn_wait(argv, false, error);
+	return g_strv_builder_end(builder);
+}
+
+int
+firn_driver_start(const FirnCli *cli, const char *repo, const char *mountpoint, const char *options,
+		  bool foreground)
+{
+	g_autoptr(GError) error = NULL;
+	g_autofree char *program = firn_driver_path(&error);
+	g_auto(GStrv) argv = NULL;
+	g_autofree char *why = NULL;
+	int said = -1, result = -1;
+
+	if (program) {
+		argv = driver_command(program, repo, mountpoint, options, foreground);
+		if (cli->json && !foreground)
+			said = memfd_create("said", MFD_CLOEXEC);
+		result = spawn_wait(argv, false, said, &error);
+	}
+	if (said >= 0) {
+		why = pass_on(said);
+		close(said);
+	}
+	if (result < 0)
+		return firn_cli_fail(cli, error);
+	if (result)
+		firn_cli_json_error(cli,
+				    why && *why ? why
+						: "the driver failed: standard error says why",
+				    result == FIRN_EXIT_USAGE      ? "usage"
+				    : result == FIRN_EXIT_CONFLICT ? "conflict"
+								   : "failed");
+	return result;
 }
 
 static int
@@ -176,7 +225,7 @@ fusermount(const char *mountpoint, bool lazy, GError **error)
 	g_strv_builder_add(builder, "--");
 	g_strv_builder_add(builder, mountpoint);
 	argv = g_strv_builder_end(builder);
-	return spawn_wait(argv, true, error);
+	return spawn_wait(argv, true, -1, error);
 }
 
 /* `lazy`: also when it is in use, or dead. */

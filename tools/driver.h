@@ -2,6 +2,7 @@
 #define FIRN_TOOLS_DRIVER_H
 
 #include "tools/mountpoint.h"
+#include "tools/output.h"
 
 /* Starting and stopping the driver, `firnfs`. */
 
@@ -16,11 +17,11 @@ bool firn_driver_check(const char *mountpoint, GError **error) FIRN_MUST_USE;
 
 /*
  * Run the driver and wait until the mount is usable (`foreground`: until it
- * ends); it says itself what went wrong.  Its exit code, -1 with `error` if it
- * could not be run.
+ * ends), `repo` NULL if the options name it; it says itself what went wrong, and with --json that is the result.
+ * The exit code.
  */
-int firn_driver_start(const char *repo, const char *mountpoint, const char *options,
-		      bool foreground, GError **error);
+int firn_driver_start(const FirnCli *cli, const char *repo, const char *mountpoint,
+		      const char *options, bool foreground);
 
 /*
  * Unmount, and wait until the driver has exited.  `discard`: its state

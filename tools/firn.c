@@ -64,10 +64,20 @@ find_command(const char *name)
 	return NULL;
 }
 
+/* What is wrong with the options is told as JSON too. */
+static bool
+seems_json(int argc, char **argv)
+{
+	for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++)
+		if (!strcmp(argv[i], "--json"))
+			return true;
+	return false;
+}
+
 static int
 run(int argc, char **argv)
 {
-	FirnCli cli = { 0 };
+	FirnCli cli = { .json = seems_json(argc, argv) };
 	char help[] = "--help";
 
 	if (argc < 2)
@@ -121,7 +131,8 @@ main(int argc, char **argv)
 	result = run(argc, argv);
 	if (fflush(stdout) != 0 || ferror(stdout)) {
 		if (errno != EPIPE)
-			fprintf(stderr, "firn: cannot write the result: %s\n", g_strerror(errno));
+			fprintf(stderr, "firn: cannot write the result: %s%s\n", g_strerror(errno),
+				result ? "" : "; what it would tell of is done");
 		return result ? result : FIRN_EXIT_FAILED;
 	}
 	return result;

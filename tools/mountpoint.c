@@ -131,6 +131,22 @@ firn_mount_is_dead(const char *path)
 	return statfs(path, &fs) != 0 && errno == ENOTCONN;
 }
 
+/* Whether the table of mounts has one of ours there. */
+static bool
+is_listed(const char *directory)
+{
+	FILE *table = setmntent("/proc/self/mounts", "re");
+	struct mntent entry;
+	char text[MOUNT_LINE];
+	bool found = false;
+
+	while (table && !found && getmntent_r(table, &entry, text, sizeof(text)))
+		found = !strcmp(entry.mnt_type, "fuse.firn") && !strcmp(entry.mnt_dir, directory);
+	if (table)
+		endmntent(table);
+	return found;
+}
+
 /* 1: it is a mount; 0: it is not; -1: error set. */
 static int
 try_directory(const char *directory, JsonObject **out_session, GError **error)
@@ -147,8 +163,15 @@ try_directory(const char *directory, JsonObject **out_session, GError **error)
 			    directory, directory);
 		return -1;
 	}
-	if (stat(path, &st) != 0)
-		return 0;
+	if (stat(path, &st) != 0) {
+		if (errno != EACCES || !is_listed(directory))
+			return 0;
+		g_set_error(error, FIRN_ERROR, FIRN_ERROR_DENIED,
+			    "%s is a mount that lets nobody in but the user who made it, not even "
+			    "root: ask as that user, or mount with '-o allow_other'",
+			    directory);
+		return -1;
+	}
 	bytes = firn_file_read(path, SESSION_LIMIT, error);
 	if (!bytes)
 		return -1;
@@ -208,7 +231,7 @@ firn_mount_find(const char *path, GError **error)
 			g_free(directory), directory = g_strdup(parent);
 		g_free(parent);
 	}
-	if (!session) {
+	if (!directory || !session) {
 		if (full)
 			g_set_error(error, FIRN_ERROR, FIRN_ERROR_NOT_FOUND,
 				    "%s is not in a firn mount", full);

@@ -113,16 +113,29 @@ int
 firn_cli_fail(const FirnCli *cli, const GError *error)
 {
 	fprintf(stderr, "firn: %s\n", error->message);
-	if (cli->json) {
-		JsonBuilder *builder = json_builder_new();
-
-		json_builder_begin_object(builder);
-		firn_json_string(builder, "error", error->message);
-		firn_json_string(builder, "code", firn_error_word(error));
-		json_builder_end_object(builder);
-		firn_cli_json_builder(builder);
-	}
+	firn_cli_json_error(cli, error->message, firn_error_word(error));
 	return (int)firn_exit_of(error);
+}
+
+void
+firn_cli_json_error(const FirnCli *cli, const char *text, const char *code)
+{
+	JsonBuilder *builder;
+
+	if (!cli->json)
+		return;
+	builder = json_builder_new();
+	json_builder_begin_object(builder);
+	firn_json_string(builder, "error", text);
+	firn_json_string(builder, "code", code);
+	if (!strcmp(code, "conflict")) {
+		/* None about a node or a chunk. */
+		json_builder_set_member_name(builder, "conflicts");
+		json_builder_begin_array(builder);
+		json_builder_end_array(builder);
+	}
+	json_builder_end_object(builder);
+	firn_cli_json_builder(builder);
 }
 
 int
@@ -139,6 +152,7 @@ firn_cli_usage(const FirnCli *cli, const char *format, ...)
 		fprintf(stderr, "firn: 'firn %s --help' says how\n", cli->command->name);
 	else
 		fputs("firn: 'firn --help' lists the commands\n", stderr);
+	firn_cli_json_error(cli, text, "usage");
 	return FIRN_EXIT_USAGE;
 }
 
@@ -207,6 +221,22 @@ firn_json_bool(JsonBuilder *builder, const char *name, bool value)
 {
 	json_builder_set_member_name(builder, name);
 	json_builder_add_boolean_value(builder, value);
+}
+
+char *
+firn_text_list(const GPtrArray *names, guint shown)
+{
+	GString *list = g_string_new(NULL);
+
+	for (guint i = 0; i < MIN(names->len, shown); i++) {
+		const char *name = g_ptr_array_index(names, i);
+		g_autofree char *escaped = firn_text_escape(name, strlen(name));
+
+		g_string_append_printf(list, "%s%s", i ? ", " : "", escaped);
+	}
+	if (names->len > shown)
+		g_string_append_printf(list, " and %u more", names->len - shown);
+	return g_string_free(list, FALSE);
 }
 
 char *

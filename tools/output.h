@@ -29,7 +29,7 @@ typedef struct {
 
 struct FirnCli {
 	const FirnCommand *command;
-	bool json;
+	bool json; /* before the options are parsed: as it seems */
 };
 
 /*
@@ -50,7 +50,9 @@ const char *firn_error_word(const GError *error);
 
 /* Report `error` (and, with --json, {"error", "code"} on stdout); returns the exit code. */
 int firn_cli_fail(const FirnCli *cli, const GError *error);
-/* Report wrong usage; returns FIRN_EXIT_USAGE. */
+/* With --json, {"error", "code"} on stdout, of a failure that has been told on stderr. */
+void firn_cli_json_error(const FirnCli *cli, const char *text, const char *code);
+/* Report wrong usage, as firn_cli_fail() does with the code "usage"; returns FIRN_EXIT_USAGE. */
 int firn_cli_usage(const FirnCli *cli, const char *format, ...) G_GNUC_PRINTF(2, 3);
 void firn_cli_note(const char *format, ...) G_GNUC_PRINTF(1, 2);
 void firn_cli_warn(const char *format, ...) G_GNUC_PRINTF(1, 2);
@@ -64,6 +66,9 @@ void firn_cli_json_builder(JsonBuilder *builder);
 void firn_json_string(JsonBuilder *builder, const char *name, const char *value);
 void firn_json_int(JsonBuilder *builder, const char *name, int64_t value);
 void firn_json_bool(JsonBuilder *builder, const char *name, bool value);
+
+/* "A, B, C and 7 more": at most `shown` of `names` (char *), escaped.  Caller owns. */
+char *firn_text_list(const GPtrArray *names, guint shown);
 
 /* `text` with control characters escaped, so that one name stays on one line.  Caller owns. */
 char *firn_text_escape(const char *text, size_t len);

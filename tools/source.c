@@ -157,16 +157,25 @@ firn_origin_resolve(const char *name, const char *state_root, GError **error)
 	g_autofree char *state_journal = g_build_filename(name, "session.json", NULL);
 	g_autoptr(FirnMount) mount = NULL;
 	FirnOrigin *origin;
-	struct stat st;
+	struct stat st = { 0 };
+	bool hidden = false;
 
-	if (stat(name, &st) != 0 && errno != ENOTCONN)
-		return origin_of_id(name, state_root, error);
+	/* What cannot be looked at may be another user's mount. */
+	if (stat(name, &st) != 0) {
+		hidden = errno == EACCES;
+		if (errno != ENOTCONN && !hidden)
+			return origin_of_id(name, state_root, error);
+	}
 	mount = firn_mount_find(name, &local);
 	/* A copy of a journal somewhere below a mount is that copy; the mount's own is the mount. */
 	if (mount && (!S_ISREG(st.st_mode) || !strcmp(mount->inner, "/.firn/journal")))
 		return origin_of_mount(name, g_steal_pointer(&mount));
 	if (local && !g_error_matches(local, FIRN_ERROR, FIRN_ERROR_NOT_FOUND)) {
 		g_propagate_error(error, g_steal_pointer(&local));
+		return NULL;
+	}
+	if (hidden) {
+		firn_error_set_errno(error, EACCES, "cannot look at %s", name);
 		return NULL;
 	}
 	if (S_ISDIR(st.st_mode) && g_file_test(state_journal, G_FILE_TEST_EXISTS))
@@ -260,6 +269,36 @@ firn_origin_repository(FirnOrigin *origin, GError **error)
 	section = g_ptr_array_index(origin->sections, 0);
 	origin->repository = g_strdup(section->header->repository);
 	return origin->repository;
+}
+
+FirnRepo *
+firn_source_open_repo(const char *url, const char *who, const char *how, GError **error)
+{
+	GError *failed = NULL;
+	FirnRepo *repo = firn_repo_open(url, &failed);
+
+	if (repo)
+		return repo;
+	if (!g_error_matches(failed, FIRN_ERROR, FIRN_ERROR_NOT_FOUND)) {
+		g_propagate_error(error, failed);
+		return NULL;
+	}
+	g_error_free(failed);
+	g_set_error(error, FIRN_ERROR, FIRN_ERROR_NOT_FOUND,
+		    "%s is of the repository %s, and there is none (any more): if it was moved, "
+		    "name its new place %s",
+		    who, url, how);
+	return NULL;
+}
+
+FirnRepo *
+firn_origin_open_repo(FirnOrigin *origin, const char *given, GError **error)
+{
+	const char *url = given ? NULL : firn_origin_repository(origin, error);
+
+	if (given)
+		return firn_repo_open(given, error);
+	return url ? firn_source_open_repo(url, origin->name, "with --repo", error) : NULL;
 }
 
 static bool

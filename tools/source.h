@@ -64,6 +64,16 @@ bool firn_origin_check_whole(const FirnOrigin *origin, GError **error) FIRN_MUST
 /* The URL of the repository it belongs to (reads a FILE); borrowed.  Errors: read's, FORMAT. */
 const char *firn_origin_repository(FirnOrigin *origin, GError **error) FIRN_MUST_USE;
 
+/*
+ * That repository, or `given` (NULL: none) if it is elsewhere by now.  Errors also: NOT_FOUND
+ * (says how to name the place).  Caller owns.
+ */
+FirnRepo *firn_origin_open_repo(FirnOrigin *origin, const char *given, GError **error)
+	FIRN_MUST_USE;
+/* The same of `url`, which `who` (a token, a mount) names; `how` another can be given: "with --repo". */
+FirnRepo *firn_source_open_repo(const char *url, const char *who, const char *how, GError **error)
+	FIRN_MUST_USE;
+
 /* Begin a commit and read.  Errors: BUSY (files open for writing, a live session)... */
 bool firn_origin_begin(FirnOrigin *origin, FirnRepo *repo, unsigned wait_ms, GError **error)
 	FIRN_MUST_USE;

@@ -1,5 +1,8 @@
 #include "tools/target.h"
 
+#include "tools/source.h"
+
+#include <errno.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -21,7 +24,9 @@ open_target(const char *name, FirnMount *mount, GError **error)
 	FirnTarget *target = g_new0(FirnTarget, 1);
 
 	target->mount = mount;
-	target->repo = firn_repo_open(mount ? firn_mount_string(mount, "repository") : name, error);
+	target->repo = mount ? firn_source_open_repo(firn_mount_string(mount, "repository"),
+						     mount->root, "instead", error)
+			     : firn_repo_open(name, error);
 	if (target->repo)
 		target->info = firn_repo_read_info(target->repo, error);
 	if (!target->info) {
@@ -38,7 +43,8 @@ firn_target_open(FirnCli *cli, int argc, char **argv, int *out_next, int *out_ex
 {
 	g_autoptr(GError) error = NULL;
 	const char *name = argc > 1 ? argv[1] : NULL;
-	bool is_path = name && (strstr(name, "://") || access(name, F_OK) == 0);
+	/* What cannot be looked at may be another user's mount. */
+	bool is_path = name && (strstr(name, "://") || access(name, F_OK) == 0 || errno == EACCES);
 	FirnMount *mount = NULL;
 	FirnTarget *target;
 

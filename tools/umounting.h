@@ -10,4 +10,7 @@
 bool firn_umount_reporting(const FirnMount *mount, const char *again_at, bool discard,
 			   bool *out_left, GError **error) FIRN_MUST_USE;
 
+/* Say what sessions without a driver, last mounted at `mountpoint`, have uncommitted. */
+void firn_umount_report_others(const char *mountpoint, const char *state_root);
+
 #endif

@@ -219,7 +219,9 @@ build(FirnCommitting *c, GError **error)
 	if (c->n_nodes == 0 && c->n_chunks == 0 && !c->options->allow_empty) {
 		g_set_error(error, FIRN_ERROR, FIRN_ERROR_NOTHING,
 			    "there is nothing to commit: nothing differs from the snapshot it is "
-			    "based on");
+			    "based on%s",
+			    c->options->amend ? "; with --allow-empty, its message alone is amended"
+					      : "");
 		return false;
 	}
 	return write_objects(c, error);
@@ -266,6 +268,7 @@ attempt(FirnCommitting *c, FirnCommitResult *out_result, FirnConflicts *conflict
 						  .parent = parent,
 						  .n_chunks = c->n_chunks,
 						  .n_nodes = c->n_nodes,
+						  .n_settled = c->n_settled,
 						  .n_manifests_written = c->n_written };
 	return true;
 }

@@ -37,6 +37,7 @@ typedef struct {
 	FirnId12 parent; /* what it was put on: differs from options->base after a rebase */
 	uint64_t n_chunks;
 	uint64_t n_nodes;
+	uint64_t n_settled; /* chunks both sides wrote, settled by FIRN_REBASE_OURS or _THEIRS */
 	uint32_t n_manifests_written;
 } FirnCommitResult;
 

@@ -102,10 +102,13 @@ collide_one(const FirnCommitCompare *x, const FirnNodeChange *change, const Firn
 	same = firn_conflict_compare_refs(x->c->repo, &mine, &their, error);
 	if (same < 0)
 		return false;
-	if (same == 1 || x->c->options->rebase == FIRN_REBASE_OURS)
+	if (same == 1)
 		return true;
-	if (x->c->options->rebase == FIRN_REBASE_THEIRS) {
-		give_way(x->c, change, coords);
+	if (x->c->options->rebase == FIRN_REBASE_OURS ||
+	    x->c->options->rebase == FIRN_REBASE_THEIRS) {
+		x->c->n_settled++;
+		if (x->c->options->rebase == FIRN_REBASE_THEIRS)
+			give_way(x->c, change, coords);
 		return true;
 	}
 	erased = mine.kind == FIRN_REF_NONE || their.kind == FIRN_REF_NONE;

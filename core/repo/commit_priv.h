@@ -82,6 +82,7 @@ typedef struct {
 	GArray *splits;     /* FirnCommitSplit: rules to add to the configuration */
 	uint64_t n_nodes;   /* created, changed or deleted */
 	uint64_t n_chunks;  /* changed */
+	uint64_t n_settled; /* collisions of chunks, by the policy of the rebase */
 	uint32_t n_written; /* manifests */
 	uint64_t flushed_at;
 	bool many_tasks;      /* manifests are written on all threads at once */

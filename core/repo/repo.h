@@ -18,7 +18,7 @@ typedef struct FirnRepo FirnRepo;
 
 /*
  * Open the repository at `url`.  Errors: NOT_FOUND ("... is no Icechunk
- * repository", with the way out), UNSUPPORTED, FORMAT, STORE.  Caller owns.
+ * repository", with the way out), INVALID (a file), UNSUPPORTED, FORMAT, STORE.  Caller owns.
  */
 FirnRepo *firn_repo_open(const char *url, GError **error) FIRN_MUST_USE;
 /* As open, on a store (takes ownership, also on failure). */

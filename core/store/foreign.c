@@ -30,6 +30,23 @@ firn_foreign_redact(const char *url)
 	return g_strdup_printf("%.*s...%s", (int)MIN(host - url, 64), url, at);
 }
 
+bool
+firn_foreign_check_prefix(const char *prefix, GError **error)
+{
+	g_autofree char *path = g_str_has_prefix(prefix, "file:///")
+					? g_filename_from_uri(prefix, NULL, NULL)
+					: NULL;
+	g_autofree char *shown = path == NULL ? firn_foreign_redact(prefix) : NULL;
+
+	if (path != NULL)
+		return true;
+	g_set_error(error, FIRN_ERROR, FIRN_ERROR_INVALID,
+		    "virtual chunks are read from below file:// and an absolute path, such as "
+		    "file:///data/, not from '%s'",
+		    shown);
+	return false;
+}
+
 static bool
 is_below(const char *path, const char *directory)
 {

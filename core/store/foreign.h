@@ -22,6 +22,9 @@
 int firn_foreign_open(const char *url, char *const *prefixes, size_t n, struct stat *out_stat,
 		      GError **error);
 
+/* Whether `prefix` can be one of those: file:// and an absolute path.  Errors: INVALID (shows how). */
+bool firn_foreign_check_prefix(const char *prefix, GError **error) FIRN_MUST_USE;
+
 /* `url` without the user and password it may name, for messages.  Caller owns (g_free). */
 char *firn_foreign_redact(const char *url);
 

@@ -500,6 +500,13 @@ firn_local_open(const char *path, bool create, GError **error)
 		root = firn_local_openat(AT_FDCWD, path, O_RDONLY | O_DIRECTORY, 0);
 	if (failed == 0 && root < 0)
 		failed = errno;
+	if (failed == ENOTDIR) {
+		g_set_error(error, FIRN_ERROR, FIRN_ERROR_INVALID,
+			    "%s is no directory (it is a file, or something above it is), and a "
+			    "repository is one",
+			    path);
+		return NULL;
+	}
 	if (failed != 0) {
 		firn_error_set_errno(error, failed, "%s: cannot open the directory", path);
 		return NULL;

@@ -68,7 +68,7 @@ struct FirnStore {
 
 /*
  * Open the store `url` names: a path, `file://...`, (later) `s3://...`.
- * `create`: make the root directory if missing.  Errors: NOT_FOUND, DENIED,
+ * `create`: make the root directory if missing.  Errors: NOT_FOUND, INVALID (a file), DENIED,
  * UNSUPPORTED (scheme), STORE.  Caller owns (firn_store_free).
  */
 FirnStore *firn_store_open(const char *url, bool create, GError **error) FIRN_MUST_USE;

@@ -436,7 +436,7 @@ START_TEST(open__bad_urls__say_why)
 		FirnError code;
 		const char *part;
 	} cases[] = { { missing, FIRN_ERROR_NOT_FOUND, missing },
-		      { file, FIRN_ERROR_NOT_FOUND, file },
+		      { file, FIRN_ERROR_INVALID, "no directory" },
 		      { "s3://bucket/x", FIRN_ERROR_UNSUPPORTED, "s3://" },
 		      { "gs+x://bucket/x", FIRN_ERROR_UNSUPPORTED, "gs+x://" },
 		      { "", FIRN_ERROR_INVALID, "empty" },
