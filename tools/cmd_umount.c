@@ -96,7 +96,7 @@ take_published(const FirnMount *mount, const char *path, GError **error)
 static bool
 export_left(const FirnMount *mount, const char *path, GError **error)
 {
-	g_autofree char *directory = state_directory(mount);
+	g_autofree char *directory = firn_umount_state_directory(mount);
 	g_autofree char *journal = directory ? g_build_filename(directory, "journal", NULL) : NULL;
 	g_autoptr(FirnOrigin) origin = NULL;
 	bool ok = true;

@@ -299,6 +299,27 @@ print_result(const FirnCli *cli, const FirnMerge *merge, const FirnCommitRequest
 	json_node_unref(node);
 }
 
+/* Mounts whose changes come to nothing on top of the branch: nothing keeps them from showing it. */
+static void
+follow_branch(FirnRepo *repo, GPtrArray *origins, const FirnId12 *tip)
+{
+	char id[FIRN_ID12_TEXT + 1];
+
+	firn_id12_format(tip, id);
+	for (guint i = 0; i < origins->len; i++) {
+		FirnOrigin *origin = g_ptr_array_index(origins, i);
+		g_autoptr(GError) error = NULL;
+
+		if (origin->kind != FIRN_ORIGIN_MOUNT)
+			continue;
+		if (firn_origin_end(origin, repo, tip, &error))
+			firn_cli_note("%s shows snapshot %s now", origin->name, id);
+		else
+			firn_cli_warn("%s did not follow the branch: %s", origin->name,
+				      error->message);
+	}
+}
+
 static int
 commit_merged(FirnCli *cli, FirnRepo *repo, GPtrArray *origins, const FirnMerge *merge,
 	      const FirnCommitRequest *request)
@@ -319,12 +340,16 @@ commit_merged(FirnCli *cli, FirnRepo *repo, GPtrArray *origins, const FirnMerge 
 	};
 	g_autoptr(GPtrArray) conflicts = NULL;
 	g_autoptr(GError) error = NULL;
-	FirnCommitResult result;
+	FirnCommitResult result = { .parent = merge->header->base };
 	bool ok = firn_commit(repo, merge->changes, &options, &result, &conflicts, &error);
 
 	firn_progress_end(&work.progress);
 	if (!ok && conflicts && conflicts->len)
 		return firn_committing_conflicts(cli, conflicts, error);
+	if (g_error_matches(error, FIRN_ERROR, FIRN_ERROR_NOTHING) &&
+	    request->rebase != FIRN_REBASE_OFF &&
+	    firn_id12_compare(&result.parent, &options.base) != 0)
+		follow_branch(repo, origins, &result.parent);
 	if (!ok)
 		return firn_cli_fail(cli, error);
 	end_all(repo, origins, &result.snapshot);

@@ -9,9 +9,8 @@
 
 #define SCRATCH_SHOWN 3u
 
-/* Where the session's state is, also if `.firn/session` names the directory above.  Caller owns. */
-static char *
-state_directory(const FirnMount *mount)
+char *
+firn_umount_state_directory(const FirnMount *mount)
 {
 	const char *directory = firn_mount_string(mount, "state_dir");
 	const char *id = firn_mount_string(mount, "id");
@@ -95,7 +94,7 @@ bool
 firn_umount_reporting(const FirnMount *mount, const char *again_at, bool discard, bool *out_left,
 		      GError **error)
 {
-	g_autofree char *directory = state_directory(mount);
+	g_autofree char *directory = firn_umount_state_directory(mount);
 	g_autoptr(GPtrArray) scratch = scratch_of(mount);
 
 	*out_left = false;

@@ -135,7 +135,8 @@ firn_commit_fail_moved(const FirnCommitOptions *options, const FirnId12 *tip, GE
 	g_set_error(error, FIRN_ERROR, FIRN_ERROR_CONFLICT,
 		    "branch %s moved from %s to %s meanwhile%s", options->branch, base, now,
 		    options->amend ? ": what would be amended is not its tip any more"
-				   : "; commit with --rebase to put these changes on top");
+				   : "; commit with --rebase to put these changes on top (or, if "
+				     "there are none, to have the mount show what it is now)");
 	return false;
 }
 
@@ -259,6 +260,8 @@ attempt(FirnCommitting *c, FirnCommitResult *out_result, FirnConflicts *conflict
 	c->level = firn_config_compression_level(c->config);
 	if (!build(c, error)) {
 		firn_commit_discard(c);
+		if (out_result != NULL)
+			out_result->parent = tip;
 		return false;
 	}
 	if (!firn_commit_publish(c, &tip, &parent, out_moved, error))

@@ -44,7 +44,8 @@ typedef struct {
 /*
  * Commit `changes` (borrowed, untouched).  On CONFLICT `*out_conflicts` (may be NULL;
  * FirnConflict *, caller owns) is the full list, empty if only the branch moved.
- * Errors: CONFLICT (branch moved, collisions), NOTHING (nothing to commit), INVALID (the
+ * Errors: CONFLICT (branch moved, collisions), NOTHING (nothing to commit; out_result->parent says on
+ * top of what), INVALID (the
  * result would be no valid hierarchy, changed geometry with old chunks left, pending
  * files: names them), NOT_FOUND (branch gone; a native chunk is missing), READ_ONLY, STORE...
  */

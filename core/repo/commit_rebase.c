@@ -430,7 +430,8 @@ firn_commit_rebase(FirnCommitting *c, const FirnRepoInfo *info, const FirnId12 *
 	g_set_error(
 		error, FIRN_ERROR, FIRN_ERROR_CONFLICT,
 		"branch %s has snapshot %s by now, which collides with these changes in %" G_GUINT64_FORMAT
-		" places",
+		" places; settle chunks with --rebase=ours or --rebase=theirs, or drop these changes "
+		"('firn discard'), go on from there ('firn commit --rebase') and make them again",
 		c->options->branch, text, conflicts->n);
 	return false;
 }

@@ -73,6 +73,34 @@ def go_on(repo, m, after):
     assert {k: v for k, v in read_tree(m.main).items() if k.startswith("a/c")} == {f"a/c/{i}": b"one-d %d" % i for i in range(4)}
 
 
+@pytest.mark.parametrize("own", [None, "discarded", "given up"])
+def test_without_changes__shows_the_branch(firn, repo, mount, own):
+    one_dim(mount.main)
+    put(mount.main, "zarr.json", group_json())
+    mount.commit("base")
+    read_tree(mount.main)
+    with repo.mount() as other:
+        for i in range(3):
+            put(other.main, f"a/c/{i}", b"%d" % i)
+            other.commit(str(i))
+        two_dim(other.main, "b")
+        (other.main / "a/c/3").unlink()
+        id = other.commit("last")
+        want = read_tree(other.main)
+    if own:
+        put(mount.main, "a/c/1", b"collides")
+        mount.firn.refuses("commit", mount, "-m", "m", "--rebase", code=3, saying=["firn discard", "--rebase"])
+    if own == "discarded":
+        firn("discard", mount)
+    p = firn.run("commit", mount, "-m", "m", "--rebase=theirs" if own == "given up" else "--rebase")
+    assert p.returncode == 4 and id in p.stderr, p.stderr
+    assert read_tree(mount.main) == want
+    assert mount.session()["base"] == id
+    put(mount.main, "a/c/3", b"goes on")
+    mount.commit("next")
+    assert read_tree(mount.main) == want | {"a/c/3": b"goes on"}
+
+
 @pytest.mark.parametrize("own", ["come and gone", "the same again"])
 def test_chunks_of_a_worker_appear(firn, repo, mount, tmp_path, own):
     """Also where this session changed as many chunks, which came to nothing."""
