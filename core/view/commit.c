@@ -263,6 +263,7 @@ firn_view_commit_begin(FirnView *view, unsigned wait_ms, GBytes **out_image, uin
 		view->committing = true;
 		view->intended = false;
 		view->commit_seq = firn_journal_last_seq(view->session->journal);
+		view->commit_ino = view->next_ino;
 		view->exported_seq = view->commit_seq;
 		firn_packs_give_away(view);
 		*out_seq = view->commit_seq;

@@ -50,7 +50,7 @@ inode_dispose(FirnView *view, FirnInode *inode)
 	g_free(inode->name);
 	if (inode->directory) {
 		g_hash_table_unref(dir->children);
-		firn_dir_forget_removed(dir);
+		firn_dir_forget_removed(dir, UINT64_MAX);
 		firn_meta_unref(dir->meta);
 	} else {
 		firn_chunk_release_retired(view, leaf);

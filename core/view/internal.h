@@ -184,7 +184,8 @@ struct FirnView {
 	uint64_t exported_seq; /* records up to here may be known to others */
 	bool committing;
 	uint64_t commit_seq;
-	bool intended; /* records up to intent_seq may have become `intent` */
+	uint64_t commit_ino; /* `next_ino` then; 0: before a restart */
+	bool intended;       /* records up to intent_seq may have become `intent` */
 	FirnId12 intent;
 	uint64_t intent_seq;
 	uint32_t n_open_files;
@@ -539,8 +540,8 @@ int firn_leaf_adopt(FirnView *view, FirnDir *array, const char *path, const uint
 
 bool firn_place_removed(const FirnPlace *child);
 void firn_place_set_removed(const FirnPlace *child, bool removed);
-/* All of them are there again, or gone with the base they were in. */
-void firn_dir_forget_removed(FirnDir *array);
+/* Those removed before the number `before` was given are there again, or gone with the base they were in. */
+void firn_dir_forget_removed(FirnDir *array, uint64_t before);
 /* One a predecessor knew, by its number in what is kept (takes `key`). */
 void firn_dir_restore_removed(FirnDir *array, uint64_t number, char *key);
 

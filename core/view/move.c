@@ -168,7 +168,7 @@ rebind(Move *move, FirnDir *dir)
 	size_t was_index = dir->base_index;
 	FirnSnapshotNode node;
 	FirnMeta *meta;
-	bool chunks, replaced;
+	bool chunks, replaced, others;
 	size_t index;
 
 	dir->in_base = false;
@@ -204,10 +204,13 @@ rebind(Move *move, FirnDir *dir)
 		dir->file_slot = NULL;
 		dir->n_changes++;
 	}
-	firn_dir_forget_removed(dir);
 	/* Directories the kernel thinks missing may be there now, too. */
-	if (chunks && others_changed(dir, own, move->log))
+	others = chunks && others_changed(dir, own, move->log);
+	if (others)
 		firn_view_invalidate(view, dir->inode.ino, "c");
+	/* What was removed since the commit began is still to be committed. */
+	firn_dir_forget_removed(dir,
+				others || view->commit_ino == 0 ? UINT64_MAX : view->commit_ino);
 }
 
 static void

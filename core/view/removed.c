@@ -69,7 +69,7 @@ firn_place_set_removed(const FirnPlace *child, bool removed)
 }
 
 void
-firn_dir_forget_removed(FirnDir *array)
+firn_dir_forget_removed(FirnDir *array, uint64_t before)
 {
 	GHashTableIter iter;
 	gpointer number;
@@ -77,10 +77,14 @@ firn_dir_forget_removed(FirnDir *array)
 	if (array->removed == NULL)
 		return;
 	g_hash_table_iter_init(&iter, array->removed);
-	while (g_hash_table_iter_next(&iter, NULL, &number))
+	while (g_hash_table_iter_next(&iter, NULL, &number)) {
+		if (*(uint64_t *)number >= before)
+			continue;
 		firn_keep_removed_gone(array->inode.view, *(uint64_t *)number);
-	g_hash_table_unref(array->removed);
-	array->removed = NULL;
+		g_hash_table_iter_remove(&iter);
+	}
+	if (g_hash_table_size(array->removed) == 0)
+		g_clear_pointer(&array->removed, g_hash_table_unref);
 }
 
 void

@@ -495,6 +495,6 @@ firn_tree_end_below(FirnView *view, FirnDir *dir)
 	}
 	dir->dir_slot = NULL;
 	dir->file_slot = NULL;
-	firn_dir_forget_removed(dir);
+	firn_dir_forget_removed(dir, UINT64_MAX);
 	firn_view_invalidate(view, dir->inode.ino, "c");
 }

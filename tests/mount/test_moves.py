@@ -3,6 +3,7 @@ import datetime
 import json
 import os
 import shutil
+import threading
 import time
 
 import pytest
@@ -190,3 +191,29 @@ def test_array_of_another_rank_over_empty_directories(repo, after):
         assert read_tree(m.main) == tree
         assert json.loads((m.main / "a/zarr.json").read_bytes())["node_type"] == ("group" if after == "group" else "array")
         shutil.rmtree(m.main / "a")
+
+
+def test_removed_while_commits_go_on(mount):
+    """rm -rf finds what it has emptied empty, whatever moves under it meanwhile."""
+    put(mount.main, "zarr.json", group_json())
+    failed, stop = [], threading.Event()
+
+    def work(k):
+        while not stop.is_set():
+            try:
+                put(mount.main, f"n{k}/zarr.json", array_json((3,), (1,)))
+                put(mount.main, f"n{k}/c/1", b"z")
+                shutil.rmtree(mount.main / f"n{k}")
+            except OSError as e:
+                failed.append(str(e))
+                return
+
+    threads = [threading.Thread(target=work, args=(k,)) for k in range(3)]
+    for t in threads:
+        t.start()
+    for i in range(60):
+        mount.commit(str(i), "--allow-empty")
+    stop.set()
+    for t in threads:
+        t.join()
+    assert not failed
