@@ -230,7 +230,7 @@ def test_mount_options(firn, repo, tmp_path):
     firn.refuses("mount", repo, at, "--snapshot", "0" * 20, saying="0" * 20)
     firn.refuses("mount", repo, at, "--snapshot", "no id")
     firn.refuses("mount", repo, at, "-b", "main", "--tag", "t", code=2)
-    firn.refuses("mount", repo, at, "-o", "nosuchoption=1", saying="nosuchoption")
+    firn.refuses("mount", repo, at, "-o", "nosuchoption=1", code=2, saying="nosuchoption")
     firn.refuses("mount", repo, code=2)
     firn.refuses("mount", repo, tmp_path / "nodir", saying="nodir")
     f = tmp_path / "file"

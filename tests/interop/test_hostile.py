@@ -327,7 +327,7 @@ def test_no_secret__in_state_journal_token_or_errors(firn, tmp_path, mounts):
     virtual_repo(tmp_path, [f"s3://user:{word}@bucket/key"], config)
     repo = Repo(firn, tmp_path / "repo", tmp_path / "mnt")
     token = tmp_path / "token"
-    m = mounts.enter_context(repo.mount("-o", "virtual=s3://"))
+    m = mounts.enter_context(repo.mount("-o", "virtual=file:///data/"))
     eio(m.main / "v/c/0")
     put(m.main, "zarr.json", group_json(new=True))
     shown = [m.control(name) for name in CONTROL if name not in ("ctl", "journal")]
@@ -335,7 +335,8 @@ def test_no_secret__in_state_journal_token_or_errors(firn, tmp_path, mounts):
     shown += [firn("status", m), firn("diff", m), firn("sessions"), firn("journal", "show", m, "--json")]
     firn("fork", m, "-o", token)
     shown += [token.read_text(), (m.path / ".firn/journal").read_bytes().decode("latin-1")]
-    shown += [firn.run("cat", repo, "v/c/0", "--virtual", "s3://").stderr, firn.run("fsck", repo).stdout]
+    shown += [firn.run("cat", repo, "v/c/0", "--virtual", "file:///data/").stderr, firn.run("fsck", repo).stdout]
+    shown += [firn.refuses("cat", repo, "v/c/0", "--virtual", f"s3://user:{word}@bucket/", code=2).stderr]
     firn("umount", m)
     m._ended()
     for p in firn.state.rglob("*"):
