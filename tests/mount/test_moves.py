@@ -211,8 +211,12 @@ def test_removed_while_commits_go_on(mount):
     threads = [threading.Thread(target=work, args=(k,)) for k in range(3)]
     for t in threads:
         t.start()
-    for i in range(60):
-        mount.commit(str(i), "--allow-empty")
+    done = 0
+    while done < 60 and not failed:
+        p = mount.firn.run("commit", mount, "-m", "m", "--allow-empty")
+        # Met between the file and the document, or between rmdir and unlink, it says so and can be tried again.
+        assert p.returncode == 0 or "zarr.json" in p.stderr or "open for writing" in p.stderr, p.stderr
+        done += p.returncode == 0
     stop.set()
     for t in threads:
         t.join()
