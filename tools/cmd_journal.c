@@ -252,10 +252,13 @@ export_journal(FirnCli *cli, FirnOrigin *origin, const char *output)
 		return firn_cli_fail(cli, error);
 	if (cli->json) {
 		JsonBuilder *builder = json_builder_new();
+		g_autoptr(GPtrArray) origins = g_ptr_array_new();
 
+		g_ptr_array_add(origins, origin);
 		json_builder_begin_object(builder);
 		firn_json_string(builder, "journal", output);
 		firn_json_int(builder, "sessions", origin->sections->len);
+		firn_origins_torn_to_json(builder, origins);
 		json_builder_end_object(builder);
 		firn_cli_json_builder(builder);
 	}
@@ -278,7 +281,7 @@ journal(FirnCli *cli, int argc, char **argv, const char *state_dir, const char *
 	origin = firn_origin_resolve(argc > 2 ? argv[2] : ".", root, &error);
 	if (!origin || !firn_origin_read(origin, NULL, &error))
 		return firn_cli_fail(cli, error);
-	if (origin->torn && strcmp(argv[1], "verify") != 0)
+	if (origin->torn && origin->kind != FIRN_ORIGIN_SESSION && strcmp(argv[1], "verify") != 0)
 		firn_cli_warn("%s ends in the middle of a record: %" G_GUINT64_FORMAT
 			      " bytes are left out",
 			      origin->name, origin->torn);

@@ -238,7 +238,8 @@ end_all(FirnRepo *repo, GPtrArray *origins, const FirnId12 *snapshot)
 }
 
 static void
-print_result(const FirnCli *cli, const FirnMerge *merge, const FirnCommitResult *result)
+print_result(const FirnCli *cli, GPtrArray *origins, const FirnMerge *merge,
+	     const FirnCommitResult *result)
 {
 	char id[FIRN_ID12_TEXT + 1], parent[FIRN_ID12_TEXT + 1];
 	JsonBuilder *builder;
@@ -262,6 +263,7 @@ print_result(const FirnCli *cli, const FirnMerge *merge, const FirnCommitResult 
 	firn_json_int(builder, "nodes", (int64_t)result->n_nodes);
 	firn_json_int(builder, "manifests_written", result->n_manifests_written);
 	firn_json_int(builder, "settled", (int64_t)merge->n_collisions_settled);
+	firn_origins_torn_to_json(builder, origins);
 	json_builder_end_object(builder);
 	firn_cli_json_builder(builder);
 }
@@ -296,7 +298,7 @@ commit_merged(FirnCli *cli, FirnRepo *repo, GPtrArray *origins, const FirnMerge 
 		return firn_cli_fail(cli, error);
 	end_all(repo, origins, &result.snapshot);
 	firn_crash_point(FIRN_CRASH_SOURCES_ENDED);
-	print_result(cli, merge, &result);
+	print_result(cli, origins, merge, &result);
 	return FIRN_EXIT_DONE;
 }
 

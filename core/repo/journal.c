@@ -257,6 +257,31 @@ cut_tail(FirnJournal *journal, const FirnSection *section, bool stopped, GError 
 	return false;
 }
 
+/*
+ * A copy of the journal as it is, before what did not survive is cut off: it may
+ * still tell of it.  An older copy stays.
+ */
+static bool
+keep_cut(const char *path, GBytes *bytes, GError **error)
+{
+	g_autofree char *kept = g_strconcat(path, FIRN_JOURNAL_CUT, NULL);
+	g_autoptr(GError) reason = NULL;
+	size_t len;
+	const char *data = g_bytes_get_data(bytes, &len);
+
+	for (unsigned n = 1; g_file_test(kept, G_FILE_TEST_EXISTS); n++) {
+		g_free(kept);
+		kept = g_strdup_printf("%s" FIRN_JOURNAL_CUT ".%u", path, n);
+	}
+	if (g_file_set_contents_full(kept, data, (gssize)len,
+				     G_FILE_SET_CONTENTS_CONSISTENT | G_FILE_SET_CONTENTS_DURABLE,
+				     0600, &reason))
+		return true;
+	g_set_error(error, FIRN_ERROR, FIRN_ERROR_STORE,
+		    "cannot keep what is cut off a journal: %s", reason->message);
+	return false;
+}
+
 FirnJournal *
 firn_journal_resume(const char *path, bool stopped, FirnSection **out_section, uint64_t *out_torn,
 		    GError **error)
@@ -285,7 +310,8 @@ firn_journal_resume(const char *path, bool stopped, FirnSection **out_section, u
 	end = g_bytes_get_size(bytes) - torn;
 	journal = journal_new(fd, path, &section->header->session, end);
 	note_section(journal, section);
-	if (torn > 0 && !cut_tail(journal, section, stopped, error)) {
+	if (torn > 0 && ((stopped && !keep_cut(path, bytes, error)) ||
+			 !cut_tail(journal, section, stopped, error))) {
 		firn_journal_close(journal);
 		return NULL;
 	}

@@ -74,6 +74,9 @@ GPtrArray *firn_journal_read(const char *path, uint64_t *out_torn, GError **erro
 /* The same from an open file, which is taken over. */
 GPtrArray *firn_journal_read_fd(int fd, const char *name, uint64_t *out_torn, GError **error)
 	FIRN_MUST_USE;
+/* The same of a live journal after the machine stopped: see firn_journal_decode_stopped(). */
+GPtrArray *firn_journal_read_stopped(const char *path, uint64_t *out_torn, GError **error)
+	FIRN_MUST_USE;
 
 /*
  * A section in net form, sealed, ready to be concatenated after others: header
@@ -96,9 +99,10 @@ FirnJournal *firn_journal_create(const char *path, const FirnJournalHeader *head
 /* The same, but neither what it holds nor its name is durable: for one that gets another name. */
 FirnJournal *firn_journal_begin(const char *path, const FirnJournalHeader *header, GError **error)
 	FIRN_MUST_USE;
+#define FIRN_JOURNAL_CUT ".cut" /* behind the name of a journal: what it was before */
 /* Continue an existing one after its last whole record, cutting a torn tail; `*out_section` is
  * what it holds so far (caller owns).  `stopped`: the machine stopped since it was written, see
- * firn_journal_decode_stopped(). */
+ * firn_journal_decode_stopped(); the journal as it was is kept beside it, then, if it is cut. */
 FirnJournal *firn_journal_resume(const char *path, bool stopped, FirnSection **out_section,
 				 uint64_t *out_torn, GError **error) FIRN_MUST_USE;
 void firn_journal_close(FirnJournal *journal); /* NULL is a no-op */

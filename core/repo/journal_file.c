@@ -80,15 +80,35 @@ firn_journal_read_fd(int fd, const char *name, uint64_t *out_torn, GError **erro
 	return g_steal_pointer(&sections);
 }
 
-GPtrArray *
-firn_journal_read(const char *path, uint64_t *out_torn, GError **error)
+static int
+open_journal(const char *path, GError **error)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
 
-	if (fd >= 0)
-		return firn_journal_read_fd(fd, path, out_torn, error);
-	firn_error_set_errno(error, errno, "cannot open journal %s", path);
-	return NULL;
+	if (fd < 0)
+		firn_error_set_errno(error, errno, "cannot open journal %s", path);
+	return fd;
+}
+
+GPtrArray *
+firn_journal_read(const char *path, uint64_t *out_torn, GError **error)
+{
+	int fd = open_journal(path, error);
+
+	return fd >= 0 ? firn_journal_read_fd(fd, path, out_torn, error) : NULL;
+}
+
+GPtrArray *
+firn_journal_read_stopped(const char *path, uint64_t *out_torn, GError **error)
+{
+	int fd = open_journal(path, error);
+	g_autoptr(GBytes) bytes = NULL;
+
+	if (fd < 0)
+		return NULL;
+	bytes = firn_journal_file_read_all(fd, path, error);
+	close(fd);
+	return bytes != NULL ? firn_journal_decode_stopped(bytes, path, out_torn, error) : NULL;
 }
 
 bool

@@ -314,13 +314,17 @@ FirnSession *
 firn_session_resume(FirnRepo *repo, const FirnSessionInfo *info, GError **error)
 {
 	FirnSession *session = session_new(repo);
+	g_autoptr(FirnSessionInfo) now = NULL;
 	g_autoptr(FirnSection) section = NULL;
 
 	session->id = info->id;
 	session->directory = g_strdup(info->directory);
 	session->lock_fd = firn_state_lock(info->directory, error);
+	/* It may have been taken up since `info` was read. */
+	if (session->lock_fd >= 0)
+		now = firn_state_read_info(info->directory, error);
 	/* What an intent's commit took in and was deleted since, the next commit has to delete. */
-	if (session->lock_fd >= 0 && load(session, info->stopped, &section, error) &&
+	if (now != NULL && load(session, now->stopped, &section, error) &&
 	    finish_intent(session, section, error)) {
 		prune(session->changes);
 		if (firn_session_write_info(session, error))
@@ -406,6 +410,17 @@ firn_session_read_only(FirnRepo *repo, FirnSnapshot *base)
 		session->config = firn_config_parse(NULL, NULL);
 	}
 	return session;
+}
+
+char *
+firn_session_cut(const FirnSession *session)
+{
+	g_autofree char *path = NULL;
+
+	if (session->directory == NULL)
+		return NULL;
+	path = firn_session_journal_path(session->directory, FIRN_JOURNAL_CUT);
+	return g_file_test(path, G_FILE_TEST_EXISTS) ? g_steal_pointer(&path) : NULL;
 }
 
 bool

@@ -115,8 +115,8 @@ open_lock(const char *directory, int flags, GError **error)
 	return fd;
 }
 
-int
-firn_state_lock(const char *directory, GError **error)
+static int
+lock_state(const char *directory, int how, GError **error)
 {
 	int fd = open_lock(directory, O_RDWR | O_CREAT, error);
 	int errnum;
@@ -125,7 +125,7 @@ firn_state_lock(const char *directory, GError **error)
 		return -1;
 	/* Who only looks whether a session is live holds the lock for a moment. */
 	for (unsigned i = 0; i < LOCK_TRIES; i++) {
-		if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+		if (flock(fd, how | LOCK_NB) == 0)
 			return fd;
 		if (errno != EWOULDBLOCK && errno != EINTR)
 			break;
@@ -139,6 +139,18 @@ firn_state_lock(const char *directory, GError **error)
 	else
 		firn_error_set_errno(error, errnum, "cannot lock %s", directory);
 	return -1;
+}
+
+int
+firn_state_lock(const char *directory, GError **error)
+{
+	return lock_state(directory, LOCK_EX, error);
+}
+
+int
+firn_state_lock_reading(const char *directory, GError **error)
+{
+	return lock_state(directory, LOCK_SH, error);
 }
 
 static bool

@@ -14,6 +14,8 @@
  *                 started, version: what `firn sessions` shows; host and boot: where the
  *                 driver ran, and since when that machine runs
  *   lock          flock'ed by the live driver
+ *   journal.cut   what the journal was before the end of it was cut off that did not survive that
+ *                 the machine stopped; journal.cut.1 and so on if that happened again
  *
  * `<root>` is $XDG_STATE_HOME/firn/sessions (or ~/.local/state/...), or --state-dir.
  */
@@ -43,6 +45,8 @@ bool firn_state_create(const char *root, const FirnId12 *id, char **out_director
 	FIRN_MUST_USE;
 /* Hold the lock of a state directory: a descriptor (close it to let go), or -1.  Errors: BUSY (live). */
 int firn_state_lock(const char *directory, GError **error) FIRN_MUST_USE;
+/* The same for who only reads, beside others who do. */
+int firn_state_lock_reading(const char *directory, GError **error) FIRN_MUST_USE;
 /*
  * Write `<info->directory>/session.json` (atomically) / read it.  `live` and
  * `journal_bytes` are not in the file: found out.  A directory whose session.json
