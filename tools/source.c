@@ -358,7 +358,9 @@ begin_session(FirnOrigin *origin, FirnRepo *repo, GError **error)
 	origin->cut = firn_session_cut(origin->session);
 	warn_torn(origin, false);
 	origin->seq = firn_journal_last_seq(origin->session->journal);
-	image = firn_session_image(origin->session);
+	image = firn_session_encode(origin->session, error);
+	if (!image)
+		return false;
 	replace(&origin->sections, firn_journal_decode(image, origin->name, NULL, error));
 	return origin->sections != NULL;
 }

@@ -11,6 +11,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+/* In net form a record is longer by the path of its array, and some numbers. */
+#define MAX_APPENDED (FIRN_JOURNAL_MAX_RECORD - (1u << 17))
+
 /* What the live journal knows of a node it named. */
 #define NODE_NAMED   1u
 #define NODE_CREATED 2u
@@ -213,10 +216,11 @@ static bool
 append(FirnJournal *journal, const FirnRecord *record, GError **error)
 {
 	g_byte_array_set_size(journal->buffer, 0);
-	if (!firn_journal_record_encode(record, journal->seed, journal->buffer)) {
+	if (!firn_journal_record_encode(record, journal->seed, journal->buffer) ||
+	    journal->buffer->len > MAX_APPENDED) {
 		g_set_error(error, FIRN_ERROR, FIRN_ERROR_LIMIT,
 			    "a journal record may have %u bytes: store what is larger as a chunk",
-			    FIRN_JOURNAL_MAX_RECORD);
+			    MAX_APPENDED);
 		return false;
 	}
 	if (!check_readable(journal, error))

@@ -150,23 +150,37 @@ publish(int fd, const char *temporary, const char *path, GError **error)
 	return false;
 }
 
+typedef struct {
+	int fd;
+	const char *path; /* for messages */
+	uint64_t end;
+} Output;
+
+static bool
+write_piece(void *data, FirnSpan bytes, GError **error)
+{
+	Output *output = data;
+
+	if (!firn_journal_file_write_at(output->fd, bytes.data, bytes.len, output->end)) {
+		firn_error_set_errno(error, errno, "cannot write journal %s", output->path);
+		return false;
+	}
+	output->end += bytes.len;
+	return true;
+}
+
 static bool
 write_sections(int fd, GPtrArray *sections, const char *path, GError **error)
 {
-	uint64_t end = 0;
+	Output output = { .fd = fd, .path = path };
 
 	for (guint i = 0; i < sections->len; i++) {
 		const FirnSection *section = sections->pdata[i];
-		g_autoptr(GByteArray) bytes = g_byte_array_new();
 
-		firn_journal_encode(section->header, section->changes, section->last_seq, bytes);
-		if (!firn_changes_check(section->changes, error))
+		if (!firn_journal_encode_to(section->header, section->changes, section->last_seq,
+					    write_piece, &output, error) ||
+		    !firn_changes_check(section->changes, error))
 			return false;
-		if (!firn_journal_file_write_at(fd, bytes->data, bytes->len, end)) {
-			firn_error_set_errno(error, errno, "cannot write journal %s", path);
-			return false;
-		}
-		end += bytes->len;
 	}
 	return true;
 }

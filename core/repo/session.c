@@ -439,12 +439,19 @@ firn_session_remove_state(FirnSession *session, GError **error)
 }
 
 GBytes *
+firn_session_encode(const FirnSession *session, GError **error)
+{
+	uint64_t seq = session->journal != NULL ? firn_journal_last_seq(session->journal) : 0;
+	FirnJournalImage image = { NULL, 0, 0 };
+
+	if (firn_journal_image_add(&image, session->header, session->changes, seq, error))
+		return firn_journal_image_end(&image);
+	firn_journal_image_clear(&image);
+	return NULL;
+}
+
+GBytes *
 firn_session_image(const FirnSession *session)
 {
-	GByteArray *out = g_byte_array_new();
-
-	firn_journal_encode(session->header, session->changes,
-			    session->journal != NULL ? firn_journal_last_seq(session->journal) : 0,
-			    out);
-	return g_byte_array_free_to_bytes(out);
+	return firn_session_encode(session, NULL);
 }

@@ -66,8 +66,11 @@ char *firn_session_cut(const FirnSession *session);
 /* Remove the state directory (after a commit or discard with nothing left). */
 bool firn_session_remove_state(FirnSession *session, GError **error) FIRN_MUST_USE;
 
-/* The journal of the session's own changes in net form (caller owns); seals at the last seq. */
-GBytes *firn_session_image(const FirnSession *session);
+/* The journal of the session's own changes in net form (caller owns); seals at the last seq.
+ * Errors: LIMIT. */
+GBytes *firn_session_encode(const FirnSession *session, GError **error) FIRN_MUST_USE;
+/* The same; NULL: it does not fit into memory, or something into a record. */
+GBytes *firn_session_image(const FirnSession *session) FIRN_MUST_USE;
 
 /*
  * The session's changes up to `seq` are in `snapshot`: what came later (chunks
