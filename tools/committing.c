@@ -196,6 +196,7 @@ begin_all(FirnRepo *repo, GPtrArray *origins, GError **error)
 	for (guint i = 0; i < origins->len; i++) {
 		FirnOrigin *origin = g_ptr_array_index(origins, i);
 
+		origin->alone = origins->len == 1;
 		if (!firn_origin_begin(origin, repo, WAIT_FOR_WRITERS_MS, error))
 			return false;
 		note_scratch(origin);

@@ -358,6 +358,8 @@ begin_session(FirnOrigin *origin, FirnRepo *repo, GError **error)
 	origin->cut = firn_session_cut(origin->session);
 	warn_torn(origin, false);
 	origin->seq = firn_journal_last_seq(origin->session->journal);
+	if (origin->alone)
+		origin->session->changes->fork_seq = 0;
 	image = firn_session_encode(origin->session, error);
 	if (!image)
 		return false;

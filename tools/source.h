@@ -36,6 +36,7 @@ typedef struct {
 	FirnCtl *ctl;          /* MOUNT, begun */
 	bool begun;            /* MOUNT: it holds still until the commit ends or is given up */
 	FirnSession *session;  /* SESSION, begun */
+	bool alone;            /* no fork of it is among what it is committed with */
 } FirnOrigin;
 
 void firn_origin_free(FirnOrigin *origin); /* NULL is a no-op */

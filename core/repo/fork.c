@@ -84,7 +84,7 @@ parent_image(const FirnJournalHeader *header, uint64_t seq, const FirnChanges *c
 
 FirnForkToken *
 firn_fork_token_new(FirnRepo *repo, const FirnJournalHeader *header, uint64_t seq,
-		    const FirnChanges *changes, GPtrArray *parents, GError **error)
+		    FirnChanges *changes, GPtrArray *parents, GError **error)
 {
 	g_autoptr(FirnForkToken) token = g_new0(FirnForkToken, 1);
 	g_autoptr(GBytes) image = NULL;
@@ -92,6 +92,7 @@ firn_fork_token_new(FirnRepo *repo, const FirnJournalHeader *header, uint64_t se
 	const FirnId12 id = firn_id12_random();
 	char text[FIRN_ID12_TEXT + 1];
 
+	changes->fork_seq = MAX(changes->fork_seq, seq);
 	if (!parent_image(header, seq, changes, parents, &image, error))
 		return NULL;
 	firn_id12_format(&id, text);

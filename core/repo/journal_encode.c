@@ -61,8 +61,31 @@ span_of(const char *text)
 	return (FirnSpan){ (const uint8_t *)text, strlen(text) };
 }
 
+/*
+ * The number of a document.  Chunks with a lower one were written before its
+ * geometry; but what is recorded is the last change.  If chunks were written
+ * between the two, it gets the number of the geometry, as far as no fork was
+ * made in between, which would seem to have known the document.
+ */
+static uint64_t
+document_seq(const FirnChanges *changes, const FirnNodeChange *node)
+{
+	uint64_t least = MAX(node->geometry_seq, changes->fork_seq + 1);
+	FirnChunkChange *change;
+	FirnChunkIter iter;
+
+	/* Of what was made here no chunk is older. */
+	if (node->created || node->geometry_seq == 0 || least >= node->seq)
+		return node->seq;
+	firn_chunk_iter_seek(&iter, node->chunks, NULL, 0);
+	while (firn_chunk_iter_next(&iter, NULL, &change))
+		if (change->seq >= least && change->seq < node->seq)
+			return least;
+	return node->seq;
+}
+
 static void
-add_node(Writer *writer, const FirnNodeChange *node)
+add_node(Writer *writer, const FirnChanges *changes, const FirnNodeChange *node)
 {
 	/* Made here is what these records made: what parents made is there already. */
 	FirnRecord record = { .kind = node->kind == FIRN_CHANGE_PUT ? FIRN_RECORD_NODE_PUT
@@ -75,6 +98,7 @@ add_node(Writer *writer, const FirnNodeChange *node)
 	const uint32_t *keep = node->own_keep != NULL ? node->own_keep : node->keep;
 
 	if (node->kind == FIRN_CHANGE_PUT) {
+		record.seq = document_seq(changes, node);
 		record.document.data = g_bytes_get_data(node->meta->raw, &record.document.len);
 		if (keep != NULL && !record.created) {
 			record.has_keep = true;
@@ -160,13 +184,13 @@ encode(Writer *writer, const FirnJournalHeader *header, const FirnChanges *chang
 		const FirnNodeChange *node = by_id->pdata[i];
 
 		if (node->kind == FIRN_CHANGE_DELETE && node->seq != 0)
-			add_node(writer, node);
+			add_node(writer, changes, node);
 	}
 	for (guint i = 0; i < by_path->len; i++) {
 		const FirnNodeChange *node = by_path->pdata[i];
 
 		if (node->kind == FIRN_CHANGE_PUT && node->seq != 0)
-			add_node(writer, node);
+			add_node(writer, changes, node);
 	}
 	for (guint i = 0; i < by_id->len; i++) {
 		const FirnNodeChange *node = by_id->pdata[i];

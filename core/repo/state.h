@@ -82,12 +82,12 @@ void firn_fork_token_free(FirnForkToken *token);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(FirnForkToken, firn_fork_token_free)
 
 /*
- * Make a token: start from `header`'s session at `seq`, whose own changes are `changes`, on
- * top of `parents` (FirnSection *, may be NULL).  Publishes the parent object if anything is
+ * Make a token: start from `header`'s session at `seq`, whose own changes are `changes` (which
+ * remember that there is a fork), on top of `parents` (FirnSection *, may be NULL).  Publishes the parent object if anything is
  * uncommitted.  Caller owns.
  */
 FirnForkToken *firn_fork_token_new(FirnRepo *repo, const FirnJournalHeader *header, uint64_t seq,
-				   const FirnChanges *changes, GPtrArray *parents, GError **error)
+				   FirnChanges *changes, GPtrArray *parents, GError **error)
 	FIRN_MUST_USE;
 char *firn_fork_token_to_json(const FirnForkToken *token); /* caller owns */
 /* `name` is for messages.  Errors: FORMAT, UNSUPPORTED. */

@@ -213,6 +213,51 @@ START_TEST(append__near_the_limit__refused)
 }
 END_TEST
 
+/* The number the document of an array gets: its geometry is of 3, it was written again as 7, and
+ * chunks were written as `first` and `second`. */
+static uint64_t
+document_number(bool created, uint64_t first, uint64_t second, uint64_t fork)
+{
+	g_autoptr(FirnJournalHeader) header = make_header(3);
+	g_autoptr(FirnChanges) changes = firn_changes_new();
+	g_autoptr(FirnMeta) meta = meta_of("8");
+	g_autoptr(GError) error = NULL;
+	g_autoptr(GBytes) image = NULL;
+	g_autoptr(FirnSection) section = NULL;
+	FirnJournalImage out = { NULL, 0, 0 };
+	FirnRef ref = ref_of(FIRN_REF_INLINE);
+	FirnId8 id = node_id(1);
+	const uint32_t one = 1, two = 2;
+
+	(void)firn_changes_put_node(changes, &id, "/x", meta, created, 3);
+	(void)firn_changes_put_chunk(changes, &id, "/x", 1, &one, &ref, first);
+	(void)firn_changes_put_chunk(changes, &id, "/x", 1, &two, &ref, second);
+	(void)firn_changes_put_node(changes, &id, "/x", meta, created, 7);
+	changes->fork_seq = fork;
+	ck_assert(firn_journal_image_add(&out, header, changes, 9, &error));
+	image = firn_journal_image_end(&out);
+	section = decode_one(image, NULL, &error);
+	ck_assert_no_error(error);
+	return firn_changes_find(section->changes, &id)->seq;
+}
+
+START_TEST(encode__document_written_again__number_of_its_geometry_if_no_fork_knew_it)
+{
+	ck_assert_uint_eq(document_number(false, 4, 5, 0), 3);
+	ck_assert_uint_eq(document_number(false, 1, 5, 0), 3);
+	ck_assert_uint_eq(document_number(false, 4, 5, 2), 3);
+	/* After the fork still. */
+	ck_assert_uint_eq(document_number(false, 4, 6, 4), 5);
+	ck_assert_uint_eq(document_number(false, 4, 5, 5), 7);
+	ck_assert_uint_eq(document_number(false, 4, 5, 6), 7);
+	ck_assert_uint_eq(document_number(false, 4, 5, 7), 7);
+	/* Nothing is said by it. */
+	ck_assert_uint_eq(document_number(false, 1, 2, 0), 7);
+	ck_assert_uint_eq(document_number(false, 8, 9, 0), 7);
+	ck_assert_uint_eq(document_number(true, 4, 5, 0), 7);
+}
+END_TEST
+
 static Suite *
 make_suite(void)
 {
@@ -226,6 +271,8 @@ make_suite(void)
 	tcase_add_test(tcase, record_encode__array_is_full__refused);
 	tcase_add_test(tcase, encode_to__record_at_the_limit__fits_and_can_be_read);
 	tcase_add_test(tcase, encode_to__record_above_the_limit__said);
+	tcase_add_test(tcase,
+		       encode__document_written_again__number_of_its_geometry_if_no_fork_knew_it);
 	tcase_add_test(tcase, append__near_the_limit__refused);
 	suite_add_tcase(suite, tcase);
 	return suite;
