@@ -13,7 +13,7 @@
  *   session.json  id, repository, branch, base, mode, fork_of, pid, mountpoint,
  *                 started, version: what `firn sessions` shows; host and boot: where the
  *                 driver ran, and since when that machine runs
- *   lock          flock'ed by the live driver
+ *   lock          flock'ed by the live driver; there from the beginning, removed last
  *   journal.cut   what the journal was before the end of it was cut off that did not survive that
  *                 the machine stopped; journal.cut.1 and so on if that happened again
  *
@@ -43,7 +43,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(FirnSessionInfo, firn_session_info_free)
 /* Make `<root>/<id>/` (mode 0700, `root` too).  `*out_directory`: caller owns.  Errors: EXISTS, STORE... */
 bool firn_state_create(const char *root, const FirnId12 *id, char **out_directory, GError **error)
 	FIRN_MUST_USE;
-/* Hold the lock of a state directory: a descriptor (close it to let go), or -1.  Errors: BUSY (live). */
+/* Hold the lock of a state directory: a descriptor (close it to let go), or -1.  Errors: BUSY (live),
+ * NOT_FOUND (it is gone). */
 int firn_state_lock(const char *directory, GError **error) FIRN_MUST_USE;
 /* The same for who only reads, beside others who do. */
 int firn_state_lock_reading(const char *directory, GError **error) FIRN_MUST_USE;
