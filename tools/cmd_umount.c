@@ -124,7 +124,7 @@ export_journal(const FirnMount *mount, const char *path, GError **error)
 {
 	g_autoptr(GBytes) journal = firn_mount_read(mount, "journal", error);
 
-	return journal && firn_file_write(path, journal, error);
+	return journal && firn_file_write(path, journal, FIRN_JOURNAL_MODE, error);
 }
 
 static int

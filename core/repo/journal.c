@@ -67,6 +67,25 @@ firn_section_free(FirnSection *section)
 
 /* ---- the live journal ---- */
 
+static bool
+write_at(int fd, const uint8_t *data, size_t len, uint64_t offset)
+{
+	while (len > 0) {
+		ssize_t n = pwrite(fd, data, len, (off_t)offset);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n == 0)
+			errno = EIO;
+		if (n <= 0)
+			return false;
+		data += n;
+		len -= (size_t)n;
+		offset += (uint64_t)n;
+	}
+	return true;
+}
+
 static FirnJournal *
 journal_new(int fd, const char *path, const FirnId12 *session, uint64_t end)
 {
@@ -152,7 +171,7 @@ firn_journal_begin(const char *path, const FirnJournalHeader *header, GError **e
 		return NULL;
 	}
 	firn_journal_record_add_header(header, FIRN_JOURNAL_LOG, bytes);
-	if (firn_journal_file_write_at(fd, bytes->data, bytes->len, 0))
+	if (write_at(fd, bytes->data, bytes->len, 0))
 		return journal_new(fd, path, &header->session, bytes->len);
 	firn_error_set_errno(error, errno, "cannot write journal %s", path);
 	unlink(path);
@@ -225,8 +244,7 @@ append(FirnJournal *journal, const FirnRecord *record, GError **error)
 	}
 	if (!check_readable(journal, error))
 		return false;
-	if (!firn_journal_file_write_at(journal->fd, journal->buffer->data, journal->buffer->len,
-					journal->end)) {
+	if (!write_at(journal->fd, journal->buffer->data, journal->buffer->len, journal->end)) {
 		int errnum = errno;
 
 		/* If this fails too, a reader finds a torn tail. */

@@ -104,7 +104,8 @@ bool firn_journal_image_add(FirnJournalImage *image, const FirnJournalHeader *he
 	FIRN_MUST_USE;
 GBytes *firn_journal_image_end(FirnJournalImage *image); /* all of it; caller owns */
 void firn_journal_image_clear(FirnJournalImage *image);
-/* Write sections (FirnSection *) as a journal file: temporary, sync, rename. */
+#define FIRN_JOURNAL_MODE 0600u /* of a file: journals hold data */
+/* Write sections (FirnSection *) as a journal file (core/base/outfile.h). */
 bool firn_journal_write(const char *path, GPtrArray *sections, GError **error) FIRN_MUST_USE;
 
 /* ---- the live journal of a session: appending ---- */

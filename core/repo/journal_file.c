@@ -1,6 +1,7 @@
 #include "core/repo/journal_file.h"
 
 #include "core/base/error.h"
+#include "core/base/outfile.h"
 #include "core/repo/journal_fold.h"
 
 #include <errno.h>
@@ -10,25 +11,6 @@
 #include <unistd.h>
 
 #define READ_STEP (1u << 20)
-
-bool
-firn_journal_file_write_at(int fd, const uint8_t *data, size_t len, uint64_t offset)
-{
-	while (len > 0) {
-		ssize_t n = pwrite(fd, data, len, (off_t)offset);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n == 0)
-			errno = EIO;
-		if (n <= 0)
-			return false;
-		data += n;
-		len -= (size_t)n;
-		offset += (uint64_t)n;
-	}
-	return true;
-}
 
 GBytes *
 firn_journal_file_read_all(int fd, const char *path, GError **error)
@@ -125,60 +107,20 @@ firn_journal_file_sync_directory(const char *path, GError **error)
 	return done;
 }
 
-/* A new file beside `path`, to be renamed to it; -1 on failure.  `*out_temporary`: caller owns. */
-static int
-open_temporary(const char *path, char **out_temporary, GError **error)
-{
-	g_autofree char *temporary = g_strdup_printf("%s.XXXXXX", path);
-	int fd = mkostemp(temporary, O_CLOEXEC);
-
-	if (fd < 0) {
-		firn_error_set_errno(error, errno, "cannot create a file beside %s", path);
-		return -1;
-	}
-	*out_temporary = g_steal_pointer(&temporary);
-	return fd;
-}
-
-/* Make `temporary`, written through `fd`, durable as `path`. */
-static bool
-publish(int fd, const char *temporary, const char *path, GError **error)
-{
-	if (fsync(fd) == 0 && rename(temporary, path) == 0)
-		return firn_journal_file_sync_directory(path, error);
-	firn_error_set_errno(error, errno, "cannot write journal %s", path);
-	return false;
-}
-
-typedef struct {
-	int fd;
-	const char *path; /* for messages */
-	uint64_t end;
-} Output;
-
 static bool
 write_piece(void *data, FirnSpan bytes, GError **error)
 {
-	Output *output = data;
-
-	if (!firn_journal_file_write_at(output->fd, bytes.data, bytes.len, output->end)) {
-		firn_error_set_errno(error, errno, "cannot write journal %s", output->path);
-		return false;
-	}
-	output->end += bytes.len;
-	return true;
+	return firn_outfile_write(data, bytes, error);
 }
 
 static bool
-write_sections(int fd, GPtrArray *sections, const char *path, GError **error)
+write_sections(FirnOutfile *file, GPtrArray *sections, GError **error)
 {
-	Output output = { .fd = fd, .path = path };
-
 	for (guint i = 0; i < sections->len; i++) {
 		const FirnSection *section = sections->pdata[i];
 
 		if (!firn_journal_encode_to(section->header, section->changes, section->last_seq,
-					    write_piece, &output, error) ||
+					    write_piece, file, error) ||
 		    !firn_changes_check(section->changes, error))
 			return false;
 	}
@@ -188,15 +130,8 @@ write_sections(int fd, GPtrArray *sections, const char *path, GError **error)
 bool
 firn_journal_write(const char *path, GPtrArray *sections, GError **error)
 {
-	g_autofree char *temporary = NULL;
-	int fd = open_temporary(path, &temporary, error);
-	bool done;
+	FirnOutfile file;
 
-	if (fd < 0)
-		return false;
-	done = write_sections(fd, sections, path, error) && publish(fd, temporary, path, error);
-	if (!done)
-		unlink(temporary);
-	close(fd);
-	return done;
+	return firn_outfile_open(&file, path, FIRN_JOURNAL_MODE, error) &&
+	       firn_outfile_end(&file, write_sections(&file, sections, error), error);
 }

@@ -5,9 +5,6 @@
 
 /* Files of journals as a whole.  For the journal's own files only. */
 
-/* All of it, at `offset`.  False with errno. */
-bool firn_journal_file_write_at(int fd, const uint8_t *data, size_t len, uint64_t offset)
-	FIRN_MUST_USE;
 /* To the end: a journal in a mount's .firn directory may not say its size.  Caller owns. */
 GBytes *firn_journal_file_read_all(int fd, const char *path, GError **error) FIRN_MUST_USE;
 /* The directory `path` is in. */
