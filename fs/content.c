@@ -67,18 +67,24 @@ firn_content_session(FirnDriver *driver, GError **error)
 	return take_text(firn_content_json(firn_control_session(driver)));
 }
 
+static GBytes *
+check_image(GBytes *image, GError **error)
+{
+	if (!image)
+		g_set_error(error, FIRN_ERROR, FIRN_ERROR_LIMIT, FIRN_CONTENT_TOO_MUCH);
+	return image;
+}
+
 GBytes *
 firn_content_journal(FirnDriver *driver, GError **error)
 {
-	(void)error;
-	return firn_view_image(driver->view);
+	return check_image(firn_view_image(driver->view), error);
 }
 
 GBytes *
 firn_content_journal_peek(FirnDriver *driver, GError **error)
 {
-	(void)error;
-	return firn_view_peek_image(driver->view);
+	return check_image(firn_view_peek_image(driver->view), error);
 }
 
 GBytes *
@@ -115,7 +121,9 @@ firn_content_diff(FirnDriver *driver, GError **error)
 	if (firn_driver_is_read_only(driver))
 		return take_text(g_strdup(""));
 	firn_view_base(driver->view, &base_id);
-	image = firn_view_peek_image(driver->view);
+	image = firn_content_journal_peek(driver, error);
+	if (!image)
+		return NULL;
 	sections = firn_journal_decode(image, "the session's journal", NULL, error);
 	if (!sections)
 		return NULL;

@@ -7,6 +7,10 @@
 
 /* What the control files say: each function makes the whole content.  Caller owns. */
 GBytes *firn_content_session(FirnDriver *driver, GError **error) FIRN_MUST_USE;
+#define FIRN_CONTENT_TOO_MUCH                                                             \
+	"the changes do not fit into memory as a journal, or one of them into a record: " \
+	"remove some of them, or free memory"
+/* Errors: LIMIT (FIRN_CONTENT_TOO_MUCH). */
 GBytes *firn_content_journal(FirnDriver *driver, GError **error) FIRN_MUST_USE;
 /* For its size: does not count as given away. */
 GBytes *firn_content_journal_peek(FirnDriver *driver, GError **error) FIRN_MUST_USE;

@@ -231,10 +231,13 @@ write_image(FirnCtl *ctl, GBytes *image, uint64_t seq, GError **error)
 {
 	g_autofree char *name = g_strdup_printf("commit-%" G_GUINT64_FORMAT ".journal", seq);
 	g_autoptr(GError) failure = NULL;
+	const char *data;
 	size_t len;
-	const char *data = g_bytes_get_data(image, &len);
 
 	ctl->image_path = g_build_filename(ctl->driver->session->directory, name, NULL);
+	if (!image)
+		return refuse(error, FIRN_ERROR_LIMIT, FIRN_CONTENT_TOO_MUCH);
+	data = g_bytes_get_data(image, &len);
 	/* One a killed driver left behind would only be written over, as far as ours goes. */
 	(void)unlink(ctl->image_path);
 	if (g_file_set_contents_full(ctl->image_path, data, (gssize)len, G_FILE_SET_CONTENTS_NONE,

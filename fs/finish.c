@@ -2,6 +2,7 @@
 
 #include "core/base/crash.h"
 
+#include "fs/content.h"
 #include "fs/daemon.h"
 
 static bool
@@ -63,9 +64,9 @@ publish(FirnDriver *driver)
 				driver->session_id, g_strerror(errnum));
 		return false;
 	}
-	image = firn_view_image(driver->view);
-	if (!firn_fork_publish(driver->repo, driver->fork_of, &driver->session->id, image,
-			       &error)) {
+	image = firn_content_journal(driver, &error);
+	if (!image || !firn_fork_publish(driver->repo, driver->fork_of, &driver->session->id, image,
+					 &error)) {
 		firn_daemon_log("the journal of session %s cannot be published: %s",
 				driver->session_id, error->message);
 		return false;

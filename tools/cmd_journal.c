@@ -69,9 +69,23 @@ section_to_json(JsonBuilder *builder, const FirnSection *section)
 	json_builder_end_object(builder);
 }
 
+/* Whether all chunks that were left in a file could be read. */
+static bool
+check_read(GPtrArray *sections, GError **error)
+{
+	for (guint i = 0; i < sections->len; i++) {
+		const FirnSection *section = g_ptr_array_index(sections, i);
+
+		if (!firn_changes_check(section->changes, error))
+			return false;
+	}
+	return true;
+}
+
 static int
 show(FirnCli *cli, FirnOrigin *origin)
 {
+	g_autoptr(GError) error = NULL;
 	JsonBuilder *builder = cli->json ? json_builder_new() : NULL;
 
 	if (builder)
@@ -87,6 +101,11 @@ show(FirnCli *cli, FirnOrigin *origin)
 			putchar('\n');
 		print_header(section);
 		firn_changes_print(section->changes, true, "  ");
+	}
+	/* Chunks were read from the file just now. */
+	if (!check_read(origin->sections, &error)) {
+		g_clear_object(&builder);
+		return firn_cli_fail(cli, error);
 	}
 	if (builder) {
 		json_builder_end_array(builder);
@@ -106,15 +125,15 @@ typedef struct {
 	FirnProgress progress;
 } Verify;
 
-/* False only if the store fails; what is wrong with the chunk goes to the problems. */
+/* What a chunk or a pending file names: `*out_problem`, if it is not there (caller owns).  False only
+ * if the store fails. */
 static bool
-verify_chunk(Verify *verify, const FirnNodeChange *node, const uint32_t *coords,
-	     const FirnChunkChange *change, GError **error)
+verify_content(Verify *verify, const FirnChunkChange *change, char **out_problem, GError **error)
 {
 	char id[FIRN_ID12_TEXT + 1];
 	char key[sizeof("chunks/") + FIRN_ID12_TEXT];
-	g_autofree char *name = NULL;
 
+	*out_problem = NULL;
 	if (change->kind != FIRN_REF_NATIVE)
 		return true;
 	firn_id12_format(&change->u.id, id);
@@ -130,16 +149,60 @@ verify_chunk(Verify *verify, const FirnNodeChange *node, const uint32_t *coords,
 	if (verify->exists && change->offset <= verify->size &&
 	    change->length <= verify->size - change->offset)
 		return true;
-	name = firn_name_format_chunk(coords, firn_chunk_map_rank(node->chunks));
 	if (!verify->exists)
-		g_ptr_array_add(verify->problems,
-				g_strdup_printf("%s/%s: %s is missing", node->path, name, key));
+		*out_problem = g_strdup_printf("%s is missing", key);
 	else
-		g_ptr_array_add(verify->problems,
-				g_strdup_printf("%s/%s: %s has %" G_GUINT64_FORMAT
-						" bytes, %" G_GUINT64_FORMAT " are needed",
-						node->path, name, key, verify->size,
-						change->offset + change->length));
+		*out_problem = g_strdup_printf("%s has %" G_GUINT64_FORMAT
+					       " bytes, %" G_GUINT64_FORMAT " are needed",
+					       key, verify->size, change->offset + change->length);
+	return true;
+}
+
+static bool
+verify_chunk(Verify *verify, const FirnNodeChange *node, const uint32_t *coords,
+	     const FirnChunkChange *change, GError **error)
+{
+	g_autofree char *problem = NULL;
+	g_autofree char *name = NULL;
+
+	if (!verify_content(verify, change, &problem, error))
+		return false;
+	if (!problem)
+		return true;
+	name = firn_name_format_chunk(coords, firn_chunk_map_rank(node->chunks));
+	g_ptr_array_add(verify->problems, g_strdup_printf("%s/%s: %s", node->path, name, problem));
+	return true;
+}
+
+static gint
+compare_pending(gconstpointer a, gconstpointer b)
+{
+	const FirnPending *const *x = a, *const *y = b;
+
+	return strcmp((*x)->path, (*y)->path);
+}
+
+static bool
+verify_pending(Verify *verify, const FirnChanges *changes, GError **error)
+{
+	g_autoptr(GPtrArray) sorted = g_ptr_array_new();
+	GHashTableIter iter;
+	gpointer value;
+
+	g_hash_table_iter_init(&iter, changes->pending);
+	while (g_hash_table_iter_next(&iter, NULL, &value))
+		g_ptr_array_add(sorted, value);
+	g_ptr_array_sort(sorted, compare_pending);
+	for (guint i = 0; i < sorted->len; i++) {
+		const FirnPending *pending = g_ptr_array_index(sorted, i);
+		g_autofree char *problem = NULL;
+
+		if (!verify_content(verify, &pending->content, &problem, error))
+			return false;
+		if (problem)
+			g_ptr_array_add(verify->problems,
+					g_strdup_printf("%s: %s", pending->path, problem));
+	}
 	return true;
 }
 
@@ -161,7 +224,9 @@ verify_section(Verify *verify, const FirnSection *section, GError **error)
 			if (!verify_chunk(verify, node, coords, change, error))
 				return false;
 	}
-	return true;
+	/* The end of the chunks may be that of what could be read. */
+	return firn_changes_check(section->changes, error) &&
+	       verify_pending(verify, section->changes, error);
 }
 
 static bool
@@ -176,7 +241,8 @@ verify_all(Verify *verify, FirnRepo *repo, GPtrArray *sections, GError **error)
 				    section->header->repository, firn_repo_url(repo));
 			return false;
 		}
-		verify->total += section->changes->n_chunks;
+		verify->total +=
+			section->changes->n_chunks + g_hash_table_size(section->changes->pending);
 	}
 	for (guint i = 0; i < sections->len; i++)
 		if (!verify_section(verify, g_ptr_array_index(sections, i), error))
@@ -251,10 +317,13 @@ export_journal(FirnCli *cli, FirnOrigin *origin, const char *output)
 		return firn_cli_fail(cli, error);
 	if (cli->json) {
 		JsonBuilder *builder = json_builder_new();
+		g_autoptr(GPtrArray) origins = g_ptr_array_new();
 
+		g_ptr_array_add(origins, origin);
 		json_builder_begin_object(builder);
 		firn_json_string(builder, "journal", output);
 		firn_json_int(builder, "sessions", origin->sections->len);
+		firn_origins_torn_to_json(builder, origins);
 		json_builder_end_object(builder);
 		firn_cli_json_builder(builder);
 	}
@@ -277,7 +346,7 @@ journal(FirnCli *cli, int argc, char **argv, const char *state_dir, const char *
 	origin = firn_origin_resolve(argc > 2 ? argv[2] : ".", root, &error);
 	if (!origin || !firn_origin_read(origin, NULL, &error))
 		return firn_cli_fail(cli, error);
-	if (origin->torn && strcmp(argv[1], "verify") != 0)
+	if (origin->torn && origin->kind != FIRN_ORIGIN_SESSION && strcmp(argv[1], "verify") != 0)
 		firn_cli_warn("%s ends in the middle of a record: %" G_GUINT64_FORMAT
 			      " bytes are left out",
 			      origin->name, origin->torn);

@@ -44,6 +44,7 @@ merge_origins(FirnCli *cli, GPtrArray *origins, const char *output, const char *
 	json_builder_begin_object(builder);
 	firn_json_string(builder, "journal", output);
 	firn_json_int(builder, "sessions", sections->len);
+	firn_origins_torn_to_json(builder, origins);
 	json_builder_end_object(builder);
 	firn_cli_json_builder(builder);
 	return FIRN_EXIT_DONE;

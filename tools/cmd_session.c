@@ -122,6 +122,8 @@ firn_cmd_discard(FirnCli *cli, int argc, char **argv)
 	return reply ? discarded(cli, firn_mount_string(mount, "id")) : result;
 }
 
+#define TOKEN_MODE 0644u
+
 /* With a newline, as a text file.  NULL: the reply has no token. */
 static GBytes *
 token_text(JsonObject *reply)
@@ -160,7 +162,7 @@ firn_cmd_fork(FirnCli *cli, int argc, char **argv)
 	text = token_text(reply);
 	if (!text)
 		g_set_error(&error, FIRN_ERROR, FIRN_ERROR_STORE, "%s gave no token", mount->root);
-	if (!text || (output && !firn_file_write(output, text, &error)))
+	if (!text || (output && !firn_file_write(output, text, TOKEN_MODE, &error)))
 		return firn_cli_fail(cli, error);
 	if (!output || cli->json)
 		fwrite(g_bytes_get_data(text, NULL), 1, g_bytes_get_size(text), stdout);

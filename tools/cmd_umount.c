@@ -51,25 +51,37 @@ umount_dead(FirnCli *cli, const char *mountpoint)
 	return FIRN_EXIT_DONE;
 }
 
-static bool
-export_journal(const FirnMount *mount, const char *path, GError **error)
+/* The journal as it is now.  Caller owns. */
+static GBytes *
+read_journal(const FirnMount *mount, const char *path, GError **error)
 {
-	g_autoptr(GBytes) journal = NULL;
+	g_autofree char *below = g_strconcat(mount->root, "/", NULL);
 
 	if (firn_mount_is_read_only(mount)) {
 		g_set_error(error, FIRN_ERROR, FIRN_ERROR_READ_ONLY,
 			    "%s is mounted read-only: it has no journal, 'firn umount %s' is all "
 			    "there is to do",
 			    mount->root, mount->root);
-		return false;
+		return NULL;
 	}
-	journal = firn_mount_read(mount, "journal", error);
-	return journal && firn_file_write(path, journal, error);
+	if (g_str_has_prefix(path, below)) {
+		g_set_error(error, FIRN_ERROR, FIRN_ERROR_INVALID,
+			    "%s would be gone with the mount: export to another place", path);
+		return NULL;
+	}
+	return firn_mount_read(mount, "journal", error);
+}
+
+/* A pipe takes it once. */
+static bool
+is_written_twice(const char *path)
+{
+	return !g_file_test(path, G_FILE_TEST_EXISTS) || g_file_test(path, G_FILE_TEST_IS_REGULAR);
 }
 
 /* What a fork's driver published is taken out of the repository: the file is what is handed back. */
 static bool
-take_published(const FirnMount *mount, const char *path, GError **error)
+take_published(const FirnMount *mount, const char *path, bool *out_nothing, GError **error)
 {
 	g_autofree char *key =
 		g_strdup_printf("firn/sessions/%s/%s.journal", firn_mount_string(mount, "fork_of"),
@@ -81,8 +93,8 @@ take_published(const FirnMount *mount, const char *path, GError **error)
 	if (!repo)
 		return false;
 	sections = firn_fork_read(repo, key, &local);
-	/* There was nothing to publish. */
-	if (g_error_matches(local, FIRN_ERROR, FIRN_ERROR_NOT_FOUND))
+	*out_nothing = g_error_matches(local, FIRN_ERROR, FIRN_ERROR_NOT_FOUND);
+	if (*out_nothing)
 		return true;
 	if (!sections) {
 		g_propagate_error(error, g_steal_pointer(&local));
@@ -94,23 +106,40 @@ take_published(const FirnMount *mount, const char *path, GError **error)
 
 /* Files may have been closed between the copy and the end: what the driver left has them. */
 static bool
-export_left(const FirnMount *mount, const char *path, GError **error)
+export_left(const FirnMount *mount, const char *path, GBytes *before, GError **error)
 {
 	g_autofree char *directory = firn_umount_state_directory(mount);
 	g_autofree char *journal = directory ? g_build_filename(directory, "journal", NULL) : NULL;
 	g_autoptr(FirnOrigin) origin = NULL;
-	bool ok = true;
+	bool nothing = false, ok = true;
 
 	if (journal && g_file_test(journal, G_FILE_TEST_EXISTS)) {
 		origin = firn_origin_resolve(directory, NULL, error);
 		ok = origin && firn_origin_read(origin, NULL, error) &&
 		     firn_journal_write(path, origin->sections, error);
 	} else if (*firn_mount_string(mount, "fork_of")) {
-		ok = take_published(mount, path, error);
+		ok = take_published(mount, path, &nothing, error);
+	} else {
+		nothing = true;
 	}
+	if (nothing && !is_written_twice(path))
+		ok = firn_file_write(path, before, FIRN_JOURNAL_MODE, error);
 	if (!ok)
 		g_prefix_error(error, "unmounted, but %s lacks what was written last: ", path);
 	return ok;
+}
+
+static bool
+umount_exporting(const FirnMount *mount, const char *path, bool *out_left, GError **error)
+{
+	g_autoptr(GBytes) before = read_journal(mount, path, error);
+
+	/* What cannot be written is known while the mount is there. */
+	return before &&
+	       (!is_written_twice(path) ||
+		firn_file_write(path, before, FIRN_JOURNAL_MODE, error)) &&
+	       firn_umount_reporting(mount, mount->root, false, out_left, error) &&
+	       export_left(mount, path, before, error);
 }
 
 static int
@@ -118,11 +147,13 @@ umount_live(FirnCli *cli, const FirnMount *mount, const char *file, bool discard
 {
 	g_autoptr(GError) error = NULL;
 	JsonBuilder *builder;
-	bool left;
+	bool left, ok = check_writers(mount, &error);
 
-	if (!check_writers(mount, &error) || (file && !export_journal(mount, file, &error)) ||
-	    !firn_umount_reporting(mount, mount->root, discard, &left, &error) ||
-	    (file && !export_left(mount, file, &error)))
+	if (ok && file)
+		ok = umount_exporting(mount, file, &left, &error);
+	else if (ok)
+		ok = firn_umount_reporting(mount, mount->root, discard, &left, &error);
+	if (!ok)
 		return firn_cli_fail(cli, error);
 	if (!cli->json)
 		return FIRN_EXIT_DONE;

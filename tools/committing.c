@@ -215,6 +215,7 @@ begin_all(FirnRepo *repo, GPtrArray *origins, GError **error)
 	for (guint i = 0; i < origins->len; i++) {
 		FirnOrigin *origin = g_ptr_array_index(origins, i);
 
+		origin->alone = origins->len == 1;
 		if (!firn_origin_begin(origin, repo, WAIT_FOR_WRITERS_MS, error))
 			return false;
 		note_scratch(origin);
@@ -257,8 +258,8 @@ end_all(FirnRepo *repo, GPtrArray *origins, const FirnId12 *snapshot)
 }
 
 static void
-print_result(const FirnCli *cli, const FirnMerge *merge, const FirnCommitRequest *request,
-	     const FirnCommitResult *result)
+print_result(const FirnCli *cli, GPtrArray *origins, const FirnMerge *merge,
+	     const FirnCommitRequest *request, const FirnCommitResult *result)
 {
 	char id[FIRN_ID12_TEXT + 1], parent[FIRN_ID12_TEXT + 1];
 	g_autoptr(JsonBuilder) builder = NULL;
@@ -289,6 +290,7 @@ print_result(const FirnCli *cli, const FirnMerge *merge, const FirnCommitRequest
 	firn_json_int(builder, "manifests_written", result->n_manifests_written);
 	firn_json_int(builder, "settled",
 		      (int64_t)(merge->n_collisions_settled + result->n_settled));
+	firn_origins_torn_to_json(builder, origins);
 	json_builder_end_object(builder);
 	node = json_builder_get_root(builder);
 	if (!request->out_result) {
@@ -354,7 +356,7 @@ commit_merged(FirnCli *cli, FirnRepo *repo, GPtrArray *origins, const FirnMerge 
 		return firn_cli_fail(cli, error);
 	end_all(repo, origins, &result.snapshot);
 	firn_crash_point(FIRN_CRASH_SOURCES_ENDED);
-	print_result(cli, merge, request, &result);
+	print_result(cli, origins, merge, request, &result);
 	return FIRN_EXIT_DONE;
 }
 

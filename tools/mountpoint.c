@@ -1,5 +1,7 @@
 #include "tools/mountpoint.h"
 
+#include "core/base/outfile.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -50,57 +52,15 @@ firn_file_read(const char *path, size_t limit, GError **error)
 	return n == 0 ? g_byte_array_free_to_bytes(g_steal_pointer(&bytes)) : NULL;
 }
 
-static bool
-write_all(int fd, const uint8_t *data, size_t len)
-{
-	while (len) {
-		ssize_t n = write(fd, data, MIN(len, BLOCK));
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return false;
-		data += n;
-		len -= (size_t)n;
-	}
-	return true;
-}
-
-static bool
-sync_directory_of(const char *path)
-{
-	g_autofree char *directory = g_path_get_dirname(path);
-	int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	bool ok = fd >= 0 && fsync(fd) == 0;
-
-	if (fd >= 0)
-		close(fd);
-	return ok;
-}
-
 bool
-firn_file_write(const char *path, GBytes *data, GError **error)
+firn_file_write(const char *path, GBytes *data, mode_t mode, GError **error)
 {
-	g_autofree char *temporary = g_strconcat(path, ".XXXXXX", NULL);
-	size_t len;
-	const uint8_t *bytes = g_bytes_get_data(data, &len);
-	int fd = mkostemp(temporary, O_CLOEXEC);
-	int errnum;
+	FirnOutfile file;
+	FirnSpan bytes;
 
-	if (fd < 0) {
-		firn_error_set_errno(error, errno, "cannot write %s", path);
-		return false;
-	}
-	if (write_all(fd, bytes, len) && fchmod(fd, 0644) == 0 && fsync(fd) == 0 &&
-	    rename(temporary, path) == 0 && sync_directory_of(path)) {
-		close(fd);
-		return true;
-	}
-	errnum = errno;
-	close(fd);
-	unlink(temporary);
-	firn_error_set_errno(error, errnum, "cannot write %s", path);
-	return false;
+	bytes.data = g_bytes_get_data(data, &bytes.len);
+	return firn_outfile_open(&file, path, mode, error) &&
+	       firn_outfile_end(&file, firn_outfile_write(&file, bytes, error), error);
 }
 
 static JsonObject *

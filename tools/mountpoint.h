@@ -4,6 +4,7 @@
 #include "core/base/error.h"
 
 #include <json-glib/json-glib.h>
+#include <sys/types.h>
 
 /* A live mount, found by its `.firn/session`. */
 typedef struct {
@@ -46,7 +47,7 @@ GBytes *firn_mount_read(const FirnMount *mount, const char *name, GError **error
 
 /* The whole of `path`, at most `limit` bytes.  Errors: errno's, LIMIT.  Caller owns. */
 GBytes *firn_file_read(const char *path, size_t limit, GError **error) FIRN_MUST_USE;
-/* Replace `path` by `data`: temporary, sync, rename. */
-bool firn_file_write(const char *path, GBytes *data, GError **error) FIRN_MUST_USE;
+/* Write `data` as `path` (core/base/outfile.h). */
+bool firn_file_write(const char *path, GBytes *data, mode_t mode, GError **error) FIRN_MUST_USE;
 
 #endif

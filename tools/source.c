@@ -1,8 +1,11 @@
 #include "tools/source.h"
 
+#include "tools/output.h"
+
 #include <errno.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 static void
 replace(GPtrArray **list, GPtrArray *by)
@@ -47,6 +50,7 @@ firn_origin_free(FirnOrigin *origin)
 	g_free(origin->name);
 	g_free(origin->repository);
 	g_free(origin->path);
+	g_free(origin->cut);
 	g_free(origin);
 }
 
@@ -200,12 +204,50 @@ firn_origin_published(const char *key, const char *repository)
 	return origin;
 }
 
-static GPtrArray *
-read_session_journal(const FirnSessionInfo *info, GError **error)
+/* Of a session, in full: what it says to people who have its id only. */
+static void
+warn_torn(const FirnOrigin *origin, bool stopped)
 {
-	g_autofree char *path = g_build_filename(info->directory, "journal", NULL);
+	char id[FIRN_ID12_TEXT + 1];
 
-	return firn_journal_read(path, NULL, error);
+	firn_id12_format(&origin->info->id, id);
+	if (origin->cut)
+		firn_cli_warn("%s: the machine stopped, and the end of the session's journal did "
+			      "not survive: it is left out, and kept in %s until 'firn discard %s'",
+			      origin->name, origin->cut, id);
+	else if (stopped && origin->torn)
+		firn_cli_warn("%s: the machine stopped, and the last %" G_GUINT64_FORMAT
+			      " bytes of the session's journal did not survive: they are left out",
+			      origin->name, origin->torn);
+	else if (origin->torn)
+		firn_cli_warn("%s ends in the middle of a record: %" G_GUINT64_FORMAT
+			      " bytes are left out",
+			      origin->name, origin->torn);
+}
+
+/* Nobody takes it up, and cuts or adds to it, meanwhile. */
+static GPtrArray *
+read_session_journal(FirnOrigin *origin, uint64_t *out_torn, GError **error)
+{
+	const char *directory = origin->info->directory;
+	g_autofree char *path = g_build_filename(directory, "journal", NULL);
+	g_autoptr(FirnSessionInfo) info = NULL;
+	GPtrArray *sections = NULL;
+	int lock = firn_state_lock_reading(directory, error);
+
+	if (lock < 0)
+		return NULL;
+	/* It may have been taken up since we looked. */
+	info = firn_state_read_info(directory, error);
+	if (info)
+		sections = info->stopped ? firn_journal_read_stopped(path, out_torn, error)
+					 : firn_journal_read(path, out_torn, error);
+	close(lock);
+	if (sections) {
+		origin->torn = *out_torn;
+		warn_torn(origin, info->stopped);
+	}
+	return sections;
 }
 
 bool
@@ -226,7 +268,7 @@ firn_origin_read(FirnOrigin *origin, FirnRepo *repo, GError **error)
 		origin->sections = firn_journal_read(origin->path, &torn, error);
 		break;
 	case FIRN_ORIGIN_SESSION:
-		origin->sections = read_session_journal(origin->info, error);
+		origin->sections = read_session_journal(origin, &torn, error);
 		break;
 	case FIRN_ORIGIN_PUBLISHED:
 		origin->sections = firn_fork_read(repo, origin->path, error);
@@ -251,6 +293,25 @@ firn_origin_check_whole(const FirnOrigin *origin, GError **error)
 		"the last whole record with 'firn journal export %s -o FILE' and use FILE",
 		origin->name, origin->name);
 	return false;
+}
+
+void
+firn_origins_torn_to_json(JsonBuilder *builder, GPtrArray *origins)
+{
+	json_builder_set_member_name(builder, "torn");
+	json_builder_begin_array(builder);
+	for (guint i = 0; i < origins->len; i++) {
+		const FirnOrigin *origin = g_ptr_array_index(origins, i);
+
+		if (!origin->torn && !origin->cut)
+			continue;
+		json_builder_begin_object(builder);
+		firn_json_string(builder, "source", origin->name);
+		firn_json_int(builder, "bytes", (int64_t)origin->torn);
+		firn_json_string(builder, "kept", origin->cut);
+		json_builder_end_object(builder);
+	}
+	json_builder_end_array(builder);
 }
 
 const char *
@@ -341,8 +402,15 @@ begin_session(FirnOrigin *origin, FirnRepo *repo, GError **error)
 			    origin->name);
 		return false;
 	}
+	origin->torn = origin->session->torn;
+	origin->cut = firn_session_cut(origin->session);
+	warn_torn(origin, false);
 	origin->seq = firn_journal_last_seq(origin->session->journal);
-	image = firn_session_image(origin->session);
+	if (origin->alone)
+		origin->session->changes->fork_seq = 0;
+	image = firn_session_encode(origin->session, error);
+	if (!image)
+		return false;
 	replace(&origin->sections, firn_journal_decode(image, origin->name, NULL, error));
 	return origin->sections != NULL;
 }
@@ -431,6 +499,21 @@ withdraw_all(FirnRepo *repo, const FirnOrigin *origin, GError **error)
 	return true;
 }
 
+/* What was cut off it is all that may be left of somebody's work. */
+static bool
+end_session(FirnOrigin *origin, FirnRepo *repo, const FirnId12 *id, GError **error)
+{
+	g_autoptr(FirnSnapshot) snapshot = NULL;
+
+	if (!origin->cut)
+		return firn_session_remove_state(origin->session, error);
+	snapshot = firn_repo_get_snapshot(repo, id, error);
+	if (!snapshot || !firn_session_move(origin->session, snapshot, origin->seq, NULL, error))
+		return false;
+	firn_session_forget_previous(origin->session);
+	return true;
+}
+
 bool
 firn_origin_end(FirnOrigin *origin, FirnRepo *repo, const FirnId12 *snapshot, GError **error)
 {
@@ -439,7 +522,7 @@ firn_origin_end(FirnOrigin *origin, FirnRepo *repo, const FirnId12 *snapshot, GE
 		return tell_mount(origin, "commit-end", snapshot, error);
 	}
 	if (origin->session)
-		return firn_session_remove_state(origin->session, error);
+		return end_session(origin, repo, snapshot, error);
 	if (origin->kind == FIRN_ORIGIN_PUBLISHED)
 		return firn_store_remove(firn_repo_store(repo), origin->path, error);
 	return withdraw_all(repo, origin, error);

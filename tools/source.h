@@ -36,12 +36,14 @@ typedef struct {
 	GPtrArray *sections;   /* FirnSection, once read */
 	GPtrArray *pending;    /* char *: MOUNT, once begun: files without a place */
 	GPtrArray *scratch;    /* char *: MOUNT, once begun */
-	uint64_t torn;         /* FILE, once read: bytes of a torn tail that were left out */
+	uint64_t torn;         /* once read: bytes of a torn tail that were left out */
+	char *cut;             /* SESSION, begun: where they are kept; NULL: they are not */
 	GArray *workers;       /* FirnWorkerJournal: FILE, once begun */
 	uint64_t seq;          /* up to where a begun commit goes */
 	FirnCtl *ctl;          /* MOUNT, begun */
 	bool begun;            /* MOUNT: it holds still until the commit ends or is given up */
 	FirnSession *session;  /* SESSION, begun */
+	bool alone;            /* no fork of it is among what it is committed with */
 } FirnOrigin;
 
 void firn_origin_free(FirnOrigin *origin); /* NULL is a no-op */
@@ -57,7 +59,8 @@ FirnOrigin *firn_origin_resolve(const char *name, const char *state_root, GError
 /* The published journal `key`. */
 FirnOrigin *firn_origin_published(const char *key, const char *repository);
 
-/* Read the sections, changing nothing.  `repo` is needed by PUBLISHED only. */
+/* Read the sections, changing nothing.  `repo` is needed by PUBLISHED only.  What did not survive a
+ * power cut is left out, which is said. */
 bool firn_origin_read(FirnOrigin *origin, FirnRepo *repo, GError **error) FIRN_MUST_USE;
 /* Of one that was read: a FILE must have its end, or changes may be missing.  Errors: FORMAT. */
 bool firn_origin_check_whole(const FirnOrigin *origin, GError **error) FIRN_MUST_USE;
@@ -73,12 +76,17 @@ FirnRepo *firn_origin_open_repo(FirnOrigin *origin, const char *given, GError **
 /* The same of `url`, which `who` (a token, a mount) names; `how` another can be given: "with --repo". */
 FirnRepo *firn_source_open_repo(const char *url, const char *who, const char *how, GError **error)
 	FIRN_MUST_USE;
+/* Member "torn": an object for each origin (FirnOrigin *) of which something was left out. */
+void firn_origins_torn_to_json(JsonBuilder *builder, GPtrArray *origins);
 
 /* Begin a commit and read.  Errors: BUSY (files open for writing, a live session)... */
 bool firn_origin_begin(FirnOrigin *origin, FirnRepo *repo, unsigned wait_ms, GError **error)
 	FIRN_MUST_USE;
 bool firn_origin_intent(FirnOrigin *origin, const FirnId12 *snapshot, GError **error) FIRN_MUST_USE;
-/* It is committed: the mount moves, the dead session's directory and published journals go. */
+/*
+ * It is committed: the mount moves, the dead session's directory and published journals go.  A
+ * session of which something was cut off moves, too, and is kept.
+ */
 bool firn_origin_end(FirnOrigin *origin, FirnRepo *repo, const FirnId12 *snapshot, GError **error)
 	FIRN_MUST_USE;
 

@@ -248,6 +248,14 @@ regrid(FirnChanges *changes, FirnNodeChange *node, const FirnMeta *meta, bool ow
 
 /* ---- nodes ---- */
 
+/* Whether `meta` may be of another geometry than what the entry had. */
+static bool
+changes_geometry(const FirnNodeChange *node, const FirnMeta *meta)
+{
+	return node->kind != FIRN_CHANGE_PUT || node->seq == 0 || node->meta->kind != meta->kind ||
+	       node->meta->geometry != meta->geometry;
+}
+
 FirnNodeChange *
 firn_changes_put_node(FirnChanges *changes, const FirnId8 *id, const char *path, FirnMeta *meta,
 		      bool created, uint64_t seq)
@@ -261,9 +269,12 @@ firn_changes_put_node(FirnChanges *changes, const FirnId8 *id, const char *path,
 		node->created_seq = created ? seq : 0;
 		if (meta->kind == FIRN_NODE_ARRAY)
 			entry_shrink(node, meta->n_chunks, meta->rank, false);
+		node->geometry_seq = seq;
 	} else {
 		bool inherited = node->kind != FIRN_CHANGE_CHUNKS && node->seq == 0;
 
+		if (changes_geometry(node, meta))
+			node->geometry_seq = seq;
 		regrid(changes, node, meta, node->own_keep != NULL || (inherited && seq != 0));
 		if (strcmp(node->path, path) != 0 || node->kind == FIRN_CHANGE_DELETE)
 			take_path(changes, node, path);
@@ -429,6 +440,8 @@ apply_put(FirnChanges *changes, const FirnNodeChange *later, uint64_t seq)
 	}
 	node = firn_changes_put_node(changes, &later->id, later->path, later->meta, later->created,
 				     seq);
+	/* The geometry may have changed there and back. */
+	node->geometry_seq = seq != 0 ? later->geometry_seq : 0;
 	if (!is_new)
 		return true;
 	node->created_seq = seq != 0 ? later->created_seq : 0;

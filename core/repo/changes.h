@@ -22,10 +22,13 @@ typedef enum {
 typedef struct {
 	FirnId8 id;
 	FirnChangeKind kind;
-	char *path;           /* absolute; where the node is (was, if deleted) */
-	FirnMeta *meta;       /* PUT: the document; else NULL */
-	bool created;         /* the id is not in the start state */
-	uint64_t seq;         /* of the last node record; 0: inherited */
+	char *path;     /* absolute; where the node is (was, if deleted) */
+	FirnMeta *meta; /* PUT: the document; else NULL */
+	bool created;   /* the id is not in the start state */
+	uint64_t seq;   /* of the last node record; 0: inherited */
+	/* PUT: of the first document, or the last one of another geometry than that before it: what
+	 * chunks were written since is of this geometry.  0: inherited. */
+	uint64_t geometry_seq;
 	uint64_t created_seq; /* of the record that created it; 0: inherited or not created here */
 	/* Of an array that is in the start state: refs of the start state with any
 	 * coordinate >= keep[axis] are dropped (shrunk at some time).  NULL: all kept. */
@@ -46,6 +49,9 @@ typedef struct {
 	/* Pending files of the start state that are gone: path -> FirnPending *, no content; owned. */
 	GHashTable *dropped;
 	bool forked; /* the start state may have pending files: whatever goes is in `dropped` */
+	/* Of a session's own: forks may have been made of it up to here; what a fork knew of is told by
+	 * sequence numbers. */
+	uint64_t fork_seq;
 	uint64_t n_chunks; /* entries in all chunk maps; kept by firn_changes_put_chunk & co. */
 } FirnChanges;
 

@@ -59,36 +59,42 @@ has_own(const FirnChanges *changes)
 	return false;
 }
 
-/* The sections a fork starts from; NULL if nothing is uncommitted. */
-static GBytes *
+/* The sections a fork starts from; `*out_image` NULL if nothing is uncommitted. */
+static bool
 parent_image(const FirnJournalHeader *header, uint64_t seq, const FirnChanges *changes,
-	     GPtrArray *parents)
+	     GPtrArray *parents, GBytes **out_image, GError **error)
 {
-	g_autoptr(GByteArray) image = g_byte_array_new();
-	bool any = has_own(changes);
+	FirnJournalImage image = { NULL, 0, 0 };
+	bool any = has_own(changes), whole = true;
 
-	for (guint i = 0; parents != NULL && i < parents->len; i++) {
+	for (guint i = 0; whole && parents != NULL && i < parents->len; i++) {
 		const FirnSection *parent = parents->pdata[i];
 
 		any = any || has_own(parent->changes);
-		firn_journal_encode(parent->header, parent->changes, parent->last_seq, image);
+		whole = firn_journal_image_add(&image, parent->header, parent->changes,
+					       parent->last_seq, error);
 	}
-	if (!any)
-		return NULL;
-	firn_journal_encode(header, changes, seq, image);
-	return g_byte_array_free_to_bytes(g_steal_pointer(&image));
+	if (whole && any)
+		whole = firn_journal_image_add(&image, header, changes, seq, error);
+	if (whole && any)
+		*out_image = firn_journal_image_end(&image);
+	firn_journal_image_clear(&image);
+	return whole;
 }
 
 FirnForkToken *
 firn_fork_token_new(FirnRepo *repo, const FirnJournalHeader *header, uint64_t seq,
-		    const FirnChanges *changes, GPtrArray *parents, GError **error)
+		    FirnChanges *changes, GPtrArray *parents, GError **error)
 {
 	g_autoptr(FirnForkToken) token = g_new0(FirnForkToken, 1);
-	g_autoptr(GBytes) image = parent_image(header, seq, changes, parents);
+	g_autoptr(GBytes) image = NULL;
 	const FirnAncestor self = { .session = header->session, .seq = seq };
 	const FirnId12 id = firn_id12_random();
 	char text[FIRN_ID12_TEXT + 1];
 
+	changes->fork_seq = MAX(changes->fork_seq, seq);
+	if (!parent_image(header, seq, changes, parents, &image, error))
+		return NULL;
 	firn_id12_format(&id, text);
 	token->fork = g_strdup(text);
 	token->start = firn_journal_header_copy(header);

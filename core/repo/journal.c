@@ -1,7 +1,8 @@
 #include "core/repo/journal.h"
 
 #include "core/base/error.h"
-#include "core/repo/journal_fold.h"
+#include "core/repo/journal_file.h"
+#include "core/repo/journal_record.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -10,7 +11,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define READ_STEP (1u << 20)
+/* In net form a record is longer by the path of its array, and some numbers. */
+#define MAX_APPENDED (FIRN_JOURNAL_MAX_RECORD - (1u << 17))
 
 /* What the live journal knows of a node it named. */
 #define NODE_NAMED   1u
@@ -63,7 +65,7 @@ firn_section_free(FirnSection *section)
 	g_free(section);
 }
 
-/* ---- whole files ---- */
+/* ---- the live journal ---- */
 
 static bool
 write_at(int fd, const uint8_t *data, size_t len, uint64_t offset)
@@ -83,146 +85,6 @@ write_at(int fd, const uint8_t *data, size_t len, uint64_t offset)
 	}
 	return true;
 }
-
-/* To the end: a journal in a mount's .firn directory may not say its size. */
-static GBytes *
-read_all(int fd, const char *path, GError **error)
-{
-	uint8_t *data = NULL;
-	size_t len = 0, size = 0;
-
-	for (;;) {
-		uint8_t *bigger;
-		ssize_t n;
-
-		if (len == size) {
-			size += MAX(size / 2, READ_STEP);
-			bigger = g_try_realloc(data, size);
-			if (bigger == NULL) {
-				g_set_error(error, FIRN_ERROR, FIRN_ERROR_LIMIT,
-					    "journal %s does not fit into memory", path);
-				g_free(data);
-				return NULL;
-			}
-			data = bigger;
-		}
-		n = pread(fd, data + len, size - len, (off_t)len);
-		if (n == 0)
-			return g_bytes_new_take(data, len);
-		if (n > 0)
-			len += (size_t)n;
-		else if (errno != EINTR)
-			break;
-	}
-	firn_error_set_errno(error, errno, "cannot read journal %s", path);
-	g_free(data);
-	return NULL;
-}
-
-GPtrArray *
-firn_journal_read_fd(int fd, const char *name, uint64_t *out_torn, GError **error)
-{
-	g_autoptr(GPtrArray) sections = firn_journal_fold(fd, name);
-	g_autoptr(GBytes) bytes = NULL;
-
-	if (out_torn != NULL)
-		*out_torn = 0;
-	if (sections == NULL)
-		bytes = read_all(fd, name, error);
-	close(fd);
-	if (bytes != NULL)
-		sections = firn_journal_decode(bytes, name, out_torn, error);
-	return g_steal_pointer(&sections);
-}
-
-GPtrArray *
-firn_journal_read(const char *path, uint64_t *out_torn, GError **error)
-{
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-
-	if (fd >= 0)
-		return firn_journal_read_fd(fd, path, out_torn, error);
-	firn_error_set_errno(error, errno, "cannot open journal %s", path);
-	return NULL;
-}
-
-static bool
-sync_directory(const char *path, GError **error)
-{
-	g_autofree char *directory = g_path_get_dirname(path);
-	int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	bool done = fd >= 0 && (fsync(fd) == 0 || errno == EINVAL);
-
-	if (!done)
-		firn_error_set_errno(error, errno, "cannot sync directory %s", directory);
-	if (fd >= 0)
-		close(fd);
-	return done;
-}
-
-/* A new file beside `path`, to be renamed to it; -1 on failure.  `*out_temporary`: caller owns. */
-static int
-open_temporary(const char *path, char **out_temporary, GError **error)
-{
-	g_autofree char *temporary = g_strdup_printf("%s.XXXXXX", path);
-	int fd = mkostemp(temporary, O_CLOEXEC);
-
-	if (fd < 0) {
-		firn_error_set_errno(error, errno, "cannot create a file beside %s", path);
-		return -1;
-	}
-	*out_temporary = g_steal_pointer(&temporary);
-	return fd;
-}
-
-/* Make `temporary`, written through `fd`, durable as `path`. */
-static bool
-publish(int fd, const char *temporary, const char *path, GError **error)
-{
-	if (fsync(fd) == 0 && rename(temporary, path) == 0)
-		return sync_directory(path, error);
-	firn_error_set_errno(error, errno, "cannot write journal %s", path);
-	return false;
-}
-
-static bool
-write_sections(int fd, GPtrArray *sections, const char *path, GError **error)
-{
-	uint64_t end = 0;
-
-	for (guint i = 0; i < sections->len; i++) {
-		const FirnSection *section = sections->pdata[i];
-		g_autoptr(GByteArray) bytes = g_byte_array_new();
-
-		firn_journal_encode(section->header, section->changes, section->last_seq, bytes);
-		if (!firn_changes_check(section->changes, error))
-			return false;
-		if (!write_at(fd, bytes->data, bytes->len, end)) {
-			firn_error_set_errno(error, errno, "cannot write journal %s", path);
-			return false;
-		}
-		end += bytes->len;
-	}
-	return true;
-}
-
-bool
-firn_journal_write(const char *path, GPtrArray *sections, GError **error)
-{
-	g_autofree char *temporary = NULL;
-	int fd = open_temporary(path, &temporary, error);
-	bool done;
-
-	if (fd < 0)
-		return false;
-	done = write_sections(fd, sections, path, error) && publish(fd, temporary, path, error);
-	if (!done)
-		unlink(temporary);
-	close(fd);
-	return done;
-}
-
-/* ---- the live journal ---- */
 
 static FirnJournal *
 journal_new(int fd, const char *path, const FirnId12 *session, uint64_t end)
@@ -291,7 +153,7 @@ firn_journal_create(const char *path, const FirnJournalHeader *header, GError **
 
 	if (journal == NULL)
 		return NULL;
-	if (firn_journal_sync(journal, error) && sync_directory(path, error))
+	if (firn_journal_sync(journal, error) && firn_journal_file_sync_directory(path, error))
 		return journal;
 	firn_journal_close(journal);
 	unlink(path);
@@ -373,10 +235,11 @@ static bool
 append(FirnJournal *journal, const FirnRecord *record, GError **error)
 {
 	g_byte_array_set_size(journal->buffer, 0);
-	if (!firn_journal_record_encode(record, journal->seed, journal->buffer)) {
+	if (!firn_journal_record_encode(record, journal->seed, journal->buffer) ||
+	    journal->buffer->len > MAX_APPENDED) {
 		g_set_error(error, FIRN_ERROR, FIRN_ERROR_LIMIT,
 			    "a journal record may have %u bytes: store what is larger as a chunk",
-			    FIRN_JOURNAL_MAX_RECORD);
+			    MAX_APPENDED);
 		return false;
 	}
 	if (!check_readable(journal, error))
@@ -416,6 +279,31 @@ cut_tail(FirnJournal *journal, const FirnSection *section, bool stopped, GError 
 	return false;
 }
 
+/*
+ * A copy of the journal as it is, before what did not survive is cut off: it may
+ * still tell of it.  An older copy stays.
+ */
+static bool
+keep_cut(const char *path, GBytes *bytes, GError **error)
+{
+	g_autofree char *kept = g_strconcat(path, FIRN_JOURNAL_CUT, NULL);
+	g_autoptr(GError) reason = NULL;
+	size_t len;
+	const char *data = g_bytes_get_data(bytes, &len);
+
+	for (unsigned n = 1; g_file_test(kept, G_FILE_TEST_EXISTS); n++) {
+		g_free(kept);
+		kept = g_strdup_printf("%s" FIRN_JOURNAL_CUT ".%u", path, n);
+	}
+	if (g_file_set_contents_full(kept, data, (gssize)len,
+				     G_FILE_SET_CONTENTS_CONSISTENT | G_FILE_SET_CONTENTS_DURABLE,
+				     0600, &reason))
+		return true;
+	g_set_error(error, FIRN_ERROR, FIRN_ERROR_STORE,
+		    "cannot keep what is cut off a journal: %s", reason->message);
+	return false;
+}
+
 FirnJournal *
 firn_journal_resume(const char *path, bool stopped, FirnSection **out_section, uint64_t *out_torn,
 		    GError **error)
@@ -431,7 +319,7 @@ firn_journal_resume(const char *path, bool stopped, FirnSection **out_section, u
 		firn_error_set_errno(error, errno, "cannot open journal %s", path);
 		return NULL;
 	}
-	bytes = read_all(fd, path, error);
+	bytes = firn_journal_file_read_all(fd, path, error);
 	if (bytes != NULL)
 		sections = stopped ? firn_journal_decode_stopped(bytes, path, &torn, error)
 				   : firn_journal_decode(bytes, path, &torn, error);
@@ -444,7 +332,8 @@ firn_journal_resume(const char *path, bool stopped, FirnSection **out_section, u
 	end = g_bytes_get_size(bytes) - torn;
 	journal = journal_new(fd, path, &section->header->session, end);
 	note_section(journal, section);
-	if (torn > 0 && !cut_tail(journal, section, stopped, error)) {
+	if (torn > 0 && ((stopped && !keep_cut(path, bytes, error)) ||
+			 !cut_tail(journal, section, stopped, error))) {
 		firn_journal_close(journal);
 		return NULL;
 	}

@@ -74,15 +74,38 @@ GPtrArray *firn_journal_read(const char *path, uint64_t *out_torn, GError **erro
 /* The same from an open file, which is taken over. */
 GPtrArray *firn_journal_read_fd(int fd, const char *name, uint64_t *out_torn, GError **error)
 	FIRN_MUST_USE;
+/* The same of a live journal after the machine stopped: see firn_journal_decode_stopped(). */
+GPtrArray *firn_journal_read_stopped(const char *path, uint64_t *out_torn, GError **error)
+	FIRN_MUST_USE;
 
 /*
  * A section in net form, sealed, ready to be concatenated after others: header
  * + sorted records + seal.  Entries with seq 0 (inherited) are left out.
- * Appended to `out`.  `last_seq`: what the seal says, no less than any entry's.
+ * Appended to `out`, for what is known to be small: 2 GiB at most.  `last_seq`: what the seal
+ * says, no less than any entry's.
  */
 void firn_journal_encode(const FirnJournalHeader *header, const FirnChanges *changes,
 			 uint64_t last_seq, GByteArray *out);
-/* Write sections (FirnSection *) as a journal file: temporary, sync, rename. */
+/*
+ * The same of any size, in pieces, which `sink` takes (or says why not).  Errors: LIMIT
+ * (a chunk or document too large for a record), the sink's.
+ */
+typedef bool FirnJournalSink(void *data, FirnSpan bytes, GError **error);
+bool firn_journal_encode_to(const FirnJournalHeader *header, const FirnChanges *changes,
+			    uint64_t last_seq, FirnJournalSink *sink, void *data, GError **error)
+	FIRN_MUST_USE;
+/* The same in memory: sections, one after the other.  Errors also: LIMIT (memory). */
+typedef struct {
+	uint8_t *data;
+	size_t len, size;
+} FirnJournalImage;
+bool firn_journal_image_add(FirnJournalImage *image, const FirnJournalHeader *header,
+			    const FirnChanges *changes, uint64_t last_seq, GError **error)
+	FIRN_MUST_USE;
+GBytes *firn_journal_image_end(FirnJournalImage *image); /* all of it; caller owns */
+void firn_journal_image_clear(FirnJournalImage *image);
+#define FIRN_JOURNAL_MODE 0600u /* of a file: journals hold data */
+/* Write sections (FirnSection *) as a journal file (core/base/outfile.h). */
 bool firn_journal_write(const char *path, GPtrArray *sections, GError **error) FIRN_MUST_USE;
 
 /* ---- the live journal of a session: appending ---- */
@@ -96,9 +119,10 @@ FirnJournal *firn_journal_create(const char *path, const FirnJournalHeader *head
 /* The same, but neither what it holds nor its name is durable: for one that gets another name. */
 FirnJournal *firn_journal_begin(const char *path, const FirnJournalHeader *header, GError **error)
 	FIRN_MUST_USE;
+#define FIRN_JOURNAL_CUT ".cut" /* behind the name of a journal: what it was before */
 /* Continue an existing one after its last whole record, cutting a torn tail; `*out_section` is
  * what it holds so far (caller owns).  `stopped`: the machine stopped since it was written, see
- * firn_journal_decode_stopped(). */
+ * firn_journal_decode_stopped(); the journal as it was is kept beside it, then, if it is cut. */
 FirnJournal *firn_journal_resume(const char *path, bool stopped, FirnSection **out_section,
 				 uint64_t *out_torn, GError **error) FIRN_MUST_USE;
 void firn_journal_close(FirnJournal *journal); /* NULL is a no-op */
@@ -113,7 +137,7 @@ uint64_t firn_journal_file(const FirnJournal *journal);
  * loses nothing).  `*out_seq` is its sequence number.  On failure nothing was
  * appended (the file is cut back) and the journal stays usable.  `created`: made
  * by this session, not inherited from a parent; only such a node can be moved
- * (else INVALID).  LIMIT: a document or inline chunk of more than 256 MiB.  INVALID too: what a
+ * (else INVALID).  LIMIT: a document or inline chunk of about 256 MiB or more.  INVALID too: what a
  * reader would refuse (a path that is no valid path, a range beyond 2^63).
  */
 bool firn_journal_put_node(FirnJournal *journal, const FirnId8 *id, const char *path,

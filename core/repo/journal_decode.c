@@ -309,6 +309,9 @@ apply(Reader *reader, const FirnRecord *record, GError **error)
 		break;
 	}
 	section->last_seq = MAX(section->last_seq, record->seq);
+	/* A log does not say when forks were made. */
+	if (reader->form == FIRN_JOURNAL_LOG)
+		section->changes->fork_seq = section->last_seq;
 	reader->n_records++;
 	return reason == NULL || fail(reader, error, reason);
 }

@@ -150,19 +150,24 @@ bool
 firn_journal_record_encode(const FirnRecord *record, uint64_t seed, GByteArray *out)
 {
 	const FirnRef *ref = &record->ref;
-	size_t most = FIXED_PARTS_MAX + record->path.len + record->document.len + ref->bytes.len +
-		      ref->location.len + ref->etag.len;
+	size_t spans = record->path.len + record->document.len + ref->bytes.len +
+		       ref->location.len + ref->etag.len;
 	guint from = out->len;
 	uint8_t *start, *pen;
 
-	if (most > FIRN_JOURNAL_MAX_RECORD)
+	if (spans > FIRN_JOURNAL_MAX_RECORD ||
+	    FIXED_PARTS_MAX + spans > FIRN_JOURNAL_MAX_ARRAY - MIN(from, FIRN_JOURNAL_MAX_ARRAY))
 		return false;
-	g_byte_array_set_size(out, from + (guint)most);
+	g_byte_array_set_size(out, from + (guint)(FIXED_PARTS_MAX + spans));
 	start = pen = out->data + from;
 	pen += LEN_SIZE;
 	*pen++ = (uint8_t)record->kind;
 	firn_pen_varint(&pen, record->seq);
 	pen_body(&pen, record);
+	if ((size_t)(pen - start) - LEN_SIZE > FIRN_JOURNAL_MAX_RECORD) {
+		g_byte_array_set_size(out, from);
+		return false;
+	}
 	firn_pen_u32(&start, (uint32_t)(pen - start) - LEN_SIZE);
 	start -= LEN_SIZE;
 	firn_pen_u64(&pen, XXH3_64bits_withSeed(start, (size_t)(pen - start), seed));

@@ -10,6 +10,8 @@
 #define FIRN_JOURNAL_VERSION    1u
 #define FIRN_JOURNAL_MAX_RECORD (1u << 28) /* bytes of a record's body: a longer one is no record */
 #define FIRN_JOURNAL_MAX_HEADER (1u << 24)
+/* What an array that is encoded to may hold: its length is an unsigned int. */
+#define FIRN_JOURNAL_MAX_ARRAY (1u << 31)
 
 typedef enum {
 	FIRN_JOURNAL_LOG = 0, /* every record, in the order it happened      */
@@ -48,7 +50,8 @@ typedef struct {
 /* What records of a section are hashed with, so that bytes of another section are never taken for its own. */
 uint64_t firn_journal_record_seed(const FirnId12 *session);
 
-/* Append a record to `out`.  False, nothing appended, if it is above FIRN_JOURNAL_MAX_RECORD. */
+/* Append a record to `out`.  False, nothing appended, if it is above FIRN_JOURNAL_MAX_RECORD, or
+ * `out` would be above FIRN_JOURNAL_MAX_ARRAY. */
 bool firn_journal_record_encode(const FirnRecord *record, uint64_t seed, GByteArray *out)
 	FIRN_MUST_USE;
 /* Whether `data` starts with a whole record; `*out_body` is what firn_journal_record_decode() takes,

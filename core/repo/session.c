@@ -307,6 +307,7 @@ load(FirnSession *session, bool stopped, FirnSection **out_section, GError **err
 			    "the journal %s does not fit what it was forked from", path);
 		return false;
 	}
+	session->changes->fork_seq = section->changes->fork_seq;
 	return true;
 }
 
@@ -314,13 +315,17 @@ FirnSession *
 firn_session_resume(FirnRepo *repo, const FirnSessionInfo *info, GError **error)
 {
 	FirnSession *session = session_new(repo);
+	g_autoptr(FirnSessionInfo) now = NULL;
 	g_autoptr(FirnSection) section = NULL;
 
 	session->id = info->id;
 	session->directory = g_strdup(info->directory);
 	session->lock_fd = firn_state_lock(info->directory, error);
+	/* It may have been taken up since `info` was read. */
+	if (session->lock_fd >= 0)
+		now = firn_state_read_info(info->directory, error);
 	/* What an intent's commit took in and was deleted since, the next commit has to delete. */
-	if (session->lock_fd >= 0 && load(session, info->stopped, &section, error) &&
+	if (now != NULL && load(session, now->stopped, &section, error) &&
 	    finish_intent(session, section, error)) {
 		prune(session->changes);
 		if (firn_session_write_info(session, error))
@@ -408,6 +413,17 @@ firn_session_read_only(FirnRepo *repo, FirnSnapshot *base)
 	return session;
 }
 
+char *
+firn_session_cut(const FirnSession *session)
+{
+	g_autofree char *path = NULL;
+
+	if (session->directory == NULL)
+		return NULL;
+	path = firn_session_journal_path(session->directory, FIRN_JOURNAL_CUT);
+	return g_file_test(path, G_FILE_TEST_EXISTS) ? g_steal_pointer(&path) : NULL;
+}
+
 bool
 firn_session_remove_state(FirnSession *session, GError **error)
 {
@@ -424,12 +440,19 @@ firn_session_remove_state(FirnSession *session, GError **error)
 }
 
 GBytes *
+firn_session_encode(const FirnSession *session, GError **error)
+{
+	uint64_t seq = session->journal != NULL ? firn_journal_last_seq(session->journal) : 0;
+	FirnJournalImage image = { NULL, 0, 0 };
+
+	if (firn_journal_image_add(&image, session->header, session->changes, seq, error))
+		return firn_journal_image_end(&image);
+	firn_journal_image_clear(&image);
+	return NULL;
+}
+
+GBytes *
 firn_session_image(const FirnSession *session)
 {
-	GByteArray *out = g_byte_array_new();
-
-	firn_journal_encode(session->header, session->changes,
-			    session->journal != NULL ? firn_journal_last_seq(session->journal) : 0,
-			    out);
-	return g_byte_array_free_to_bytes(out);
+	return firn_session_encode(session, NULL);
 }

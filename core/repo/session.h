@@ -60,11 +60,17 @@ void firn_session_forget_previous(FirnSession *session);
 /* A read-only "session": a base, no changes. */
 FirnSession *firn_session_read_only(FirnRepo *repo, FirnSnapshot *base);
 void firn_session_free(FirnSession *session); /* the state directory stays; NULL is a no-op */
+/* What its journal was before its end, which did not survive that the machine stopped, was cut off:
+ * a file (the first, if that happened more than once); NULL: nothing was cut off.  Caller owns. */
+char *firn_session_cut(const FirnSession *session);
 /* Remove the state directory (after a commit or discard with nothing left). */
 bool firn_session_remove_state(FirnSession *session, GError **error) FIRN_MUST_USE;
 
-/* The journal of the session's own changes in net form (caller owns); seals at the last seq. */
-GBytes *firn_session_image(const FirnSession *session);
+/* The journal of the session's own changes in net form (caller owns); seals at the last seq.
+ * Errors: LIMIT. */
+GBytes *firn_session_encode(const FirnSession *session, GError **error) FIRN_MUST_USE;
+/* The same; NULL: it does not fit into memory, or something into a record. */
+GBytes *firn_session_image(const FirnSession *session) FIRN_MUST_USE;
 
 /*
  * The session's changes up to `seq` are in `snapshot`: what came later (chunks

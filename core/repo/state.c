@@ -83,25 +83,6 @@ make_durable(const char *path)
 	return (mkdir(path, 0700) == 0 || errno == EEXIST) && sync_directory(parent);
 }
 
-bool
-firn_state_create(const char *root, const FirnId12 *id, char **out_directory, GError **error)
-{
-	char text[FIRN_ID12_TEXT + 1];
-	g_autofree char *directory = NULL;
-
-	firn_id12_format(id, text);
-	directory = g_build_filename(root, text, NULL);
-	if (!make_durable(root) || mkdir(directory, 0700) != 0 || !sync_directory(root)) {
-		firn_error_set_errno(
-			error, errno,
-			"cannot create the state directory %s (--state-dir names another)",
-			directory);
-		return false;
-	}
-	*out_directory = g_steal_pointer(&directory);
-	return true;
-}
-
 /* ---- the lock ---- */
 
 static int
@@ -115,30 +96,56 @@ open_lock(const char *directory, int flags, GError **error)
 	return fd;
 }
 
-int
-firn_state_lock(const char *directory, GError **error)
+/* Whether `fd` is still the lock: the session may have been removed since it was opened. */
+static bool
+is_the_lock(int fd, const char *directory)
 {
-	int fd = open_lock(directory, O_RDWR | O_CREAT, error);
-	int errnum;
+	g_autofree char *path = g_build_filename(directory, LOCK_NAME, NULL);
+	struct stat opened, named;
 
-	if (fd < 0)
-		return -1;
+	return fstat(fd, &opened) == 0 && stat(path, &named) == 0 &&
+	       opened.st_ino == named.st_ino && opened.st_dev == named.st_dev;
+}
+
+static int
+lock_state(const char *directory, int how, GError **error)
+{
+	int flags = how == LOCK_SH ? O_RDONLY : O_RDWR;
+	int errnum = EWOULDBLOCK;
+
 	/* Who only looks whether a session is live holds the lock for a moment. */
-	for (unsigned i = 0; i < LOCK_TRIES; i++) {
-		if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+	for (unsigned i = 0; i < LOCK_TRIES && (errnum == EWOULDBLOCK || errnum == EINTR); i++) {
+		int fd = open_lock(directory, flags, error);
+		bool locked;
+
+		if (fd < 0)
+			return -1;
+		locked = flock(fd, how | LOCK_NB) == 0;
+		errnum = locked ? EWOULDBLOCK : errno;
+		if (locked && is_the_lock(fd, directory))
 			return fd;
-		if (errno != EWOULDBLOCK && errno != EINTR)
-			break;
-		g_usleep(LOCK_PAUSE_US);
+		close(fd);
+		if (!locked)
+			g_usleep(LOCK_PAUSE_US);
 	}
-	errnum = errno;
-	close(fd);
 	if (errnum == EWOULDBLOCK)
 		g_set_error(error, FIRN_ERROR, FIRN_ERROR_BUSY,
 			    "the session in %s is live: unmount it first", directory);
 	else
 		firn_error_set_errno(error, errnum, "cannot lock %s", directory);
 	return -1;
+}
+
+int
+firn_state_lock(const char *directory, GError **error)
+{
+	return lock_state(directory, LOCK_EX, error);
+}
+
+int
+firn_state_lock_reading(const char *directory, GError **error)
+{
+	return lock_state(directory, LOCK_SH, error);
 }
 
 static bool
@@ -152,6 +159,37 @@ is_live(const char *directory)
 	live = flock(fd, LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;
 	close(fd);
 	return live;
+}
+
+/* Only here: a lock that is missing says that the session is being removed. */
+static bool
+make_lock(const char *directory)
+{
+	int fd = open_lock(directory, O_RDWR | O_CREAT | O_EXCL, NULL);
+
+	if (fd >= 0)
+		close(fd);
+	return fd >= 0 && sync_directory(directory);
+}
+
+bool
+firn_state_create(const char *root, const FirnId12 *id, char **out_directory, GError **error)
+{
+	char text[FIRN_ID12_TEXT + 1];
+	g_autofree char *directory = NULL;
+
+	firn_id12_format(id, text);
+	directory = g_build_filename(root, text, NULL);
+	if (!make_durable(root) || mkdir(directory, 0700) != 0 || !make_lock(directory) ||
+	    !sync_directory(root)) {
+		firn_error_set_errno(
+			error, errno,
+			"cannot create the state directory %s (--state-dir names another)",
+			directory);
+		return false;
+	}
+	*out_directory = g_steal_pointer(&directory);
+	return true;
 }
 
 /* ---- session.json ---- */
@@ -416,9 +454,9 @@ firn_state_find(const char *root, const char *id, GError **error)
 
 /* ---- removing ---- */
 
-/* Empty the directory `fd` (closed) without following links. */
+/* Empty the directory `fd` (closed) without following links; `but` (may be NULL) stays. */
 static bool
-empty_directory(int fd, unsigned depth)
+empty_directory(int fd, unsigned depth, const char *but)
 {
 	DIR *dir = fdopendir(fd);
 	struct dirent *entry;
@@ -432,25 +470,29 @@ empty_directory(int fd, unsigned depth)
 	while (done && (entry = readdir(dir)) != NULL) {
 		int child;
 
-		if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
+		if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0 ||
+		    g_strcmp0(entry->d_name, but) == 0)
 			continue;
 		if (unlinkat(fd, entry->d_name, 0) == 0)
 			continue;
 		child = depth > 0 ? openat(fd, entry->d_name,
 					   O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
 				  : -1;
-		done = child >= 0 && empty_directory(child, depth - 1) &&
+		done = child >= 0 && empty_directory(child, depth - 1, NULL) &&
 		       unlinkat(fd, entry->d_name, AT_REMOVEDIR) == 0;
 	}
 	closedir(dir);
 	return done;
 }
 
+/* The lock last: as long as there is anything else, whoever takes the session up finds it locked. */
 bool
 firn_state_remove_locked(const char *directory, GError **error)
 {
+	g_autofree char *lock = g_build_filename(directory, LOCK_NAME, NULL);
 	int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	bool done = fd >= 0 && empty_directory(fd, TREE_DEPTH) && rmdir(directory) == 0;
+	bool done = fd >= 0 && empty_directory(fd, TREE_DEPTH, LOCK_NAME) &&
+		    (unlink(lock) == 0 || errno == ENOENT) && rmdir(directory) == 0;
 
 	if (!done)
 		firn_error_set_errno(error, errno, "cannot remove %s", directory);
@@ -460,10 +502,17 @@ firn_state_remove_locked(const char *directory, GError **error)
 bool
 firn_state_remove(const FirnSessionInfo *info, GError **error)
 {
-	int lock = firn_state_lock(info->directory, error);
+	g_autoptr(GError) failed = NULL;
+	int lock = firn_state_lock(info->directory, &failed);
 	bool done = lock >= 0 && firn_state_remove_locked(info->directory, error);
 
 	if (lock >= 0)
 		close(lock);
+	/* Who was killed between the last two steps left nothing but the directory. */
+	else if (g_error_matches(failed, FIRN_ERROR, FIRN_ERROR_NOT_FOUND) &&
+		 rmdir(info->directory) == 0)
+		done = true;
+	else
+		g_propagate_error(error, g_steal_pointer(&failed));
 	return done;
 }

@@ -13,7 +13,9 @@
  *   session.json  id, repository, branch, base, mode, fork_of, pid, mountpoint,
  *                 started, version: what `firn sessions` shows; host and boot: where the
  *                 driver ran, and since when that machine runs
- *   lock          flock'ed by the live driver
+ *   lock          flock'ed by the live driver; there from the beginning, removed last
+ *   journal.cut   what the journal was before the end of it was cut off that did not survive that
+ *                 the machine stopped; journal.cut.1 and so on if that happened again
  *
  * `<root>` is $XDG_STATE_HOME/firn/sessions (or ~/.local/state/...), or --state-dir.
  */
@@ -41,8 +43,11 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(FirnSessionInfo, firn_session_info_free)
 /* Make `<root>/<id>/` (mode 0700, `root` too).  `*out_directory`: caller owns.  Errors: EXISTS, STORE... */
 bool firn_state_create(const char *root, const FirnId12 *id, char **out_directory, GError **error)
 	FIRN_MUST_USE;
-/* Hold the lock of a state directory: a descriptor (close it to let go), or -1.  Errors: BUSY (live). */
+/* Hold the lock of a state directory: a descriptor (close it to let go), or -1.  Errors: BUSY (live),
+ * NOT_FOUND (it is gone). */
 int firn_state_lock(const char *directory, GError **error) FIRN_MUST_USE;
+/* The same for who only reads, beside others who do. */
+int firn_state_lock_reading(const char *directory, GError **error) FIRN_MUST_USE;
 /*
  * Write `<info->directory>/session.json` (atomically) / read it.  `live` and
  * `journal_bytes` are not in the file: found out.  A directory whose session.json
@@ -78,12 +83,12 @@ void firn_fork_token_free(FirnForkToken *token);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(FirnForkToken, firn_fork_token_free)
 
 /*
- * Make a token: start from `header`'s session at `seq`, whose own changes are `changes`, on
- * top of `parents` (FirnSection *, may be NULL).  Publishes the parent object if anything is
+ * Make a token: start from `header`'s session at `seq`, whose own changes are `changes` (which
+ * remember that there is a fork), on top of `parents` (FirnSection *, may be NULL).  Publishes the parent object if anything is
  * uncommitted.  Caller owns.
  */
 FirnForkToken *firn_fork_token_new(FirnRepo *repo, const FirnJournalHeader *header, uint64_t seq,
-				   const FirnChanges *changes, GPtrArray *parents, GError **error)
+				   FirnChanges *changes, GPtrArray *parents, GError **error)
 	FIRN_MUST_USE;
 char *firn_fork_token_to_json(const FirnForkToken *token); /* caller owns */
 /* `name` is for messages.  Errors: FORMAT, UNSUPPORTED. */

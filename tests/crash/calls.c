@@ -7,6 +7,7 @@
  * Calls are made one at a time, over all processes, and logged when they have
  * succeeded: the log is in the order in which things happened.
  *
+ * With FIRN_CALLS_UNREADABLE, "N:PATH", the N-th pread of that file and all behind it fail.
  * With FIRN_CALLS_ABORTED, who reads from a mount that is gone gets ECONNABORTED.
  */
 #include <dlfcn.h>
@@ -51,6 +52,8 @@ static Control *control;
 static int log_fd = -1;
 static const char *root;
 static bool aborted;
+static const char *unreadable; /* a path; NULL: none */
+static long reads_left;
 
 static void *
 real(const char *name)
@@ -68,6 +71,11 @@ begin(void)
 	int fd;
 
 	aborted = getenv("FIRN_CALLS_ABORTED") != NULL;
+	unreadable = getenv("FIRN_CALLS_UNREADABLE");
+	if (unreadable != NULL) {
+		reads_left = strtol(unreadable, NULL, 10);
+		unreadable = strchr(unreadable, ':') + 1;
+	}
 	root = getenv("FIRN_CALLS_ROOT");
 	if (root == NULL || path == NULL)
 		return;
@@ -523,4 +531,37 @@ EXPORT int
 mkdir(const char *name, mode_t mode)
 {
 	return mkdirat(AT_FDCWD, name, mode);
+}
+
+static ssize_t
+pread_any(int fd, void *data, size_t len, off_t offset)
+{
+	char link[40], path[PATH_MAX];
+	ssize_t n = 0;
+	bool fails;
+
+	(void)snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+	if (unreadable != NULL)
+		n = readlink(link, path, sizeof path - 1);
+	if (n <= 0 || (size_t)n != strlen(unreadable) || memcmp(path, unreadable, (size_t)n) != 0)
+		return REAL(pread)(fd, data, len, offset);
+	pthread_mutex_lock(&mutex);
+	fails = --reads_left <= 0;
+	pthread_mutex_unlock(&mutex);
+	if (!fails)
+		return REAL(pread)(fd, data, len, offset);
+	errno = EIO;
+	return -1;
+}
+
+EXPORT ssize_t
+pread(int fd, void *data, size_t len, off_t offset)
+{
+	return pread_any(fd, data, len, offset);
+}
+
+EXPORT ssize_t
+pread64(int fd, void *data, size_t len, off_t offset)
+{
+	return pread_any(fd, data, len, offset);
 }

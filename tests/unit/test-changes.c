@@ -70,6 +70,47 @@ START_TEST(put_node__again__keeps_created)
 }
 END_TEST
 
+static FirnNodeChange *
+put_chunked(FirnChanges *changes, const char *chunks, uint64_t seq)
+{
+	g_autoptr(FirnMeta) meta = array("[8]", chunks);
+	FirnId8 node = node_id(1);
+
+	return firn_changes_put_node(changes, &node, "/a", meta, false, seq);
+}
+
+START_TEST(put_node__geometry_changes__numbered)
+{
+	g_autoptr(FirnChanges) changes = firn_changes_new();
+	g_autoptr(FirnChanges) overlay = firn_changes_new();
+	FirnNodeChange *node;
+	FirnId8 id = node_id(1);
+
+	/* What it was before is not known. */
+	ck_assert_uint_eq(put_chunked(changes, "[1]", 2)->geometry_seq, 2);
+	ck_assert_uint_eq(put_chunked(changes, "[1]", 3)->geometry_seq, 2);
+	ck_assert_uint_eq(put_chunked(changes, "[2]", 4)->geometry_seq, 4);
+	ck_assert_uint_eq(put_chunked(changes, "[1]", 5)->geometry_seq, 5);
+	node = put_chunked(changes, "[1]", 6);
+	ck_assert_uint_eq(node->geometry_seq, 5);
+	ck_assert_uint_eq(node->seq, 6);
+	/* There and back, seen from a start that had the document. */
+	(void)put_chunked(overlay, "[1]", 0);
+	ck_assert(firn_changes_apply(overlay, changes, false));
+	node = firn_changes_find(overlay, &id);
+	ck_assert_uint_eq(node->geometry_seq, 5);
+	/* Of an inherited one, the first document counts. */
+	firn_changes_free(overlay);
+	overlay = firn_changes_new();
+	ck_assert(firn_changes_apply(overlay, changes, true));
+	ck_assert_uint_eq(firn_changes_find(overlay, &id)->geometry_seq, 0);
+	ck_assert_uint_eq(put_chunked(overlay, "[1]", 1)->geometry_seq, 1);
+	/* Deleted meanwhile. */
+	(void)firn_changes_delete_node(changes, &id, "/a", false, 7);
+	ck_assert_uint_eq(put_chunked(changes, "[1]", 8)->geometry_seq, 8);
+}
+END_TEST
+
 START_TEST(delete_node__then_new_id_at_path__tombstone_and_live)
 {
 	g_autoptr(FirnChanges) changes = firn_changes_new();
@@ -300,6 +341,7 @@ make_suite(void)
 	TCase *tcase = tcase_create("all");
 
 	tcase_add_test(tcase, put_node__again__keeps_created);
+	tcase_add_test(tcase, put_node__geometry_changes__numbered);
 	tcase_add_test(tcase, delete_node__then_new_id_at_path__tombstone_and_live);
 	tcase_add_test(tcase, put_node__smaller_then_larger_grid__drops_and_remembers);
 	tcase_add_test(tcase, put_node__other_rank__drops_everything);

@@ -2,6 +2,8 @@
 #include "core/repo/journal_record.h"
 #include "tests/unit/journal_work.h"
 
+#include <unistd.h>
+
 START_TEST(decode__log_cut_at_every_byte__recovers_a_prefix)
 {
 	g_autoptr(Work) work = work_new();
@@ -324,6 +326,8 @@ START_TEST(decode_stopped__objects_behind_the_note__cut_at_the_first)
 {
 	g_autoptr(Work) work = work_new();
 	const FirnId12 snapshot = id12(7);
+	g_autofree char *cut = NULL;
+	g_autoptr(GBytes) kept = NULL;
 	g_autoptr(GError) error = NULL;
 	g_autoptr(FirnSection) section = NULL;
 	g_autoptr(FirnSection) killed = NULL;
@@ -358,6 +362,10 @@ START_TEST(decode_stopped__objects_behind_the_note__cut_at_the_first)
 	g_clear_pointer(&section, firn_section_free);
 	work->journal = firn_journal_resume(work->path, true, &section, &torn, &error);
 	ck_assert_no_error(error);
+	cut = g_strconcat(work->path, FIRN_JOURNAL_CUT, NULL);
+	kept = file_bytes(cut);
+	ck_assert(g_bytes_equal(kept, bytes));
+	ck_assert_int_eq(unlink(cut), 0);
 	g_clear_pointer(&killed, firn_section_free);
 	g_clear_pointer(&bytes, g_bytes_unref);
 	bytes = file_bytes(work->path);

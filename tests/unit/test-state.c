@@ -3,6 +3,7 @@
 #include "tests/unit/harness.h"
 
 #include <glib/gstdio.h>
+#include <pthread.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -147,6 +148,100 @@ START_TEST(lock__held__busy_and_live)
 	close(fd);
 	dead = firn_state_read_info(directory, &error);
 	ck_assert(!dead->live);
+}
+END_TEST
+
+START_TEST(lock__there_is_none__not_made)
+{
+	g_autofree char *directory = make_session(1, 5);
+	g_autofree char *lock = g_build_filename(directory, "lock", NULL);
+	g_autoptr(GError) error = NULL;
+
+	ck_assert(g_file_test(lock, G_FILE_TEST_EXISTS));
+	ck_assert_int_eq(unlink(lock), 0);
+	ck_assert_int_eq(firn_state_lock(directory, &error), -1);
+	ck_assert_error(error, FIRN_ERROR, FIRN_ERROR_NOT_FOUND);
+	ck_assert(!g_file_test(lock, G_FILE_TEST_EXISTS));
+}
+END_TEST
+
+typedef struct {
+	const char *directory;
+	GError *error;
+	int fd;
+} Locking;
+
+static void *
+lock_it(void *data)
+{
+	Locking *locking = data;
+
+	locking->fd = firn_state_lock(locking->directory, &locking->error);
+	return NULL;
+}
+
+/* Who holds the lock removes the session, and (_i 1) another begins at once. */
+START_TEST(lock__goes_while_waited_for__not_held)
+{
+	g_autofree char *directory = make_session(1, 5);
+	g_autofree char *lock = g_build_filename(directory, "lock", NULL);
+	Locking locking = { .directory = directory, .fd = -2 };
+	g_autoptr(GError) error = NULL;
+	int held = firn_state_lock(directory, &error);
+	struct stat named, locked;
+	pthread_t thread;
+
+	ck_assert_no_error(error);
+	ck_assert_int_eq(pthread_create(&thread, NULL, lock_it, &locking), 0);
+	g_usleep(50000);
+	ck_assert_int_eq(unlink(lock), 0);
+	if (_i == 1)
+		ck_assert(g_file_set_contents(lock, "", 0, NULL));
+	close(held);
+	ck_assert_int_eq(pthread_join(thread, NULL), 0);
+	if (_i == 1) {
+		ck_assert_no_error(locking.error);
+		ck_assert_int_eq(stat(lock, &named), 0);
+		ck_assert_int_eq(fstat(locking.fd, &locked), 0);
+		ck_assert_uint_eq(locked.st_ino, named.st_ino);
+		close(locking.fd);
+		return;
+	}
+	ck_assert_int_eq(locking.fd, -1);
+	ck_assert_error(locking.error, FIRN_ERROR, FIRN_ERROR_NOT_FOUND);
+	g_error_free(locking.error);
+}
+END_TEST
+
+/* Whatever the order of names in the directory. */
+START_TEST(remove__fails_on_its_way__lock_is_still_there)
+{
+	for (uint8_t i = 1; i < 20; i++) {
+		g_autofree char *directory = make_session(i, 5);
+		g_autofree char *lock = g_build_filename(directory, "lock", NULL);
+		g_autofree char *deep =
+			g_strdup_printf("%s/%u/1/2/3/4/5/6/7/8/9/10/11", directory, i);
+		g_autoptr(GError) error = NULL;
+
+		ck_assert_int_eq(g_mkdir_with_parents(deep, 0700), 0);
+		ck_assert(!firn_state_remove_locked(directory, &error));
+		ck_assert(g_file_test(lock, G_FILE_TEST_EXISTS));
+	}
+}
+END_TEST
+
+/* As a removal that was killed leaves it, or who began one. */
+START_TEST(remove__empty_without_a_lock__goes)
+{
+	g_autofree char *directory = make_session(1, 5);
+	g_autofree char *command = g_strdup_printf("rm -rf '%s'/*", directory);
+	g_autoptr(GError) error = NULL;
+	g_autoptr(FirnSessionInfo) info = firn_state_read_info(directory, &error);
+
+	ck_assert_int_eq(system(command), 0);
+	ck_assert(firn_state_remove(info, &error));
+	ck_assert_no_error(error);
+	ck_assert(!g_file_test(directory, G_FILE_TEST_EXISTS));
 }
 END_TEST
 
@@ -423,6 +518,10 @@ make_suite(void)
 	tcase_add_test(tcase, read_info__written__comes_back);
 	tcase_add_loop_test(tcase, read_info__damaged_json__still_listed, 0, 5);
 	tcase_add_test(tcase, lock__held__busy_and_live);
+	tcase_add_test(tcase, lock__there_is_none__not_made);
+	tcase_add_loop_test(tcase, lock__goes_while_waited_for__not_held, 0, 2);
+	tcase_add_test(tcase, remove__fails_on_its_way__lock_is_still_there);
+	tcase_add_test(tcase, remove__empty_without_a_lock__goes);
 	tcase_add_test(tcase, list__several_and_strangers__newest_first);
 	tcase_add_test(tcase, find__prefix__one_none_many);
 	tcase_add_test(tcase, remove__tree_with_a_link__link_not_followed);

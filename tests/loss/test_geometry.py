@@ -1,0 +1,98 @@
+"""A committed array gets another chunk grid, and its document changes again after chunks were written: these are of the
+new grid, whoever commits, and what was written before is still refused."""
+import pytest
+
+from conftest import array_json, put, read_tree
+
+
+class Regridded:
+    def __init__(self, repo, mounts):
+        self.firn, self.repo, self.mounts = repo.firn, repo, mounts
+        self.m = mounts.enter_context(repo.mount())
+        self.document(10)
+        self.m.commit("an array without chunks")
+
+    def document(self, chunk, m=None, **attributes):
+        put((m or self.m).main, "a/zarr.json", array_json((100,), (chunk,), **attributes))
+
+    def work(self):
+        self.document(20)
+        put(self.m.main, "a/c/1", b"new grid" * 3)
+        self.document(20, units="m")
+
+    def check(self):
+        assert self.firn("cat", self.repo, "a/c/1") == "new grid" * 3
+        self.repo.check()
+
+
+@pytest.fixture
+def a(repo, mounts):
+    return Regridded(repo, mounts)
+
+
+def test_mount__committed(a):
+    a.work()
+    tree = read_tree(a.m.main)
+    a.m.commit("m")
+    assert read_tree(a.m.main) == tree
+    a.check()
+
+
+@pytest.mark.parametrize("way", ["export", "merge", "copy"])
+def test_given_away__committed(a, tmp_path, way):
+    a.work()
+    out = tmp_path / "out.journal"
+    if way == "export":
+        a.firn("journal", "export", a.m, "-o", out)
+    elif way == "merge":
+        a.firn("merge", "-o", out, a.m)
+    else:
+        out.write_bytes((a.m.path / ".firn/journal").read_bytes())
+    a.firn.snapshot("commit", out, "-m", "m")
+    a.check()
+
+
+def test_dead_session__committed(a):
+    a.work()
+    id = a.m.session()["id"]
+    a.m.kill()
+    a.firn.snapshot("commit", id, "-m", "m")
+    a.check()
+
+
+def test_chunk_of_the_old_grid__refused(a):
+    put(a.m.main, "a/c/2", b"old grid")
+    a.work()
+    a.firn.refuses("commit", a.m, "-m", "m", saying=["a", "c/2", "before"])
+
+
+def test_grid_there_and_back__chunk_between_refused(a):
+    a.work()
+    a.document(10)
+    a.document(20, units="m")
+    a.firn.refuses("commit", a.m, "-m", "m", saying=["c/1", "before"])
+
+
+def test_fork_between__the_parents_later_document_is_still_a_conflict(a, tmp_path):
+    """What the fork did not know of may not look as if it had known."""
+    a.document(20)
+    put(a.m.main, "a/c/1", b"new grid" * 3)
+    a.firn("fork", a.m, "-o", tmp_path / "t")
+    a.document(20, units="m")
+    w = a.mounts.enter_context(a.repo.worker(tmp_path / "t"))
+    a.document(20, w, units="km")
+    out = tmp_path / "w.journal"
+    w.umount("--export", out)
+    p = a.firn.run("commit", a.m, out, "-m", "m")
+    assert p.returncode == 3 and "/a" in p.stderr, p.stderr
+
+
+def test_fork_before__worker_commits_with_the_parent(a, tmp_path):
+    a.firn("fork", a.m, "-o", tmp_path / "t")
+    a.work()
+    w = a.mounts.enter_context(a.repo.worker(tmp_path / "t"))
+    put(w.main, "b/zarr.json", array_json((10,), (1,)))
+    out = tmp_path / "w.journal"
+    w.umount("--export", out)
+    a.firn.snapshot("commit", a.m, out, "-m", "m")
+    a.check()
