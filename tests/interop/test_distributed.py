@@ -510,3 +510,24 @@ def test_export_has_all_that_was_closed(firn, repo, mount, tmp_path, kind):
                  if line.strip().startswith("c/")}
         assert set(closed) <= shown, sorted(set(closed) - shown)
         assert not list(repo.path.glob("firn/sessions/*/*.journal"))
+
+
+def test_export_into_a_pipe_and_into_the_mount(firn, repo, mount, tmp_path):
+    put_array(mount.main, "a", (4,), (1,))
+    mount.commit("base")
+    firn("fork", mount, "-o", tmp_path / "fork.json")
+    pipe, got = tmp_path / "pipe", []
+    os.mkfifo(pipe)
+    for k in range(2):          # with something in it, and without
+        with repo.worker(tmp_path / "fork.json") as w:
+            if k:
+                put(w.main, "a/c/0", b"x")
+            firn.refuses("umount", w, "--export", w.main / "w.journal", saying=["gone with the mount"])
+            reader = threading.Thread(target=lambda: got.append(pipe.read_bytes()))
+            reader.start()
+            w.umount("--export", pipe)
+            reader.join()
+        (tmp_path / f"{k}.journal").write_bytes(got[k])
+        assert ("c/0" in firn("journal", "show", tmp_path / f"{k}.journal")) == bool(k)
+    firn.snapshot("commit", mount, tmp_path / "0.journal", tmp_path / "1.journal", "-m", "m")
+    assert (mount.main / "a/c/0").read_bytes() == b"x"
