@@ -1,4 +1,5 @@
 #include "core/base/error.h"
+#include "core/repo/commit_priv.h"
 #include "core/repo/merge_priv.h"
 
 #include <string.h>
@@ -157,22 +158,40 @@ touch_name(const FirnMerging *m, const FirnMergeTouch *touch)
 	return firn_merge_party(m, touch->party)->name;
 }
 
+/* Consolidated metadata does not count: whoever adds a node writes it, and no commit has it. */
 static bool
-same_document(const FirnNodeChange *a, const FirnNodeChange *b)
+same_document(const FirnMeta *a, const FirnMeta *b)
 {
-	return strcmp(a->path, b->path) == 0 && firn_meta_equal(a->meta, b->meta);
+	g_autoptr(GBytes) x = NULL;
+	g_autoptr(GBytes) y = NULL;
+
+	if (firn_meta_equal(a, b))
+		return true;
+	if (!a->has_consolidated && !b->has_consolidated)
+		return false;
+	x = firn_meta_strip_consolidated(a->raw);
+	y = firn_meta_strip_consolidated(b->raw);
+	return g_bytes_equal(x, y);
 }
 
-/* Report each record that differs from the first, and choose that one. */
+/* Of documents that are the same but for that, always this one. */
+static bool
+goes_first(const FirnMeta *a, const FirnMeta *b)
+{
+	return g_bytes_compare(a->raw, b->raw) < 0;
+}
+
+/* Report each record that differs from the first, and choose one. */
 static void
 compare_records(FirnMerging *m, FirnMergeNode *node, const GArray *latest)
 {
 	const FirnMergeTouch *first = firn_merge_touch(node, g_array_index(latest, guint, 0));
+	const FirnMergeTouch *best = first;
 
 	node->winner = (int)g_array_index(latest, guint, 0);
 	for (guint i = 1; i < latest->len; i++) {
-		const FirnMergeTouch *other =
-			firn_merge_touch(node, g_array_index(latest, guint, i));
+		guint at = g_array_index(latest, guint, i);
+		const FirnMergeTouch *other = firn_merge_touch(node, at);
 		bool gone = first->change->kind == FIRN_CHANGE_DELETE;
 		bool other_gone = other->change->kind == FIRN_CHANGE_DELETE;
 
@@ -180,10 +199,72 @@ compare_records(FirnMerging *m, FirnMergeNode *node, const GArray *latest)
 			clash(m, FIRN_CONFLICT_META_DELETED, first->change->path,
 			      touch_name(m, gone ? other : first),
 			      touch_name(m, gone ? first : other));
-		else if (!gone && !same_document(first->change, other->change))
+		else if (!gone && (strcmp(first->change->path, other->change->path) != 0 ||
+				   !same_document(first->change->meta, other->change->meta)))
 			clash(m, FIRN_CONFLICT_META, first->change->path, touch_name(m, first),
 			      touch_name(m, other));
+		else if (!gone && goes_first(other->change->meta, best->change->meta)) {
+			best = other;
+			node->winner = (int)at;
+		}
 	}
+}
+
+/* Whether a record of a group says what the base does. */
+static bool
+says_as_base(const FirnMergeTouch *touch, FirnSpan document)
+{
+	return touch->change->kind == FIRN_CHANGE_PUT &&
+	       firn_commit_same_document(document, touch->change->meta);
+}
+
+/* Whether a party that says what the base does had, for all we know, not seen anything else. */
+static bool
+left_alone(const FirnMerging *m, const FirnMergeNode *node, const FirnMergeTouch *touch,
+	   FirnSpan document)
+{
+	if (!says_as_base(touch, document))
+		return false;
+	for (guint i = 0; i < node->touches->len; i++) {
+		const FirnMergeTouch *other = firn_merge_touch(node, i);
+		uint64_t seen = firn_merge_seen(m, other->party, touch->party);
+
+		if (other->party == touch->party || !is_record(other) || seen == 0)
+			continue;
+		if (other->change->seq > seen || !says_as_base(other, document))
+			return false;
+	}
+	return true;
+}
+
+/*
+ * Take those out of `latest` that did not change a group of the base, but for its consolidated
+ * metadata, where others did.
+ */
+static void
+drop_unchanged(const FirnMerging *m, const FirnMergeNode *node, GArray *latest)
+{
+	g_autoptr(GArray) changed = g_array_new(FALSE, FALSE, sizeof(guint));
+	FirnSnapshotNode base;
+
+	if (!node->in_base || latest->len < 2)
+		return;
+	firn_snapshot_node(m->base, node->base_index, &base);
+	if (base.kind != FIRN_NODE_GROUP)
+		return;
+	for (guint i = 0; i < latest->len; i++) {
+		guint at = g_array_index(latest, guint, i);
+		const FirnMergeTouch *touch = firn_merge_touch(node, at);
+
+		if (touch->change->kind == FIRN_CHANGE_DELETE)
+			return;
+		if (!left_alone(m, node, touch, base.meta))
+			g_array_append_val(changed, at);
+	}
+	if (changed->len == 0)
+		return;
+	g_array_set_size(latest, 0);
+	g_array_append_vals(latest, changed->data, changed->len);
 }
 
 static void
@@ -196,6 +277,7 @@ resolve(FirnMerging *m, FirnMergeNode *node)
 	node->live = node->in_base;
 	if (latest->len == 0)
 		return;
+	drop_unchanged(m, node, latest);
 	compare_records(m, node, latest);
 	change = firn_merge_touch(node, (guint)node->winner)->change;
 	node->path = change->path;
@@ -256,10 +338,15 @@ unify(FirnMerging *m, FirnMergeNode *first, FirnMergeNode *other)
 			g_hash_table_replace(m->live, other->path, other);
 		return;
 	}
-	if (first->in_base || other->in_base || !firn_meta_equal(first->meta, other->meta))
+	if (first->in_base || other->in_base || !same_document(first->meta, other->meta)) {
 		clash(m, FIRN_CONFLICT_CREATED, first->path, a, b);
-	else
-		g_array_append_vals(first->touches, other->touches->data, other->touches->len);
+		return;
+	}
+	g_array_append_vals(first->touches, other->touches->data, other->touches->len);
+	if (goes_first(other->meta, first->meta)) {
+		firn_meta_unref(first->meta);
+		first->meta = firn_meta_ref(other->meta);
+	}
 }
 
 /* A node of the base nobody touched can still be in the way of a new one. */

@@ -73,6 +73,29 @@ def test_region_writes_of_four_processes(firn, repo, mount, tmp_path, way, dirty
     assert next(iter(log)).message == "finished writes"
 
 
+def test_each_worker_adds_a_variable(firn, repo, mount, mounts, tmp_path):
+    """Each also writes the root's document: with consolidated metadata that lists its own variable."""
+    ds = xr.Dataset({name: (f"on_{name}", np.arange(10) + i) for i, name in enumerate("tuvw")}, attrs={"v": 1})
+    ds[["t"]].to_zarr(mount.main, mode="w")
+    mount.commit("base")
+    firn("fork", mount, "-o", tmp_path / "fork.json")
+    journals = []
+    for name in "uv":
+        w = mounts.enter_context(repo.worker(tmp_path / "fork.json"))
+        ds[[name]].assign_attrs(ds.attrs | ({"of": "u"} if name == "u" else {})).to_zarr(w.main, mode="a")
+        journals.append(tmp_path / f"{name}.journal")
+        w.umount("--export", journals[-1])
+    ds[["w"]].to_zarr(mount.main, mode="a")
+    firn("merge", "-o", tmp_path / "both", *journals)
+    id = firn.snapshot("commit", mount, tmp_path / "both", "-m", "a variable each")
+    assert repo.official().lookup_branch("main") == id
+    for store in repo.store(), mount.main:
+        with xr.open_zarr(store, consolidated=False) as got:
+            xr.testing.assert_identical(got.compute(), ds.assign_attrs(of="u"))
+    assert "consolidated_metadata" not in store_tree(repo.store())["zarr.json"].decode()
+    assert_committed(repo, mount.main)
+
+
 # ---- journals of one array, made quickly ----
 
 class Forks:

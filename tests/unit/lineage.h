@@ -10,10 +10,12 @@
  * Sessions that do what a script says, without a mount.  A script is made of
  * lines (or ';'):
  *
- *   group PATH [ATTRIBUTE]            array PATH SHAPE CHUNKS [ATTRIBUTE]   (4x6 2x2)
+ *   group PATH [ATTRIBUTE [NAME]]     array PATH SHAPE CHUNKS [ATTRIBUTE]   (4x6 2x2)
  *   delete PATH                       chunk PATH COORDS TEXT                (0,1)
  *   native PATH COORDS TEXT           virtual PATH COORDS URL
  *   erase PATH COORDS                 pending PATH TEXT
+ *
+ * NAME: of an array that the group's consolidated metadata lists.
  */
 typedef struct {
 	FirnRepo *repo;
@@ -90,11 +92,14 @@ parse_numbers(const char *text, const char *separator, uint32_t *out)
 }
 
 static inline FirnMeta *
-make_group(const char *attribute)
+make_group(const char *attribute, const char *name)
 {
+	g_autofree char *consolidated =
+		g_strdup_printf("\"consolidated_metadata\":{\"metadata\":{\"%s\":{}}},",
+				name != NULL ? name : "");
 	g_autofree char *text = g_strdup_printf(
-		"{\"zarr_format\":3,\"node_type\":\"group\",\"attributes\":{\"v\":\"%s\"}}",
-		attribute != NULL ? attribute : "");
+		"{\"zarr_format\":3,%s\"node_type\":\"group\",\"attributes\":{\"v\":\"%s\"}}",
+		name != NULL ? consolidated : "", attribute != NULL ? attribute : "");
 	g_autoptr(GBytes) raw = g_bytes_new(text, strlen(text));
 	FirnMeta *meta = firn_meta_parse(raw, NULL);
 
@@ -213,7 +218,7 @@ actor_do_line(Actor *actor, char **w)
 	guint n = g_strv_length(w);
 
 	if (strcmp(w[0], "group") == 0) {
-		actor_put(actor, w[1], make_group(n > 2 ? w[2] : NULL));
+		actor_put(actor, w[1], make_group(n > 2 ? w[2] : NULL, n > 3 ? w[3] : NULL));
 	} else if (strcmp(w[0], "array") == 0) {
 		actor_put(actor, w[1], make_array(w[2], w[3], n > 4 ? w[4] : NULL));
 	} else if (strcmp(w[0], "delete") == 0) {
