@@ -231,19 +231,23 @@ firn_merge_takes_part(const FirnMergeSettling *s, const FirnMergeSource *source)
 {
 	uint32_t rank = firn_chunk_map_rank(source->change->chunks);
 	bool written = source->chunk->kind != FIRN_REF_NONE;
+	const FirnMergeShrink *aside = NULL;
 
 	for (guint i = 0; i < source->shrinks->len; i++) {
 		const FirnMergeShrink *shrink = &g_array_index(source->shrinks, FirnMergeShrink, i);
 
 		if (shrink->rank == rank && inside(source->coords, shrink->keep, rank))
 			continue;
+		/* One that knew of the chunk settles it, whatever others did. */
 		if (source->chunk->seq <= shrink->seen)
 			return false;
-		if (!written || !shrunk_aside(s, source, shrink))
-			continue;
+		if (aside == NULL && written && shrunk_aside(s, source, shrink))
+			aside = shrink;
+	}
+	if (aside != NULL) {
 		firn_merge_clash_chunk(s, FIRN_CONFLICT_CHUNK_OUTSIDE, source->coords, rank,
 				       firn_merge_source_name(s, source),
-				       firn_merge_party(s->m, shrink->party)->name);
+				       firn_merge_party(s->m, aside->party)->name);
 		return false;
 	}
 	if (rank == s->rank && inside(source->coords, s->grid, rank) &&

@@ -24,6 +24,13 @@ static const Case cases[] = {
 	{ "group /  p", "", true, false, "group / new w", "group /  v", "",
 	  "/ group; /a array 0=old0 8=old8" },
 	{ "group / new p", "", true, false, "group /  w", "group / other v", "meta /", NULL },
+	/* shrinks */
+	{ "chunk /a 7 p", "", true, false, "array /a 2 1", "array /a 2 1", "",
+	  "/ group; /a array 0=old0" },
+	{ "chunk /a 7 p", "", true, false, "array /a 2 1;array /a 10 1",
+	  "array /a 2 1;array /a 10 1", "", "/ group; /a array 0=old0" },
+	{ "chunk /a 7 p", "", true, false, "chunk /a 7 w", "array /a 2 1;array /a 10 1",
+	  "chunk-outside /a 7; chunk-outside /a 7", NULL },
 };
 
 static const char *const names[][3] = {
