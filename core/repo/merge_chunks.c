@@ -163,7 +163,13 @@ compare_places(const FirnChunkChange *a, const FirnChunkChange *b)
 	return order != 0 ? order : (a->offset > b->offset) - (a->offset < b->offset);
 }
 
-/* Of equal content, always the same ref, whatever order the sources have. */
+bool
+firn_merge_goes_first(const FirnChunkChange *a, const FirnChunkChange *b)
+{
+	return a->kind < b->kind || (a->kind == FIRN_REF_NATIVE && b->kind == FIRN_REF_NATIVE &&
+				     compare_places(a, b) < 0);
+}
+
 static FirnMergeSource *
 least_ref(const FirnMergeSettling *s, const GArray *latest)
 {
@@ -172,10 +178,7 @@ least_ref(const FirnMergeSettling *s, const GArray *latest)
 	for (guint i = 1; i < latest->len; i++) {
 		FirnMergeSource *source = firn_merge_source(s, g_array_index(latest, guint, i));
 
-		if (source->chunk->kind < least->chunk->kind ||
-		    (source->chunk->kind == FIRN_REF_NATIVE &&
-		     least->chunk->kind == FIRN_REF_NATIVE &&
-		     compare_places(source->chunk, least->chunk) < 0))
+		if (firn_merge_goes_first(source->chunk, least->chunk))
 			least = source;
 	}
 	return least;

@@ -6,66 +6,198 @@
 /* Sequence number of a chunk in an outcome that was written under its array's document. */
 #define SEQ_CHUNK 3u
 
-static bool
-settle_pending(FirnMerging *m, unsigned y, const FirnPending *pending, GHashTable *owners,
-	       GError **error)
-{
-	gpointer value;
-	unsigned x;
-	const FirnPending *other;
-	FirnRef a, b;
-	int same;
+/* What one party did to one file. */
+typedef struct {
+	const FirnPending *file;
+	unsigned party;
+	bool gone; /* it was its parents', and the party took it away */
+} Record;
 
-	if (!g_hash_table_lookup_extended(owners, pending->path, NULL, &value)) {
-		g_hash_table_insert(owners, pending->path, GUINT_TO_POINTER(y));
-		return true;
-	}
-	x = GPOINTER_TO_UINT(value);
-	other = g_hash_table_lookup(firn_merge_party(m, x)->section->changes->pending,
-				    pending->path);
-	if (firn_merge_before(m, y, pending->seq, x))
-		return true;
-	if (firn_merge_before(m, x, other->seq, y)) {
-		g_hash_table_insert(owners, pending->path, GUINT_TO_POINTER(y));
-		return true;
-	}
-	firn_chunk_change_get(&pending->content, &a);
-	firn_chunk_change_get(&other->content, &b);
-	same = firn_conflict_compare_refs(m->repo, &a, &b, error);
-	if (same == 0)
-		firn_conflicts_add(&m->conflicts,
-				   &(FirnClash){ .kind = FIRN_CONFLICT_CHUNK,
-						 .path = pending->path,
-						 .first = firn_merge_party(m, x)->name,
-						 .second = firn_merge_party(m, y)->name });
-	return same >= 0;
+/* All that was done to one file. */
+typedef struct {
+	FirnMerging *m;
+	const Record *records; /* by party, one each */
+	guint n;
+	GArray *latest; /* indices of those that nobody's record came after */
+} Settling;
+
+static gint
+compare_records(gconstpointer a, gconstpointer b)
+{
+	const Record *x = a, *y = b;
+	int order = strcmp(x->file->path, y->file->path);
+
+	return order != 0 ? order : (x->party > y->party) - (x->party < y->party);
 }
 
-/* Files of its parents that one party took away. */
 static void
-settle_dropped(FirnMerging *m, unsigned y, GHashTable *owners)
+add_records(GArray *records, GHashTable *files, unsigned party, bool gone)
 {
 	GHashTableIter iter;
-	gpointer key, value, owner;
+	gpointer value;
 
-	g_hash_table_iter_init(&iter, firn_merge_party(m, y)->section->changes->dropped);
-	while (g_hash_table_iter_next(&iter, &key, &value)) {
-		const FirnPending *there, *dropped = value;
-		unsigned x;
+	g_hash_table_iter_init(&iter, files);
+	while (g_hash_table_iter_next(&iter, NULL, &value)) {
+		Record record = { .file = value, .party = party, .gone = gone };
 
-		if (!g_hash_table_lookup_extended(owners, key, NULL, &owner))
-			continue;
-		x = GPOINTER_TO_UINT(owner);
-		there = g_hash_table_lookup(firn_merge_party(m, x)->section->changes->pending, key);
-		if (firn_merge_before(m, x, there->seq, y))
-			g_hash_table_remove(owners, key);
-		else if (!firn_merge_before(m, y, dropped->seq, x))
-			firn_conflicts_add(&m->conflicts,
-					   &(FirnClash){ .kind = FIRN_CONFLICT_CHUNK_DELETED,
-							 .path = key,
-							 .first = firn_merge_party(m, x)->name,
-							 .second = firn_merge_party(m, y)->name });
+		g_array_append_val(records, record);
 	}
+}
+
+/* By path, so that all of one file are neighbours. */
+static GArray *
+collect_records(const FirnMerging *m)
+{
+	GArray *records = g_array_new(FALSE, FALSE, sizeof(Record));
+
+	for (guint i = 0; i < m->parties->len; i++) {
+		const FirnChanges *changes = firn_merge_party(m, i)->section->changes;
+
+		add_records(records, changes->pending, i, false);
+		add_records(records, changes->dropped, i, true);
+	}
+	g_array_sort(records, compare_records);
+	return records;
+}
+
+static const Record *
+latest_record(const Settling *s, guint i)
+{
+	return &s->records[g_array_index(s->latest, guint, i)];
+}
+
+static const char *
+record_name(const Settling *s, const Record *record)
+{
+	return firn_merge_party(s->m, record->party)->name;
+}
+
+static void
+record_ref(const Record *record, FirnRef *out_ref)
+{
+	*out_ref = (FirnRef){ .kind = FIRN_REF_NONE };
+	if (!record->gone)
+		firn_chunk_change_get(&record->file->content, out_ref);
+}
+
+static void
+find_latest(Settling *s)
+{
+	int *slots = s->m->slots;
+
+	for (guint i = 0; i < s->n; i++)
+		slots[s->records[i].party] = (int)i;
+	for (guint i = 0; i < s->n; i++) {
+		const GArray *seen = firn_merge_party(s->m, s->records[i].party)->seen;
+
+		for (guint j = 0; j < seen->len; j++) {
+			const FirnMergeSeen *ancestor = &g_array_index(seen, FirnMergeSeen, j);
+			int slot = slots[ancestor->party];
+
+			if (slot >= 0 && s->records[slot].file->seq <= ancestor->seq)
+				slots[ancestor->party] = -1;
+		}
+	}
+	g_array_set_size(s->latest, 0);
+	for (guint i = 0; i < s->n; i++) {
+		if (slots[s->records[i].party] == (int)i)
+			g_array_append_val(s->latest, i);
+		slots[s->records[i].party] = -1;
+	}
+}
+
+static void
+report(const Settling *s, const Record *a, const Record *b)
+{
+	const Record *writer = a->gone ? b : a;
+
+	firn_conflicts_add(&s->m->conflicts,
+			   &(FirnClash){ .kind = a->gone || b->gone ? FIRN_CONFLICT_CHUNK_DELETED
+								    : FIRN_CONFLICT_CHUNK,
+					 .path = a->file->path,
+					 .first = record_name(s, writer),
+					 .second = record_name(s, writer == a ? b : a) });
+}
+
+/* Whether those in `latest` did different things: 1, 0, or -1 with `error`; reported unless settled. */
+static int
+compare_latest(const Settling *s, GError **error)
+{
+	const Record *first = latest_record(s, 0);
+	bool differ = false;
+	FirnRef a, b;
+
+	record_ref(first, &a);
+	for (guint i = 1; i < s->latest->len; i++) {
+		const Record *other = latest_record(s, i);
+		int same;
+
+		record_ref(other, &b);
+		same = firn_conflict_compare_refs(s->m->repo, &a, &b, error);
+		if (same < 0)
+			return -1;
+		differ = differ || same == 0;
+		if (same == 0 && s->m->favor == FIRN_FAVOR_NONE)
+			report(s, first, other);
+	}
+	return differ;
+}
+
+/* Take all records that another's did not come after out of the journals, but for one. */
+static void
+remove_losers(const Settling *s, const Record *winner)
+{
+	for (guint i = 0; i < s->n; i++) {
+		const Record *record = &s->records[i];
+		FirnChanges *changes = firn_merge_party(s->m, record->party)->section->changes;
+
+		if (record != winner &&
+		    !firn_merge_before(s->m, record->party, record->file->seq, winner->party))
+			g_hash_table_remove(record->gone ? changes->dropped : changes->pending,
+					    record->file->path);
+	}
+}
+
+/* The one that counts of those in `latest`, which are the same, or differ and are settled. */
+static const Record *
+choose(const Settling *s, bool differ)
+{
+	const Record *best = latest_record(s, 0);
+
+	for (guint i = 1; i < s->latest->len; i++) {
+		const Record *record = latest_record(s, i);
+		unsigned given = firn_merge_party(s->m, record->party)->given;
+		unsigned than = firn_merge_party(s->m, best->party)->given;
+
+		if (!differ ? !record->gone && firn_merge_goes_first(&record->file->content,
+								     &best->file->content)
+			    : (s->m->favor == FIRN_FAVOR_FIRST ? given < than : given > than))
+			best = record;
+	}
+	return best;
+}
+
+/* What becomes of one file; `*out_file`: what counts, NULL: nothing, or there is a conflict. */
+static bool
+settle_file(Settling *s, const FirnPending **out_file, GError **error)
+{
+	const Record *winner;
+	int differ;
+
+	*out_file = NULL;
+	find_latest(s);
+	differ = compare_latest(s, error);
+	if (differ < 0)
+		return false;
+	if (differ && s->m->favor == FIRN_FAVOR_NONE)
+		return true;
+	winner = choose(s, differ);
+	if (differ) {
+		s->m->n_settled++;
+		remove_losers(s, winner);
+	}
+	*out_file = winner->gone ? NULL : winner->file;
+	return true;
 }
 
 /* ---- files that have a place now ---- */
@@ -176,42 +308,43 @@ adopt(FirnMerging *m, const FirnPending *pending)
 /* ---- the whole ---- */
 
 static void
-put_outcome(FirnMerging *m, GHashTable *owners)
+put_outcome(FirnMerging *m, const FirnPending *file)
 {
-	GHashTableIter iter;
-	gpointer key, value;
+	FirnRef ref;
 
-	g_hash_table_iter_init(&iter, owners);
-	while (g_hash_table_iter_next(&iter, &key, &value)) {
-		const FirnMergeParty *party = firn_merge_party(m, GPOINTER_TO_UINT(value));
-		const FirnPending *pending =
-			g_hash_table_lookup(party->section->changes->pending, key);
-		FirnRef ref;
+	if (adopt(m, file))
+		return;
+	firn_chunk_change_get(&file->content, &ref);
+	firn_changes_put_pending(m->out, file->path, &ref, file->seq);
+}
 
-		if (adopt(m, pending))
-			continue;
-		firn_chunk_change_get(&pending->content, &ref);
-		firn_changes_put_pending(m->out, key, &ref, pending->seq);
+static bool
+settle_files(Settling *s, GArray *records, GError **error)
+{
+	for (guint from = 0; from < records->len; from += s->n) {
+		const FirnPending *file;
+
+		s->records = &g_array_index(records, Record, from);
+		s->n = 1;
+		while (from + s->n < records->len &&
+		       strcmp(s->records[s->n].file->path, s->records->file->path) == 0)
+			s->n++;
+		if (!settle_file(s, &file, error))
+			return false;
+		if (file != NULL && s->m->out != NULL && s->m->conflicts.n == 0)
+			put_outcome(s->m, file);
 	}
+	return true;
 }
 
 /* Before the others' documents are known they have no place: only files of the same name can collide. */
 bool
 firn_merge_pending(FirnMerging *m, GError **error)
 {
-	g_autoptr(GHashTable) owners = g_hash_table_new(g_str_hash, g_str_equal);
-	GHashTableIter iter;
-	gpointer value;
+	g_autoptr(GArray) records = collect_records(m);
+	Settling s = { .m = m, .latest = g_array_new(FALSE, FALSE, sizeof(guint)) };
+	bool done = settle_files(&s, records, error);
 
-	for (guint i = 0; i < m->parties->len; i++) {
-		g_hash_table_iter_init(&iter, firn_merge_party(m, i)->section->changes->pending);
-		while (g_hash_table_iter_next(&iter, NULL, &value))
-			if (!settle_pending(m, i, value, owners, error))
-				return false;
-	}
-	for (guint i = 0; i < m->parties->len; i++)
-		settle_dropped(m, i, owners);
-	if (m->out != NULL && m->conflicts.n == 0)
-		put_outcome(m, owners);
-	return true;
+	g_array_unref(s.latest);
+	return done;
 }

@@ -133,6 +133,8 @@ firn_merge_source_name(const FirnMergeSettling *s, const FirnMergeSource *source
 	return firn_merge_party(s->m, source->party)->name;
 }
 
+/* Of equal content, always the same ref, whatever order the sources have. */
+bool firn_merge_goes_first(const FirnChunkChange *a, const FirnChunkChange *b);
 /* Report a chunk of the node. */
 void firn_merge_clash_chunk(const FirnMergeSettling *s, FirnConflictKind kind,
 			    const uint32_t *coords, uint32_t rank, const char *first,

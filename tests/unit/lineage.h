@@ -13,7 +13,8 @@
  *   group PATH [ATTRIBUTE [NAME]]     array PATH SHAPE CHUNKS [ATTRIBUTE]   (4x6 2x2)
  *   delete PATH                       chunk PATH COORDS TEXT                (0,1)
  *   native PATH COORDS TEXT           virtual PATH COORDS URL
- *   erase PATH COORDS                 pending PATH TEXT
+ *   erase PATH COORDS                 pending PATH [TEXT]
+ *   drop PATH
  *
  * NAME: of an array that the group's consolidated metadata lists.
  */
@@ -68,6 +69,7 @@ actor_fork(const Actor *parent, const char *name)
 	g_array_append_vals(actor->section->header->ancestors, ancestors->data, ancestors->len);
 	g_array_append_val(actor->section->header->ancestors, ancestor);
 	ck_assert(firn_changes_apply(actor->overlay, parent->overlay, true));
+	actor->section->changes->forked = true;
 	return actor;
 }
 
@@ -213,6 +215,16 @@ actor_chunk(Actor *actor, const char *verb, const char *path, const char *place,
 }
 
 static inline void
+actor_pending(Actor *actor, const char *path, FirnRefKind kind, const char *text)
+{
+	FirnRef ref = { .kind = kind,
+			.length = strlen(text),
+			.bytes = { (const uint8_t *)text, strlen(text) } };
+
+	firn_changes_put_pending(actor->section->changes, path, &ref, ++actor->section->last_seq);
+}
+
+static inline void
 actor_do_line(Actor *actor, char **w)
 {
 	guint n = g_strv_length(w);
@@ -224,12 +236,9 @@ actor_do_line(Actor *actor, char **w)
 	} else if (strcmp(w[0], "delete") == 0) {
 		actor_delete(actor, w[1]);
 	} else if (strcmp(w[0], "pending") == 0) {
-		FirnRef ref = { .kind = FIRN_REF_INLINE,
-				.length = strlen(w[2]),
-				.bytes = { (const uint8_t *)w[2], strlen(w[2]) } };
-
-		firn_changes_put_pending(actor->section->changes, w[1], &ref,
-					 ++actor->section->last_seq);
+		actor_pending(actor, w[1], FIRN_REF_INLINE, n > 2 ? w[2] : "");
+	} else if (strcmp(w[0], "drop") == 0) {
+		actor_pending(actor, w[1], FIRN_REF_NONE, "");
 	} else {
 		actor_chunk(actor, w[0], w[1], w[2], n > 3 ? w[3] : NULL);
 	}

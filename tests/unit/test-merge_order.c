@@ -31,6 +31,20 @@ static const Case cases[] = {
 	  "array /a 2 1;array /a 10 1", "", "/ group; /a array 0=old0" },
 	{ "chunk /a 7 p", "", true, false, "chunk /a 7 w", "array /a 2 1;array /a 10 1",
 	  "chunk-outside /a 7; chunk-outside /a 7", NULL },
+	/* files without a place */
+	{ "pending /n/c/0 one", "", false, true, "pending /n/c/0 one", "pending /n/c/0 two",
+	  "chunk /n/c/0", NULL },
+	{ "pending /n/c/0 one", "", false, true, "pending /n/c/0 one", "drop /n/c/0",
+	  "chunk-deleted /n/c/0", NULL },
+	{ "pending /n/c/0 one", "", true, true, "drop /n/c/0", "drop /n/c/0", "",
+	  "/ group; /a array 0=old0 8=old8" },
+	{ "pending /n/c/0 one", "", true, true, "drop /n/c/0;array /n 8 1;chunk /n 0 one",
+	  "drop /n/c/0;array /n 8 1;chunk /n 0 one", "",
+	  "/ group; /a array 0=old0 8=old8; /n array 0=one" },
+	{ "pending /n/c/0 one", "", true, true, "drop /n/c/0;pending /n/c/1 w",
+	  "pending /n/c/0 two", "chunk-deleted /n/c/0", NULL },
+	{ "pending /n/c/0 one", "pending /n/c/0 two", false, true, "array /n 8 1", "array /n 8 1",
+	  "", "/ group; /a array 0=old0 8=old8; /n array 0=two" },
 };
 
 static const char *const names[][3] = {
