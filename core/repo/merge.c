@@ -83,6 +83,7 @@ merging_clear(FirnMerging *m)
 	g_clear_pointer(&m->base, firn_snapshot_unref);
 	g_clear_pointer(&m->live, g_hash_table_unref);
 	g_clear_pointer(&m->order, g_ptr_array_unref);
+	g_clear_pointer(&m->files, g_ptr_array_unref);
 	g_clear_pointer(&m->nodes, g_hash_table_unref);
 	g_clear_pointer(&m->parties, g_array_unref);
 	g_free(m->slots);
@@ -98,6 +99,7 @@ merging_init(FirnMerging *m, FirnRepo *repo, FirnFavor favor)
 	g_array_set_clear_func(m->parties, clear_party);
 	m->nodes = g_hash_table_new_full(firn_id8_hash, firn_id8_equal, NULL, free_node);
 	m->order = g_ptr_array_new();
+	m->files = g_ptr_array_new();
 	m->live = g_hash_table_new(g_str_hash, g_str_equal);
 	firn_conflicts_init(&m->conflicts);
 }
@@ -278,8 +280,8 @@ run(FirnMerging *m, GPtrArray *sources, GError **error)
 		return false;
 	m->base = firn_repo_get_snapshot(m->repo, &firn_merge_party(m, 0)->section->header->base,
 					 error);
-	return m->base != NULL && firn_merge_nodes(m, error) && firn_merge_chunks(m, error) &&
-	       firn_merge_pending(m, error);
+	return m->base != NULL && firn_merge_nodes(m, error) && firn_merge_pending(m, error) &&
+	       firn_merge_chunks(m, error) && firn_merge_put_pending(m, error);
 }
 
 static FirnJournalHeader *

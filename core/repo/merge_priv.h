@@ -11,6 +11,7 @@
  *   merge_chunks.c  what becomes of its chunks
  *   merge_grid.c    whether a chunk has a place in what its array became
  *   merge_pending.c files without a place, and those that get one from another party
+ *   merge_place.c   which place that is
  *
  * A party is one section taking part.  Parties are sorted by session, so that
  * nothing depends on the order in which they were given.
@@ -58,6 +59,7 @@ typedef struct {
 	GPtrArray *order;  /* FirnMergeNode *, by path, then id */
 	GHashTable *live;  /* path -> FirnMergeNode */
 	int *slots;        /* scratch, one a party, -1 when not in use */
+	GPtrArray *files;  /* FirnPending *: that count, borrowed */
 	FirnConflicts conflicts;
 	uint64_t n_settled;
 	/* Where chunks go: the outcome, or NULL: losers are taken out of their sections. */
@@ -151,11 +153,27 @@ bool firn_merge_source_next(const FirnMergeSettling *s, FirnMergeSource *source)
 /* Read the chunk in turn, if it is folded; false: that cannot be done, there is none any more. */
 bool firn_merge_source_open(FirnMergeSource *source) FIRN_MUST_USE;
 
+/* A place in an array of the outcome. */
+typedef struct {
+	FirnId8 id;
+	uint32_t rank;
+	uint32_t grid[FIRN_MAX_RANK];
+	uint32_t coords[FIRN_MAX_RANK];
+} FirnMergePlace;
+/* The place a file's name says, if it is in the grid of an array of the outcome; returns the array's
+ * path (caller owns), NULL: there is none. */
+char *firn_merge_find_place(const FirnMerging *m, const char *path, FirnMergePlace *out_place);
+/* Put a file to the outcome as the chunk at its place; false: it has none, or is empty, or there is
+ * another one already. */
+bool firn_merge_adopt(FirnMerging *m, const FirnPending *pending);
+
 /* Fill `nodes`, `order` and `live`.  False with `error`: a journal that cannot be. */
 bool firn_merge_nodes(FirnMerging *m, GError **error) FIRN_MUST_USE;
+/* Settle pending files, among themselves and with chunks, which are in the sections still. */
+bool firn_merge_pending(FirnMerging *m, GError **error) FIRN_MUST_USE;
 /* Settle the chunks of all nodes. */
 bool firn_merge_chunks(FirnMerging *m, GError **error) FIRN_MUST_USE;
-/* Settle pending files; after the chunks, among which some of them are then. */
-bool firn_merge_pending(FirnMerging *m, GError **error) FIRN_MUST_USE;
+/* Put the pending files that count to the outcome, if there is one: as chunks, where they have a place. */
+bool firn_merge_put_pending(FirnMerging *m, GError **error) FIRN_MUST_USE;
 
 #endif

@@ -45,6 +45,35 @@ static const Case cases[] = {
 	  "pending /n/c/0 two", "chunk-deleted /n/c/0", NULL },
 	{ "pending /n/c/0 one", "pending /n/c/0 two", false, true, "array /n 8 1", "array /n 8 1",
 	  "", "/ group; /a array 0=old0 8=old8; /n array 0=two" },
+	/* files without a place that are another's chunks */
+	{ "", "", false, false, "pending /n/c/0 one", "array /n 8 1;chunk /n 0 one", "",
+	  "/ group; /a array 0=old0 8=old8; /n array 0=one" },
+	{ "", "", false, false, "pending /n/c/0 one", "array /n 8 1;chunk /n 0 two", "chunk /n 0",
+	  NULL },
+	{ "", "", false, false, "pending /n/c/0 one", "array /n 8 1;native /n 0 one", "",
+	  "/ group; /a array 0=old0 8=old8; /n array 0=one" },
+	{ "", "", false, false, "pending /a/c/15 one", "array /a 20 1;chunk /a 15 two",
+	  "chunk /a 15", NULL },
+	{ "", "", false, false, "pending /a/c/15 one", "array /a 20 1;chunk /a 15 x;erase /a 15",
+	  "chunk-deleted /a 15", NULL },
+	{ "pending /n/c/0 one", "", true, true, "pending /n/c/1 w",
+	  "drop /n/c/0;array /n 8 1;chunk /n 0 two", "",
+	  "/ group; /a array 0=old0 8=old8; /n array 0=two 1=w" },
+	{ "pending /n/c/0 one", "", false, true, "pending /n/c/0 one",
+	  "drop /n/c/0;array /n 8 1;chunk /n 0 one", "",
+	  "/ group; /a array 0=old0 8=old8; /n array 0=one" },
+	{ "pending /n/c/0 one", "", false, true, "pending /n/c/0 one",
+	  "drop /n/c/0;array /n 8 1;chunk /n 0 two", "chunk /n 0", NULL },
+	{ "array /n 8 1;chunk /n 0 one", "", true, false, "chunk /n 0 two",
+	  "pending /n/c/0 two", "", "/ group; /a array 0=old0 8=old8; /n array 0=two" },
+	{ "array /n 8 1;chunk /n 0 one", "", true, false, "chunk /n 0 two", "pending /n/c/0 one",
+	  "chunk /n 0", NULL },
+	{ "array /n 8 1;chunk /n 0 p", "", true, false, "pending /n/c/0 w", "array /a 10 1", "",
+	  "/ group; /a array 0=old0 8=old8; /n array 0=w" },
+	{ "", "", false, false, "array /n 8 1;chunk /n 0 two",
+	  "array /n 8 1;chunk /n 0 one;"
+	  "pending /n/c/0 three",
+	  "chunk /n 0; chunk /n 0", NULL },
 };
 
 static const char *const names[][3] = {
@@ -153,6 +182,115 @@ START_TEST(merge__groups_consolidated_differently__chooses_by_bytes)
 }
 END_TEST
 
+/* ---- files without a place that are another's chunks: favored, empty ---- */
+
+static GPtrArray *
+sources_of(Actor *const *actors, size_t n)
+{
+	GPtrArray *sources = g_ptr_array_new_with_free_func(free_source);
+
+	for (size_t i = 0; i < n; i++)
+		g_ptr_array_add(sources, source_of("s", &actors[i], 1));
+	return sources;
+}
+
+START_TEST(merge__file_and_chunk_favored__takes_the_first_or_last_given)
+{
+	bool first = _i & 1, reversed = _i & 2, journal = _i & 4;
+	g_autoptr(FirnRepo) repo = new_repo();
+	FirnId12 base = commit_script(repo, START);
+	Actor *w = make_actor(repo, NULL, &base, "w", "pending /n/c/0 w;pending /n/c/1 same");
+	Actor *v = make_actor(repo, NULL, &base, "v",
+			      "array /n 8 1;chunk /n 0 v;chunk /n 1 same;chunk /n 2 v");
+	Actor *x = make_actor(repo, NULL, &base, "x", "pending /n/c/0 x");
+	Actor *const forward[] = { w, v, x }, *const backward[] = { x, v, w };
+	GPtrArray *sources = sources_of(reversed ? backward : forward, 3);
+	FirnFavor favor = first ? FIRN_FAVOR_FIRST : FIRN_FAVOR_LAST;
+	g_autoptr(FirnMerge) merge = NULL;
+	g_autoptr(GError) error = NULL;
+	g_autofree char *tree = NULL;
+	g_autofree char *wanted =
+		g_strdup_printf("/ group; /a array 0=old0 8=old8; /n array 0=%c 1=same 2=v",
+				first == reversed ? 'x' : 'w');
+
+	if (journal) {
+		GPtrArray *sections = firn_merge_to_journal(repo, sources, favor, NULL, &error);
+
+		ck_assert_no_error(error);
+		ck_assert_ptr_nonnull(sections);
+		g_ptr_array_set_size(sources, 0);
+		g_ptr_array_add(sources, firn_source_new("merged", sections));
+		favor = FIRN_FAVOR_NONE;
+	}
+	merge = firn_merge_sources(repo, sources, favor, &error);
+	ck_assert_no_error(error);
+	ck_assert_uint_eq(merge->n_conflicts, 0);
+	ck_assert(journal || merge->n_collisions_settled > 0);
+	tree = commit_of(repo, merge, &base);
+	ck_assert_str_eq(tree, wanted);
+	g_ptr_array_unref(sources);
+	actor_free(w);
+	actor_free(v);
+	actor_free(x);
+}
+END_TEST
+
+START_TEST(merge__chunk_favored_over_files__takes_it)
+{
+	bool journal = _i & 1;
+	g_autoptr(FirnRepo) repo = new_repo();
+	FirnId12 base = commit_script(repo, START);
+	Actor *w = make_actor(repo, NULL, &base, "w", "pending /n/c/0 w");
+	Actor *v = make_actor(repo, NULL, &base, "v", "array /n 8 1;chunk /n 0 v");
+	g_autoptr(GPtrArray) sources = sources_of((Actor *[]){ v, w }, 2);
+	g_autoptr(FirnMerge) merge = NULL;
+	g_autoptr(GError) error = NULL;
+	g_autofree char *tree = NULL;
+
+	if (journal) {
+		GPtrArray *sections =
+			firn_merge_to_journal(repo, sources, FIRN_FAVOR_FIRST, NULL, &error);
+
+		ck_assert_no_error(error);
+		g_ptr_array_set_size(sources, 0);
+		g_ptr_array_add(sources, firn_source_new("merged", sections));
+	}
+	merge = firn_merge_sources(repo, sources, journal ? FIRN_FAVOR_NONE : FIRN_FAVOR_FIRST,
+				   &error);
+	ck_assert_no_error(error);
+	ck_assert_uint_eq(merge->n_conflicts, 0);
+	tree = commit_of(repo, merge, &base);
+	ck_assert_str_eq(tree, "/ group; /a array 0=old0 8=old8; /n array 0=v");
+	actor_free(w);
+	actor_free(v);
+}
+END_TEST
+
+/* A chunk that was emptied has no content that could be committed, whatever others did. */
+START_TEST(merge__empty_file__stops_the_commit)
+{
+	static const char *const others[] = { "chunk /a 4 v", "chunk /a 3 v", "array /a 10 1 at",
+					      "pending /a/c/3" };
+	g_autoptr(FirnRepo) repo = new_repo();
+	FirnId12 base = commit_script(repo, START);
+	Actor *w = make_actor(repo, NULL, &base, "w", "pending /a/c/3");
+	Actor *v = make_actor(repo, NULL, &base, "v", others[_i]);
+	g_autoptr(GPtrArray) sources = sources_of((Actor *[]){ w, v }, 2);
+	g_autoptr(FirnMerge) merge = NULL;
+	g_autoptr(GError) error = NULL;
+	FirnCommitResult result;
+
+	merge = firn_merge_sources(repo, sources, FIRN_FAVOR_LAST, &error);
+	ck_assert_no_error(error);
+	ck_assert_uint_eq(merge->n_conflicts, 0);
+	ck_assert(!commit_changes(repo, merge->changes, NULL, &base, &result, NULL, &error));
+	ck_assert_error(error, FIRN_ERROR, FIRN_ERROR_INVALID);
+	ck_assert_ptr_nonnull(strstr(error->message, "/a/c/3"));
+	actor_free(w);
+	actor_free(v);
+}
+END_TEST
+
 static Suite *
 suite(void)
 {
@@ -163,6 +301,9 @@ suite(void)
 	tcase_add_loop_test(tc, merge__any_session_ids__gives_the_same, 0,
 			    (int)(G_N_ELEMENTS(cases) * G_N_ELEMENTS(names)));
 	tcase_add_test(tc, merge__groups_consolidated_differently__chooses_by_bytes);
+	tcase_add_loop_test(tc, merge__file_and_chunk_favored__takes_the_first_or_last_given, 0, 8);
+	tcase_add_loop_test(tc, merge__chunk_favored_over_files__takes_it, 0, 2);
+	tcase_add_loop_test(tc, merge__empty_file__stops_the_commit, 0, 4);
 	suite_add_tcase(s, tc);
 	return s;
 }
