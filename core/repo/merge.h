@@ -69,7 +69,8 @@ void firn_merge_free(FirnMerge *merge);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(FirnMerge, firn_merge_free)
 
 /*
- * Merge `sources` (FirnSource *).  Sections are consumed (their entries may be moved).
+ * Merge `sources` (FirnSource *).  Sections are consumed (their entries may be moved); of one
+ * that came along with its forks in more than one source, the longest copy counts.
  * Content of native chunks with the same length is compared by reading them.
  * Errors, all naming the sources: CONFLICT (another repository; another
  * branch or base; an ancestor with changes is missing; a session twice),

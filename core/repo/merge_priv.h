@@ -7,6 +7,7 @@
  * The parts of a merge, shared by its files only:
  *
  *   merge.c         what is given, lineage, the outcome
+ *   merge_copies.c  sessions that are given more than once
  *   merge_nodes.c   what becomes of each node
  *   merge_chunks.c  what becomes of its chunks
  *   merge_grid.c    whether a chunk has a place in what its array became
@@ -23,6 +24,7 @@ typedef struct {
 
 typedef struct {
 	FirnSection *section; /* borrowed from its source */
+	FirnSource *source;   /* borrowed */
 	char *name;           /* for messages */
 	unsigned given;       /* position among all sections as given, for `favor` */
 	GArray *seen;         /* FirnMergeSeen: ancestors that are parties */
@@ -167,6 +169,9 @@ char *firn_merge_find_place(const FirnMerging *m, const char *path, FirnMergePla
  * another one already. */
 bool firn_merge_adopt(FirnMerging *m, const FirnPending *pending);
 
+/* Let go of copies of sessions that came along with others, from their sources too.  False with
+ * `error`: a session is given twice otherwise, or differently. */
+bool firn_merge_drop_copies(FirnMerging *m, GError **error) FIRN_MUST_USE;
 /* Fill `nodes`, `order` and `live`.  False with `error`: a journal that cannot be. */
 bool firn_merge_nodes(FirnMerging *m, GError **error) FIRN_MUST_USE;
 /* Settle pending files, among themselves and with chunks, which are in the sections still. */

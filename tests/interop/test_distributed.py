@@ -234,6 +234,33 @@ def test_uncommitted_parent_left_out__refused(repo, mounts, tmp_path):
     assert p.returncode == 3, (p.returncode, p.stderr)
 
 
+def test_uncommitted_parent_in_each_step_of_a_tree_of_merges(repo, mounts, tmp_path):
+    forks = Forks(repo, mounts, tmp_path, commit=False)
+    journals = [forks.chunks(i, **{f"_{i + 1}": b"%d" % i}) for i in range(4)]
+    forks.firn("merge", "-o", tmp_path / "first", forks.m, *journals[:2])
+    put(forks.m.main, "a/c/6", b"later")
+    forks.firn("merge", "-o", tmp_path / "second", *journals[2:], forks.m)
+    forks.firn("merge", "-o", tmp_path / "both", tmp_path / "second", tmp_path / "first")
+    p = forks.firn.run("commit", forks.m, tmp_path / "both", journals[0], "-m", "m")
+    assert p.returncode == 3 and "twice" in p.stderr
+    forks.firn.snapshot("commit", forks.m, tmp_path / "both", "-m", "m")
+    tree = store_tree(repo.store())
+    assert [tree[f"a/c/{i}"] for i in (1, 2, 3, 4, 6)] == [b"0", b"1", b"2", b"3", b"later"]
+    assert_committed(repo, forks.m.main)
+
+
+@pytest.mark.parametrize("how", ["commit", "discard"])
+def test_late_worker_of_an_uncommitted_parent__is_told_what_to_give(repo, mounts, tmp_path, how):
+    forks = Forks(repo, mounts, tmp_path, commit=False)
+    late = forks.chunks("late", _1=b"late")
+    forks.firn(how, forks.m, *(["-m", "m"] if how == "commit" else []))
+    p = forks.firn.run("commit", late, "-m", "late", "--rebase")
+    assert p.returncode == 3
+    published = next(word for word in p.stderr.split() if word.endswith("/parent"))
+    forks.firn.snapshot("commit", repo.path / published, late, "-m", "late", "--rebase")
+    assert store_tree(repo.store())["a/c/1"] == b"late"
+
+
 def test_branch_moved_since_the_fork__needs_rebase(forks):
     j = forks.chunks("w", _1=b"1")
     put(forks.m.main, "a/c/9", b"meanwhile")

@@ -291,6 +291,114 @@ START_TEST(merge__empty_file__stops_the_commit)
 }
 END_TEST
 
+/* ---- trees of merges, each with the journal all were forked from ---- */
+
+static FirnSource *
+merged_of(FirnRepo *repo, const char *name, Actor *const *actors, size_t n, FirnFavor favor)
+{
+	g_autoptr(GPtrArray) sources = sources_of(actors, n);
+	g_autoptr(GError) error = NULL;
+	GPtrArray *sections = firn_merge_to_journal(repo, sources, favor, NULL, &error);
+
+	ck_assert_no_error(error);
+	ck_assert_ptr_nonnull(sections);
+	return firn_source_new(name, sections);
+}
+
+static GPtrArray *
+two_sources(FirnSource *a, FirnSource *b)
+{
+	GPtrArray *sources = g_ptr_array_new_with_free_func(free_source);
+
+	g_ptr_array_add(sources, a);
+	g_ptr_array_add(sources, b);
+	return sources;
+}
+
+START_TEST(merge__parent_in_each_subtree__counts_once)
+{
+	bool later = _i & 1, reversed = _i & 2, journal = _i & 4;
+	g_autoptr(FirnRepo) repo = new_repo();
+	FirnId12 base = commit_script(repo, START);
+	Actor *p =
+		make_actor(repo, NULL, &base, "p",
+			   "array /n 8 1;chunk /n 0 p;chunk /n 1 p;pending /z/c/0 p;pending /y p");
+	Actor *w = make_actor(repo, p, &base, "w", "chunk /n 1 w;drop /z/c/0");
+	Actor *v = make_actor(repo, p, &base, "v", "chunk /n 2 v;drop /y");
+	FirnSource *a, *b;
+	g_autoptr(GPtrArray) sources = NULL;
+	g_autoptr(FirnMerge) merge = NULL;
+	g_autoptr(GError) error = NULL;
+	g_autofree char *tree = NULL;
+
+	a = merged_of(repo, "a", (Actor *[]){ p, w }, 2, FIRN_FAVOR_NONE);
+	if (later)
+		actor_do(p, "chunk /n 0 later;chunk /n 3 later");
+	b = merged_of(repo, "b", (Actor *[]){ v, p }, 2, FIRN_FAVOR_NONE);
+	sources = reversed ? two_sources(b, a) : two_sources(a, b);
+	if (journal) {
+		GPtrArray *sections =
+			firn_merge_to_journal(repo, sources, FIRN_FAVOR_NONE, NULL, &error);
+
+		ck_assert_no_error(error);
+		ck_assert_uint_eq(sections->len, 3);
+		g_ptr_array_unref(sources);
+		sources = two_sources(firn_source_new("m", sections), source_of("p", &p, 1));
+	}
+	merge = firn_merge_sources(repo, sources, FIRN_FAVOR_NONE, &error);
+	ck_assert_no_error(error);
+	ck_assert_uint_eq(merge->n_conflicts, 0);
+	tree = commit_of(repo, merge, &base);
+	ck_assert_str_eq(tree, later ? "/ group; /a array 0=old0 8=old8; /n array 0=later 1=w 2=v "
+				       "3=later"
+				     : "/ group; /a array 0=old0 8=old8; /n array 0=p 1=w 2=v");
+	actor_free(p);
+	actor_free(w);
+	actor_free(v);
+}
+END_TEST
+
+static void
+expect_twice(FirnRepo *repo, FirnSource *a, FirnSource *b)
+{
+	g_autoptr(GPtrArray) sources = two_sources(a, b);
+	g_autoptr(GError) error = NULL;
+
+	ck_assert_ptr_null(firn_merge_sources(repo, sources, FIRN_FAVOR_NONE, &error));
+	ck_assert_error(error, FIRN_ERROR, FIRN_ERROR_CONFLICT);
+	ck_assert_msg(strstr(error->message, "given twice") != NULL, "%s", error->message);
+}
+
+/* What nobody was forked from came along with nothing; copies of which one was settled differ. */
+START_TEST(merge__other_copies__are_refused)
+{
+	g_autoptr(FirnRepo) repo = new_repo();
+	FirnId12 base = commit_script(repo, START);
+	Actor *p = make_actor(repo, NULL, &base, "p", "chunk /a 3 p");
+	Actor *w = make_actor(repo, p, &base, "w", "chunk /a 4 w");
+	Actor *v = make_actor(repo, p, &base, "v", "chunk /a 5 v");
+	Actor *pw[] = { p, w }, *pv[] = { p, v }, *pvw[] = { p, v, w };
+	Actor *again = actor_new(repo, &base, "p");
+
+	expect_twice(repo, source_of("p", &p, 1), source_of("copy", &p, 1));
+	expect_twice(repo, source_of("w", &w, 1), merged_of(repo, "pw", pw, 2, FIRN_FAVOR_NONE));
+	expect_twice(repo, merged_of(repo, "pvw", pvw, 3, FIRN_FAVOR_NONE),
+		     merged_of(repo, "pw", pw, 2, FIRN_FAVOR_NONE));
+	/* After the fork the parent wrote what one of them did. */
+	actor_do(p, "chunk /a 4 p;chunk /a 9 p");
+	expect_twice(repo, merged_of(repo, "pw", pw, 2, FIRN_FAVOR_LAST),
+		     merged_of(repo, "pv", pv, 2, FIRN_FAVOR_NONE));
+	/* Another session of the same id. */
+	actor_do(again, "chunk /a 3 other;chunk /a 4 p;chunk /a 9 p");
+	expect_twice(repo, source_of("again", &again, 1),
+		     merged_of(repo, "pv", pv, 2, FIRN_FAVOR_NONE));
+	actor_free(p);
+	actor_free(w);
+	actor_free(v);
+	actor_free(again);
+}
+END_TEST
+
 static Suite *
 suite(void)
 {
@@ -304,6 +412,8 @@ suite(void)
 	tcase_add_loop_test(tc, merge__file_and_chunk_favored__takes_the_first_or_last_given, 0, 8);
 	tcase_add_loop_test(tc, merge__chunk_favored_over_files__takes_it, 0, 2);
 	tcase_add_loop_test(tc, merge__empty_file__stops_the_commit, 0, 4);
+	tcase_add_loop_test(tc, merge__parent_in_each_subtree__counts_once, 0, 8);
+	tcase_add_test(tc, merge__other_copies__are_refused);
 	suite_add_tcase(s, tc);
 	return s;
 }
