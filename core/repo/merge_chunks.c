@@ -512,6 +512,7 @@ settle_sources(FirnMergeSettling *s, FirnChunkMap **out_map, GError **error)
 	g_free(s->heap);
 	g_array_unref(s->touchers);
 	g_array_unref(s->sources);
+	g_array_unref(s->keeps);
 	return done;
 }
 

@@ -88,12 +88,24 @@ bool firn_merge_before(const FirnMerging *m, unsigned x, uint64_t seq, unsigned 
 /* The kind of a live node. */
 FirnNodeKind firn_merge_node_kind(const FirnMerging *m, const FirnMergeNode *node);
 
-/* Chunks that `party` saw up to `seen`, and that are not inside `keep`, are gone. */
+/* What one party kept of an array when it shrank it, whatever it became then. */
 typedef struct {
 	unsigned party;
+	uint64_t seq; /* of its document */
+	const uint32_t *keep;
+	uint32_t rank;
+	const uint32_t *from; /* the array's grid when the party began */
+	uint32_t from_rank;
+} FirnMergeKeep;
+
+/* To the chunks of another party: those that `by` saw, up to `seen`, outside of `keep` are gone. */
+typedef struct {
+	const FirnMergeKeep *by;
 	uint64_t seen;
 	const uint32_t *keep;
 	uint32_t rank;
+	uint32_t known_rank;
+	const uint32_t *known; /* what the other party knew to be kept when it began; NULL: all */
 } FirnMergeShrink;
 
 /* The chunks one party changed. */
@@ -118,6 +130,7 @@ typedef struct {
 	uint32_t base_rank;
 	uint32_t base_grid[FIRN_MAX_RANK]; /* all 0 if the node is new */
 	const char *winner_name;
+	GArray *keeps;   /* FirnMergeKeep */
 	GArray *sources; /* FirnMergeSource */
 	guint *heap;     /* indices of sources, the least coordinates first */
 	guint n_heap;
@@ -145,7 +158,7 @@ void firn_merge_clash_chunk(const FirnMergeSettling *s, FirnConflictKind kind,
 			    const char *second);
 /* Fill the grids of `s`. */
 void firn_merge_init_grids(FirnMergeSettling *s);
-/* Make `s->sources` (caller owns): the parties that changed chunks of the node, which give them
+/* Make `s->keeps` and `s->sources` (caller owns): the parties that changed chunks of the node, which give them
  * up if there is an outcome. */
 void firn_merge_add_sources(FirnMergeSettling *s);
 /* Whether the chunk in turn takes part; if not, it is gone with a shrink, or was reported. */

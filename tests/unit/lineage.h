@@ -73,6 +73,27 @@ actor_fork(const Actor *parent, const char *name)
 	return actor;
 }
 
+/* Publish what a fork of an actor without parents started from: the actor as it is now. */
+static inline void
+actor_publish(const Actor *parent, Actor *fork)
+{
+	g_autoptr(GByteArray) bytes = g_byte_array_new();
+	g_autoptr(GBytes) object = NULL;
+	g_autoptr(GError) error = NULL;
+	g_autofree char *key = NULL;
+	char id[FIRN_ID12_TEXT + 1];
+
+	firn_id12_format(&fork->section->header->session, id);
+	key = g_strdup_printf("firn/sessions/%s/parent", id);
+	firn_journal_encode(parent->section->header, parent->section->changes,
+			    parent->section->last_seq, bytes);
+	object = g_bytes_new(bytes->data, bytes->len);
+	if (!firn_store_put(firn_repo_store(parent->repo), key, object, FIRN_PUT_IF_ABSENT, NULL,
+			    NULL, &error))
+		ck_assert_no_error(error);
+	fork->section->header->fork = g_strdup(id);
+}
+
 static inline void
 actor_free(Actor *actor)
 {

@@ -31,6 +31,20 @@ static const Case cases[] = {
 	  "array /a 2 1;array /a 10 1", "", "/ group; /a array 0=old0" },
 	{ "chunk /a 7 p", "", true, false, "chunk /a 7 w", "array /a 2 1;array /a 10 1",
 	  "chunk-outside /a 7; chunk-outside /a 7", NULL },
+	{ "group /  p", "array /a 2 1;array /a 10 1", true, false, "chunk /a 7 w", "chunk /a 1 v",
+	  "chunk-outside /a 7", NULL },
+	{ "array /a 2 1", "array /a 10 1", true, false, "array /a 10 1;chunk /a 7 w",
+	  "chunk /a 1 v", "", "/ group; /a array 0=old0 1=v 7=w" },
+	{ "array /a 2 1;array /a 10 1", "array /a 10 1 more", true, false, "chunk /a 7 w",
+	  "chunk /a 1 v", "", "/ group; /a array 0=old0 1=v 7=w" },
+	{ "array /a 4 1;array /a 10 1", "array /a 2 1;array /a 10 1", true, true,
+	  "chunk /a 3 w;chunk /a 7 w", "chunk /a 1 v", "chunk-outside /a 3", NULL },
+	{ "array /n 8 1;chunk /n 5 p", "", true, true, "chunk /n 5 w", "array /n 2 1;array /n 8 1",
+	  "chunk-outside /n 5", NULL },
+	{ "array /n 8 1;chunk /n 5 p", "", true, true, "chunk /n 1 w", "array /n 2 1;array /n 8 1",
+	  "", "/ group; /a array 0=old0 8=old8; /n array 1=w" },
+	{ "array /n 4 1", "", true, true, "array /n 9 1;chunk /n 7 w", "array /n 6 1;array /n 9 1",
+	  "", "/ group; /a array 0=old0 8=old8; /n array 7=w" },
 	/* files without a place */
 	{ "pending /n/c/0 one", "", false, true, "pending /n/c/0 one", "pending /n/c/0 two",
 	  "chunk /n/c/0", NULL },
@@ -87,6 +101,8 @@ make_actor(FirnRepo *repo, const Actor *parent, const FirnId12 *base, const char
 {
 	Actor *actor = parent != NULL ? actor_fork(parent, name) : actor_new(repo, base, name);
 
+	if (parent != NULL)
+		actor_publish(parent, actor);
 	actor_do(actor, script);
 	return actor;
 }
