@@ -23,8 +23,8 @@ typedef enum {
 	FIRN_CONFLICT_META_DELETED,   /* document changed by one, node deleted by the other     */
 	FIRN_CONFLICT_KIND,           /* an array and a group at one path                       */
 	FIRN_CONFLICT_CREATED,        /* node created by both with different documents          */
-	FIRN_CONFLICT_PARENT, /* a new node below what the other deleted, or below an array */
-	FIRN_CONFLICT_MOVED,  /* the branch's history has moves over which nothing can be rebased */
+	FIRN_CONFLICT_PARENT, /* a new node below what the other deleted or renamed, or below an array */
+	FIRN_CONFLICT_MOVED, /* the branch's history has moves over which nothing can be rebased */
 } FirnConflictKind;
 
 typedef struct {

@@ -2,8 +2,6 @@
 
 #include <string.h>
 
-static const char base_name[] = "the base snapshot";
-
 /* Sequence numbers of an outcome: only their order is read (was the chunk written before the document?). */
 enum {
 	SEQ_OLD_CHUNK = 1,
@@ -519,7 +517,7 @@ settle_sources(FirnMergeSettling *s, FirnChunkMap **out_map, GError **error)
 static bool
 settle_node(FirnMerging *m, FirnMergeNode *node, GError **error)
 {
-	FirnMergeSettling s = { .m = m, .node = node, .winner_name = base_name };
+	FirnMergeSettling s = { .m = m, .node = node, .winner_name = firn_merge_base_name };
 	bool array = node->live && firn_merge_node_kind(m, node) == FIRN_NODE_ARRAY;
 	FirnChunkMap *map = NULL;
 

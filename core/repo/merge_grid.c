@@ -42,9 +42,8 @@ base_geometry(const FirnMergeSettling *s, uint64_t *out_geometry)
 	return meta != NULL;
 }
 
-/* What a fork started from; an empty array if that cannot be read. */
-static const GPtrArray *
-parents_of(const FirnMerging *m, FirnMergeParty *party)
+const GPtrArray *
+firn_merge_parents(const FirnMerging *m, FirnMergeParty *party)
 {
 	const char *fork = party->section->header->fork;
 	g_autofree char *key = NULL;
@@ -82,7 +81,7 @@ find_document(const FirnMergeSettling *s, const FirnSection *section)
 static const FirnMeta *
 inherited_document(const FirnMergeSettling *s, FirnMergeParty *party)
 {
-	const GPtrArray *parents = parents_of(s->m, party);
+	const GPtrArray *parents = firn_merge_parents(s->m, party);
 	const GArray *ancestors = party->section->header->ancestors;
 
 	for (guint i = ancestors->len; i-- > 0;) {
@@ -200,7 +199,7 @@ static void
 find_known(const FirnMergeSettling *s, FirnMergeParty *other, FirnMergeShrink *shrink)
 {
 	const FirnSection *by = firn_merge_party(s->m, shrink->by->party)->section;
-	const GPtrArray *parents = parents_of(s->m, other);
+	const GPtrArray *parents = firn_merge_parents(s->m, other);
 
 	for (guint i = 0; i < parents->len; i++) {
 		const FirnSection *section = parents->pdata[i];

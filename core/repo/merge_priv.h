@@ -9,6 +9,7 @@
  *   merge.c         what is given, lineage, the outcome
  *   merge_copies.c  sessions that are given more than once
  *   merge_nodes.c   what becomes of each node
+ *   merge_above.c   whether what is above a new node is what its maker saw
  *   merge_chunks.c  what becomes of its chunks
  *   merge_grid.c    whether a chunk has a place in what its array became
  *   merge_pending.c files without a place, and those that get one from another party
@@ -85,6 +86,16 @@ uint64_t firn_merge_seen(const FirnMerging *m, unsigned x, unsigned y);
 /* Whether record `seq` of `x` happened before all that `y` did. */
 bool firn_merge_before(const FirnMerging *m, unsigned x, uint64_t seq, unsigned y);
 
+extern const char firn_merge_base_name[];
+/* Report what is not about a chunk. */
+void firn_merge_clash(FirnMerging *m, FirnConflictKind kind, const char *path, const char *first,
+		      const char *second);
+/* Who made a node. */
+const char *firn_merge_creator_name(const FirnMerging *m, const FirnMergeNode *node);
+/* Whether a party can have seen a node. */
+bool firn_merge_knows(const FirnMerging *m, const FirnMergeNode *node, unsigned party);
+/* What a fork started from (FirnSection *); an empty array if that cannot be read. */
+const GPtrArray *firn_merge_parents(const FirnMerging *m, FirnMergeParty *party);
 /* The kind of a live node. */
 FirnNodeKind firn_merge_node_kind(const FirnMerging *m, const FirnMergeNode *node);
 
@@ -187,6 +198,8 @@ bool firn_merge_adopt(FirnMerging *m, const FirnPending *pending);
 bool firn_merge_drop_copies(FirnMerging *m, GError **error) FIRN_MUST_USE;
 /* Fill `nodes`, `order` and `live`.  False with `error`: a journal that cannot be. */
 bool firn_merge_nodes(FirnMerging *m, GError **error) FIRN_MUST_USE;
+/* Report new nodes below what another party took away, or made an array. */
+void firn_merge_check_above(FirnMerging *m);
 /* Settle pending files, among themselves and with chunks, which are in the sections still. */
 bool firn_merge_pending(FirnMerging *m, GError **error) FIRN_MUST_USE;
 /* Settle the chunks of all nodes. */

@@ -14,7 +14,7 @@
  *   delete PATH                       chunk PATH COORDS TEXT                (0,1)
  *   native PATH COORDS TEXT           virtual PATH COORDS URL
  *   erase PATH COORDS                 pending PATH [TEXT]
- *   drop PATH
+ *   drop PATH                         move PATH TO
  *
  * NAME: of an array that the group's consolidated metadata lists.
  */
@@ -201,6 +201,19 @@ actor_delete(Actor *actor, const char *path)
 	(void)firn_changes_delete_node(actor->section->changes, &id, path, false, seq);
 }
 
+/* One node that the actor made; those below it stay. */
+static inline void
+actor_move(Actor *actor, const char *path, const char *to)
+{
+	bool made;
+	FirnId8 id = actor_node(actor, path, &made);
+	uint64_t seq = ++actor->section->last_seq;
+
+	ck_assert_msg(!made, "there is no %s", path);
+	firn_changes_move_node(actor->overlay, &id, to, seq);
+	firn_changes_move_node(actor->section->changes, &id, to, seq);
+}
+
 static inline FirnId12
 put_chunk_object(FirnRepo *repo, const char *text)
 {
@@ -258,6 +271,8 @@ actor_do_line(Actor *actor, char **w)
 		actor_delete(actor, w[1]);
 	} else if (strcmp(w[0], "pending") == 0) {
 		actor_pending(actor, w[1], FIRN_REF_INLINE, n > 2 ? w[2] : "");
+	} else if (strcmp(w[0], "move") == 0) {
+		actor_move(actor, w[1], w[2]);
 	} else if (strcmp(w[0], "drop") == 0) {
 		actor_pending(actor, w[1], FIRN_REF_NONE, "");
 	} else {

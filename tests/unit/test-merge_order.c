@@ -24,6 +24,16 @@ static const Case cases[] = {
 	{ "group /  p", "", true, false, "group / new w", "group /  v", "",
 	  "/ group; /a array 0=old0 8=old8" },
 	{ "group / new p", "", true, false, "group /  w", "group / other v", "meta /", NULL },
+	/* groups that are elsewhere now */
+	{ "group /g;array /g/z 2 1", "move /g /h;move /g/z /h/z", true, false, "array /g/y 2 1",
+	  "chunk /a 1 v", "parent /g/y", NULL },
+	{ "group /g", "move /g /h;delete /h", true, false, "array /g/s/y 2 1", "chunk /a 1 v",
+	  "parent /g/s/y", NULL },
+	{ "group /g", "move /g /h", true, false, "array /k/y 2 1", "array /g/v 2 1", "",
+	  "/ group; /a array 0=old0 8=old8; /g group; /g/v array; /h group; /k group; "
+	  "/k/y array" },
+	{ "group /g", "move /g /h;group /g", true, false, "array /g/y 2 1", "chunk /a 1 v", "",
+	  "/ group; /a array 0=old0 1=v 8=old8; /g group; /g/y array; /h group" },
 	/* shrinks */
 	{ "chunk /a 7 p", "", true, false, "array /a 2 1", "array /a 2 1", "",
 	  "/ group; /a array 0=old0" },
