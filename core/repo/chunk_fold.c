@@ -273,6 +273,14 @@ firn_chunk_leaf_close(FirnChunkLeaf *leaf)
 	g_clear_pointer(&fold->store, firn_chunk_store_unref);
 }
 
+/* As large as other leaves, which are split when they are full. */
+static FirnChunkChange *
+new_room(const FirnChunkMap *map)
+{
+	return g_malloc(FIRN_CHUNK_LEAF_MAX * sizeof(FirnChunkChange) +
+			firn_chunk_map_row_bytes(map, FIRN_CHUNK_LEAF_MAX));
+}
+
 bool
 firn_chunk_leaf_own(FirnChunkMap *map, FirnChunkLeaf *leaf)
 {
@@ -282,9 +290,7 @@ firn_chunk_leaf_own(FirnChunkMap *map, FirnChunkLeaf *leaf)
 		return true;
 	if (!firn_chunk_leaf_open(map, leaf))
 		return false;
-	/* As large as other leaves, which are split when they are full. */
-	room.changes = g_malloc(FIRN_CHUNK_LEAF_MAX * sizeof *room.changes +
-				firn_chunk_map_row_bytes(map, FIRN_CHUNK_LEAF_MAX));
+	room.changes = new_room(map);
 	firn_chunk_map_leaf_move(map, &room, 0, leaf, 0, leaf->n);
 	g_free(leaf->changes);
 	leaf->changes = room.changes;
@@ -292,6 +298,16 @@ firn_chunk_leaf_own(FirnChunkMap *map, FirnChunkLeaf *leaf)
 	firn_chunk_map_share_store(map, leaf->fold->store);
 	g_clear_pointer(&leaf->fold, firn_chunk_fold_free);
 	return true;
+}
+
+void
+firn_chunk_leaf_give_up(FirnChunkMap *map, FirnChunkLeaf *leaf)
+{
+	map->size -= leaf->n;
+	leaf->n = 0;
+	leaf->capacity = FIRN_CHUNK_LEAF_MAX;
+	leaf->changes = new_room(map);
+	g_clear_pointer(&leaf->fold, firn_chunk_fold_free);
 }
 
 /* ---- iterators ---- */

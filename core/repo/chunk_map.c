@@ -414,6 +414,8 @@ firn_chunk_map_insert(FirnChunkMap *map, const uint32_t *coords, bool *out_new)
 		map->root = leaf = firn_chunk_map_leaf_new(map, 1);
 	else if (firn_chunk_leaf_own(map, leaf))
 		at = leaf_search(map, leaf, coords, &equal);
+	else
+		firn_chunk_leaf_give_up(map, leaf);
 	if (out_new != NULL)
 		*out_new = !equal;
 	if (equal)

@@ -88,6 +88,8 @@ bool firn_chunk_leaf_open(const FirnChunkMap *map, FirnChunkLeaf *leaf) FIRN_MUS
 void firn_chunk_leaf_close(FirnChunkLeaf *leaf);
 /* Make a folded leaf one of the map's own, to be changed. */
 bool firn_chunk_leaf_own(FirnChunkMap *map, FirnChunkLeaf *leaf) FIRN_MUST_USE;
+/* The same of one that cannot be read, which firn_chunk_map_check() says: it is empty then. */
+void firn_chunk_leaf_give_up(FirnChunkMap *map, FirnChunkLeaf *leaf);
 void firn_chunk_fold_free(FirnChunkFold *fold);
 /* A map of one leaf grows it in steps: most arrays have few changes. */
 FirnChunkLeaf *firn_chunk_map_leaf_grow(FirnChunkMap *map, FirnChunkLeaf *leaf);

@@ -72,8 +72,8 @@ describe(FirnConflictKind kind, const char *a, const char *b)
 	case FIRN_CONFLICT_CREATED:
 		return g_strdup_printf("created by %s and %s with different zarr.json", a, b);
 	case FIRN_CONFLICT_PARENT:
-		return g_strdup_printf("created by %s below what %s deleted or made an array", a,
-				       b);
+		return g_strdup_printf(
+			"created by %s below what %s deleted, renamed or made an array", a, b);
 	case FIRN_CONFLICT_MOVED:
 		return g_strdup_printf("moved by %s: %s cannot be put on top of moves", b, a);
 	}

@@ -83,6 +83,7 @@ merging_clear(FirnMerging *m)
 	g_clear_pointer(&m->base, firn_snapshot_unref);
 	g_clear_pointer(&m->live, g_hash_table_unref);
 	g_clear_pointer(&m->order, g_ptr_array_unref);
+	g_clear_pointer(&m->files, g_ptr_array_unref);
 	g_clear_pointer(&m->nodes, g_hash_table_unref);
 	g_clear_pointer(&m->parties, g_array_unref);
 	g_free(m->slots);
@@ -98,6 +99,7 @@ merging_init(FirnMerging *m, FirnRepo *repo, FirnFavor favor)
 	g_array_set_clear_func(m->parties, clear_party);
 	m->nodes = g_hash_table_new_full(firn_id8_hash, firn_id8_equal, NULL, free_node);
 	m->order = g_ptr_array_new();
+	m->files = g_ptr_array_new();
 	m->live = g_hash_table_new(g_str_hash, g_str_equal);
 	firn_conflicts_init(&m->conflicts);
 }
@@ -126,12 +128,13 @@ static void
 add_parties(FirnMerging *m, GPtrArray *sources)
 {
 	for (guint i = 0; i < sources->len; i++) {
-		const FirnSource *source = sources->pdata[i];
+		FirnSource *source = sources->pdata[i];
 
 		for (guint j = 0; j < source->sections->len; j++) {
 			FirnSection *section = source->sections->pdata[j];
 			FirnMergeParty party = {
 				.section = section,
+				.source = source,
 				.name = party_name(source, section),
 				.given = m->parties->len,
 				.seen = g_array_new(FALSE, FALSE, sizeof(FirnMergeSeen)),
@@ -179,20 +182,6 @@ check_start(const FirnMergeParty *first, const FirnMergeParty *party, GError **e
 	return false;
 }
 
-static bool
-check_twice(const FirnMergeParty *a, const FirnMergeParty *b, GError **error)
-{
-	char text[FIRN_ID12_TEXT + 1];
-
-	if (firn_id12_compare(&a->section->header->session, &b->section->header->session) != 0)
-		return true;
-	firn_id12_format(&a->section->header->session, text);
-	g_set_error(error, FIRN_ERROR, FIRN_ERROR_CONFLICT,
-		    "session %s is given twice, in %s and in %s: leave out the older", text,
-		    a->name, b->name);
-	return false;
-}
-
 static int
 find_session(const FirnMerging *m, const FirnId12 *session)
 {
@@ -213,6 +202,24 @@ find_session(const FirnMerging *m, const FirnId12 *session)
 	return -1;
 }
 
+/* A mount that committed or discarded since has these changes no more: what it published has. */
+static bool
+fail_missing(const FirnMergeParty *party, const char *ancestor, GError **error)
+{
+	const char *fork = party->section->header->fork;
+	g_autofree char *published =
+		fork != NULL ? g_strdup_printf("; if it committed or discarded them since, give "
+					       "firn/sessions/%s/parent of the repository",
+					       fork)
+			     : g_strdup("");
+
+	g_set_error(error, FIRN_ERROR, FIRN_ERROR_CONFLICT,
+		    "%s was forked from session %s, which had changes: give its journal (or mount) "
+		    "too%s",
+		    party->name, ancestor, published);
+	return false;
+}
+
 /* The ancestors of one party: those it needs are there, and long enough. */
 static bool
 link_ancestors(FirnMerging *m, FirnMergeParty *party, GError **error)
@@ -226,13 +233,8 @@ link_ancestors(FirnMerging *m, FirnMergeParty *party, GError **error)
 		FirnMergeSeen seen = { .seq = ancestor->seq };
 
 		firn_id12_format(&ancestor->session, text);
-		if (index < 0 && ancestor->seq > 0) {
-			g_set_error(error, FIRN_ERROR, FIRN_ERROR_CONFLICT,
-				    "%s was forked from session %s, which had changes: give its "
-				    "journal (or mount) too",
-				    party->name, text);
-			return false;
-		}
+		if (index < 0 && ancestor->seq > 0)
+			return fail_missing(party, text, error);
 		if (index < 0 || ancestor->seq == 0)
 			continue;
 		seen.party = (unsigned)index;
@@ -255,9 +257,10 @@ check_lineage(FirnMerging *m, GError **error)
 		if (!check_repository(m, firn_merge_party(m, i), error))
 			return false;
 	for (guint i = 1; i < m->parties->len; i++)
-		if (!check_start(firn_merge_party(m, 0), firn_merge_party(m, i), error) ||
-		    !check_twice(firn_merge_party(m, i - 1), firn_merge_party(m, i), error))
+		if (!check_start(firn_merge_party(m, 0), firn_merge_party(m, i), error))
 			return false;
+	if (!firn_merge_drop_copies(m, error))
+		return false;
 	for (guint i = 0; i < m->parties->len; i++)
 		if (!link_ancestors(m, firn_merge_party(m, i), error))
 			return false;
@@ -278,8 +281,8 @@ run(FirnMerging *m, GPtrArray *sources, GError **error)
 		return false;
 	m->base = firn_repo_get_snapshot(m->repo, &firn_merge_party(m, 0)->section->header->base,
 					 error);
-	return m->base != NULL && firn_merge_nodes(m, error) && firn_merge_chunks(m, error) &&
-	       firn_merge_pending(m, error);
+	return m->base != NULL && firn_merge_nodes(m, error) && firn_merge_pending(m, error) &&
+	       firn_merge_chunks(m, error) && firn_merge_put_pending(m, error);
 }
 
 static FirnJournalHeader *

@@ -10,7 +10,8 @@
  * and differently, is a conflict.  A record happened before another session's
  * records if that session descends from its session at or after its sequence
  * number.  The result depends on the set of sections only, not on their order
- * (but for `favor`).
+ * (but for `favor`).  Documents of groups are the same, or unchanged, if they
+ * are so without consolidated metadata, which a commit leaves out.
  */
 typedef enum {
 	FIRN_CONFLICT_CHUNK,          /* one chunk written by two with different content        */
@@ -22,8 +23,8 @@ typedef enum {
 	FIRN_CONFLICT_META_DELETED,   /* document changed by one, node deleted by the other     */
 	FIRN_CONFLICT_KIND,           /* an array and a group at one path                       */
 	FIRN_CONFLICT_CREATED,        /* node created by both with different documents          */
-	FIRN_CONFLICT_PARENT, /* a new node below what the other deleted, or below an array */
-	FIRN_CONFLICT_MOVED,  /* the branch's history has moves over which nothing can be rebased */
+	FIRN_CONFLICT_PARENT, /* a new node below what the other deleted or renamed, or below an array */
+	FIRN_CONFLICT_MOVED, /* the branch's history has moves over which nothing can be rebased */
 } FirnConflictKind;
 
 typedef struct {
@@ -68,7 +69,8 @@ void firn_merge_free(FirnMerge *merge);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(FirnMerge, firn_merge_free)
 
 /*
- * Merge `sources` (FirnSource *).  Sections are consumed (their entries may be moved).
+ * Merge `sources` (FirnSource *).  Sections are consumed (their entries may be moved); of one
+ * that came along with its forks in more than one source, the longest copy counts.
  * Content of native chunks with the same length is compared by reading them.
  * Errors, all naming the sources: CONFLICT (another repository; another
  * branch or base; an ancestor with changes is missing; a session twice),

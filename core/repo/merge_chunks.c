@@ -2,8 +2,6 @@
 
 #include <string.h>
 
-static const char base_name[] = "the base snapshot";
-
 /* Sequence numbers of an outcome: only their order is read (was the chunk written before the document?). */
 enum {
 	SEQ_OLD_CHUNK = 1,
@@ -163,7 +161,13 @@ compare_places(const FirnChunkChange *a, const FirnChunkChange *b)
 	return order != 0 ? order : (a->offset > b->offset) - (a->offset < b->offset);
 }
 
-/* Of equal content, always the same ref, whatever order the sources have. */
+bool
+firn_merge_goes_first(const FirnChunkChange *a, const FirnChunkChange *b)
+{
+	return a->kind < b->kind || (a->kind == FIRN_REF_NATIVE && b->kind == FIRN_REF_NATIVE &&
+				     compare_places(a, b) < 0);
+}
+
 static FirnMergeSource *
 least_ref(const FirnMergeSettling *s, const GArray *latest)
 {
@@ -172,10 +176,7 @@ least_ref(const FirnMergeSettling *s, const GArray *latest)
 	for (guint i = 1; i < latest->len; i++) {
 		FirnMergeSource *source = firn_merge_source(s, g_array_index(latest, guint, i));
 
-		if (source->chunk->kind < least->chunk->kind ||
-		    (source->chunk->kind == FIRN_REF_NATIVE &&
-		     least->chunk->kind == FIRN_REF_NATIVE &&
-		     compare_places(source->chunk, least->chunk) < 0))
+		if (firn_merge_goes_first(source->chunk, least->chunk))
 			least = source;
 	}
 	return least;
@@ -509,13 +510,14 @@ settle_sources(FirnMergeSettling *s, FirnChunkMap **out_map, GError **error)
 	g_free(s->heap);
 	g_array_unref(s->touchers);
 	g_array_unref(s->sources);
+	g_array_unref(s->keeps);
 	return done;
 }
 
 static bool
 settle_node(FirnMerging *m, FirnMergeNode *node, GError **error)
 {
-	FirnMergeSettling s = { .m = m, .node = node, .winner_name = base_name };
+	FirnMergeSettling s = { .m = m, .node = node, .winner_name = firn_merge_base_name };
 	bool array = node->live && firn_merge_node_kind(m, node) == FIRN_NODE_ARRAY;
 	FirnChunkMap *map = NULL;
 

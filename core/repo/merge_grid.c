@@ -42,9 +42,8 @@ base_geometry(const FirnMergeSettling *s, uint64_t *out_geometry)
 	return meta != NULL;
 }
 
-/* What a fork started from; an empty array if that cannot be read. */
-static const GPtrArray *
-parents_of(const FirnMerging *m, FirnMergeParty *party)
+const GPtrArray *
+firn_merge_parents(const FirnMerging *m, FirnMergeParty *party)
 {
 	const char *fork = party->section->header->fork;
 	g_autofree char *key = NULL;
@@ -64,7 +63,8 @@ parents_of(const FirnMerging *m, FirnMergeParty *party)
 	return party->parents;
 }
 
-static const FirnMeta *
+/* What a section says of the node's document. */
+static const FirnNodeChange *
 find_document(const FirnMergeSettling *s, const FirnSection *section)
 {
 	for (guint i = 0; i < s->node->touches->len; i++) {
@@ -72,7 +72,7 @@ find_document(const FirnMergeSettling *s, const FirnSection *section)
 		const FirnNodeChange *change = firn_changes_find(section->changes, &touch->id);
 
 		if (change != NULL && change->meta != NULL)
-			return change->meta;
+			return change;
 	}
 	return NULL;
 }
@@ -81,7 +81,7 @@ find_document(const FirnMergeSettling *s, const FirnSection *section)
 static const FirnMeta *
 inherited_document(const FirnMergeSettling *s, FirnMergeParty *party)
 {
-	const GPtrArray *parents = parents_of(s->m, party);
+	const GPtrArray *parents = firn_merge_parents(s->m, party);
 	const GArray *ancestors = party->section->header->ancestors;
 
 	for (guint i = ancestors->len; i-- > 0;) {
@@ -89,24 +89,24 @@ inherited_document(const FirnMergeSettling *s, FirnMergeParty *party)
 
 		for (guint j = 0; j < parents->len; j++) {
 			const FirnSection *section = parents->pdata[j];
-			const FirnMeta *meta = NULL;
+			const FirnNodeChange *change = NULL;
 
 			if (firn_id12_equal(&section->header->session, session))
-				meta = find_document(s, section);
-			if (meta != NULL)
-				return meta;
+				change = find_document(s, section);
+			if (change != NULL)
+				return change->meta;
 		}
 	}
 	return NULL;
 }
 
 /*
- * The geometry a party without a document of its own wrote under.  An ancestor's journal says only
- * what its document was last: if it was written again after the fork, what the
- * fork started from is looked up where it was published.
+ * The document a party began with; NULL: the base's.  An ancestor's journal says only what its
+ * document was last: if it was written again after the fork, what the fork
+ * started from is looked up where it was published.
  */
-static bool
-seen_geometry(const FirnMergeSettling *s, unsigned y, uint64_t *out_geometry)
+static const FirnMeta *
+seen_document(const FirnMergeSettling *s, unsigned y)
 {
 	const FirnMergeTouch *latest = NULL;
 	bool rewritten = false;
@@ -126,16 +126,22 @@ seen_geometry(const FirnMergeSettling *s, unsigned y, uint64_t *out_geometry)
 	if (rewritten) {
 		const FirnMeta *meta = inherited_document(s, firn_merge_party(s->m, y));
 
-		if (meta != NULL) {
-			*out_geometry = meta->geometry;
-			return true;
-		}
+		if (meta != NULL)
+			return meta;
 	}
-	if (latest != NULL) {
-		*out_geometry = latest->change->meta->geometry;
-		return true;
-	}
-	return base_geometry(s, out_geometry);
+	return latest != NULL ? latest->change->meta : NULL;
+}
+
+/* The geometry a party without a document of its own wrote under. */
+static bool
+seen_geometry(const FirnMergeSettling *s, unsigned y, uint64_t *out_geometry)
+{
+	const FirnMeta *meta = seen_document(s, y);
+
+	if (meta == NULL)
+		return base_geometry(s, out_geometry);
+	*out_geometry = meta->geometry;
+	return true;
 }
 
 static bool
@@ -164,19 +170,69 @@ clear_source(gpointer data)
 }
 
 static void
-add_shrinks(const FirnMergeSettling *s, FirnMergeSource *source)
+add_keeps(FirnMergeSettling *s)
 {
 	for (guint i = 0; i < s->node->touches->len; i++) {
 		const FirnMergeTouch *touch = firn_merge_touch(s->node, i);
-		FirnMergeShrink shrink = { .party = touch->party,
-					   .seen = firn_merge_seen(s->m, source->party,
-								   touch->party),
-					   .keep = touch->change->keep,
-					   .rank = touch->change->keep_rank };
+		const FirnNodeChange *change = touch->change;
+		FirnMergeKeep keep = { .party = touch->party,
+				       .seq = change->seq,
+				       .keep = change->keep,
+				       .rank = change->keep_rank,
+				       .from = s->base_grid,
+				       .from_rank = s->base_rank };
+		const FirnMeta *meta;
 
-		if (touch->party != source->party && touch->change->kind == FIRN_CHANGE_PUT &&
-		    shrink.keep != NULL)
-			g_array_append_val(source->shrinks, shrink);
+		if (change->kind != FIRN_CHANGE_PUT || change->keep == NULL)
+			continue;
+		meta = seen_document(s, touch->party);
+		if (meta != NULL) {
+			keep.from = meta->n_chunks;
+			keep.from_rank = meta->rank;
+		}
+		g_array_append_val(s->keeps, keep);
+	}
+}
+
+/* What `shrink` had kept when the other party was forked, if that is in between. */
+static void
+find_known(const FirnMergeSettling *s, FirnMergeParty *other, FirnMergeShrink *shrink)
+{
+	const FirnSection *by = firn_merge_party(s->m, shrink->by->party)->section;
+	const GPtrArray *parents = firn_merge_parents(s->m, other);
+
+	for (guint i = 0; i < parents->len; i++) {
+		const FirnSection *section = parents->pdata[i];
+		const FirnNodeChange *change = NULL;
+
+		if (firn_id12_equal(&section->header->session, &by->header->session))
+			change = find_document(s, section);
+		if (change == NULL)
+			continue;
+		shrink->known = change->keep;
+		shrink->known_rank = change->keep_rank;
+		return;
+	}
+}
+
+static void
+add_shrinks(const FirnMergeSettling *s, FirnMergeSource *source)
+{
+	for (guint i = 0; i < s->keeps->len; i++) {
+		const FirnMergeKeep *keep = &g_array_index(s->keeps, FirnMergeKeep, i);
+		FirnMergeShrink shrink = { .by = keep, .keep = keep->keep, .rank = keep->rank };
+		uint64_t known = firn_merge_seen(s->m, keep->party, source->party);
+
+		if (keep->party == source->party)
+			continue;
+		shrink.seen = firn_merge_seen(s->m, source->party, keep->party);
+		if (known >= keep->seq) {
+			shrink.known = keep->keep;
+			shrink.known_rank = keep->rank;
+		} else if (known > 0) {
+			find_known(s, firn_merge_party(s->m, source->party), &shrink);
+		}
+		g_array_append_val(source->shrinks, shrink);
 	}
 }
 
@@ -198,6 +254,8 @@ start(const FirnMergeSettling *s, FirnMergeSource *source)
 void
 firn_merge_add_sources(FirnMergeSettling *s)
 {
+	s->keeps = g_array_new(FALSE, FALSE, sizeof(FirnMergeKeep));
+	add_keeps(s);
 	s->sources = g_array_new(FALSE, FALSE, sizeof(FirnMergeSource));
 	g_array_set_clear_func(s->sources, clear_source);
 	for (guint i = 0; i < s->node->touches->len; i++) {
@@ -216,14 +274,17 @@ firn_merge_add_sources(FirnMergeSettling *s)
 	}
 }
 
-/* A shrink that the writer did not know of, and that took a chunk of the base away? */
+/* A shrink that the writer did not know of, and that took a chunk of what there was away? */
 static bool
 shrunk_aside(const FirnMergeSettling *s, const FirnMergeSource *source,
 	     const FirnMergeShrink *shrink)
 {
-	return shrink->rank == s->rank && s->base_rank == s->rank &&
-	       firn_merge_seen(s->m, shrink->party, source->party) == 0 &&
-	       inside(source->coords, s->base_grid, s->rank);
+	const FirnMergeKeep *by = shrink->by;
+	bool known = shrink->known != NULL && !(shrink->known_rank == s->rank &&
+						inside(source->coords, shrink->known, s->rank));
+
+	return !known && shrink->rank == s->rank && by->from_rank == s->rank &&
+	       inside(source->coords, by->from, s->rank);
 }
 
 bool
@@ -231,19 +292,23 @@ firn_merge_takes_part(const FirnMergeSettling *s, const FirnMergeSource *source)
 {
 	uint32_t rank = firn_chunk_map_rank(source->change->chunks);
 	bool written = source->chunk->kind != FIRN_REF_NONE;
+	const FirnMergeShrink *aside = NULL;
 
 	for (guint i = 0; i < source->shrinks->len; i++) {
 		const FirnMergeShrink *shrink = &g_array_index(source->shrinks, FirnMergeShrink, i);
 
 		if (shrink->rank == rank && inside(source->coords, shrink->keep, rank))
 			continue;
+		/* One that knew of the chunk settles it, whatever others did. */
 		if (source->chunk->seq <= shrink->seen)
 			return false;
-		if (!written || !shrunk_aside(s, source, shrink))
-			continue;
+		if (aside == NULL && written && shrunk_aside(s, source, shrink))
+			aside = shrink;
+	}
+	if (aside != NULL) {
 		firn_merge_clash_chunk(s, FIRN_CONFLICT_CHUNK_OUTSIDE, source->coords, rank,
 				       firn_merge_source_name(s, source),
-				       firn_merge_party(s->m, shrink->party)->name);
+				       firn_merge_party(s->m, aside->by->party)->name);
 		return false;
 	}
 	if (rank == s->rank && inside(source->coords, s->grid, rank) &&

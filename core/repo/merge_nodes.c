@@ -1,9 +1,10 @@
 #include "core/base/error.h"
+#include "core/repo/commit_priv.h"
 #include "core/repo/merge_priv.h"
 
 #include <string.h>
 
-static const char base_name[] = "the base snapshot";
+const char firn_merge_base_name[] = "the base snapshot";
 
 /* ---- who touched what ---- */
 
@@ -56,8 +57,8 @@ find_creator(const FirnMerging *m, FirnMergeNode *node)
 	}
 }
 
-static bool
-knows(const FirnMerging *m, const FirnMergeNode *node, unsigned party)
+bool
+firn_merge_knows(const FirnMerging *m, const FirnMergeNode *node, unsigned party)
 {
 	return node->in_base ||
 	       (node->creator >= 0 &&
@@ -73,7 +74,7 @@ check_touch(const FirnMerging *m, const FirnMergeNode *node, const FirnMergeTouc
 	FirnSnapshotNode base;
 
 	firn_id8_format(&node->id, text);
-	if (!knows(m, node, touch->party)) {
+	if (!firn_merge_knows(m, node, touch->party)) {
 		g_set_error(error, FIRN_ERROR, FIRN_ERROR_CONFLICT,
 			    "%s changes node %s (%s), which is neither in its base snapshot nor "
 			    "made by a journal it was forked from",
@@ -142,9 +143,9 @@ latest_records(FirnMerging *m, const FirnMergeNode *node)
 	return latest;
 }
 
-static void
-clash(FirnMerging *m, FirnConflictKind kind, const char *path, const char *first,
-      const char *second)
+void
+firn_merge_clash(FirnMerging *m, FirnConflictKind kind, const char *path, const char *first,
+		 const char *second)
 {
 	firn_conflicts_add(&m->conflicts,
 			   &(FirnClash){
@@ -157,33 +158,113 @@ touch_name(const FirnMerging *m, const FirnMergeTouch *touch)
 	return firn_merge_party(m, touch->party)->name;
 }
 
+/* Consolidated metadata does not count: whoever adds a node writes it, and no commit has it. */
 static bool
-same_document(const FirnNodeChange *a, const FirnNodeChange *b)
+same_document(const FirnMeta *a, const FirnMeta *b)
 {
-	return strcmp(a->path, b->path) == 0 && firn_meta_equal(a->meta, b->meta);
+	g_autoptr(GBytes) x = NULL;
+	g_autoptr(GBytes) y = NULL;
+
+	if (firn_meta_equal(a, b))
+		return true;
+	if (!a->has_consolidated && !b->has_consolidated)
+		return false;
+	x = firn_meta_strip_consolidated(a->raw);
+	y = firn_meta_strip_consolidated(b->raw);
+	return g_bytes_equal(x, y);
 }
 
-/* Report each record that differs from the first, and choose that one. */
+/* Of documents that are the same but for that, always this one. */
+static bool
+goes_first(const FirnMeta *a, const FirnMeta *b)
+{
+	return g_bytes_compare(a->raw, b->raw) < 0;
+}
+
+/* Report each record that differs from the first, and choose one. */
 static void
 compare_records(FirnMerging *m, FirnMergeNode *node, const GArray *latest)
 {
 	const FirnMergeTouch *first = firn_merge_touch(node, g_array_index(latest, guint, 0));
+	const FirnMergeTouch *best = first;
 
 	node->winner = (int)g_array_index(latest, guint, 0);
 	for (guint i = 1; i < latest->len; i++) {
-		const FirnMergeTouch *other =
-			firn_merge_touch(node, g_array_index(latest, guint, i));
+		guint at = g_array_index(latest, guint, i);
+		const FirnMergeTouch *other = firn_merge_touch(node, at);
 		bool gone = first->change->kind == FIRN_CHANGE_DELETE;
 		bool other_gone = other->change->kind == FIRN_CHANGE_DELETE;
 
 		if (gone != other_gone)
-			clash(m, FIRN_CONFLICT_META_DELETED, first->change->path,
-			      touch_name(m, gone ? other : first),
-			      touch_name(m, gone ? first : other));
-		else if (!gone && !same_document(first->change, other->change))
-			clash(m, FIRN_CONFLICT_META, first->change->path, touch_name(m, first),
-			      touch_name(m, other));
+			firn_merge_clash(m, FIRN_CONFLICT_META_DELETED, first->change->path,
+					 touch_name(m, gone ? other : first),
+					 touch_name(m, gone ? first : other));
+		else if (!gone && (strcmp(first->change->path, other->change->path) != 0 ||
+				   !same_document(first->change->meta, other->change->meta)))
+			firn_merge_clash(m, FIRN_CONFLICT_META, first->change->path,
+					 touch_name(m, first), touch_name(m, other));
+		else if (!gone && goes_first(other->change->meta, best->change->meta)) {
+			best = other;
+			node->winner = (int)at;
+		}
 	}
+}
+
+/* Whether a record of a group says what the base does. */
+static bool
+says_as_base(const FirnMergeTouch *touch, FirnSpan document)
+{
+	return touch->change->kind == FIRN_CHANGE_PUT &&
+	       firn_commit_same_document(document, touch->change->meta);
+}
+
+/* Whether a party that says what the base does had, for all we know, not seen anything else. */
+static bool
+left_alone(const FirnMerging *m, const FirnMergeNode *node, const FirnMergeTouch *touch,
+	   FirnSpan document)
+{
+	if (!says_as_base(touch, document))
+		return false;
+	for (guint i = 0; i < node->touches->len; i++) {
+		const FirnMergeTouch *other = firn_merge_touch(node, i);
+		uint64_t seen = firn_merge_seen(m, other->party, touch->party);
+
+		if (other->party == touch->party || !is_record(other) || seen == 0)
+			continue;
+		if (other->change->seq > seen || !says_as_base(other, document))
+			return false;
+	}
+	return true;
+}
+
+/*
+ * Take those out of `latest` that did not change a group of the base, but for its consolidated
+ * metadata, where others did.
+ */
+static void
+drop_unchanged(const FirnMerging *m, const FirnMergeNode *node, GArray *latest)
+{
+	g_autoptr(GArray) changed = g_array_new(FALSE, FALSE, sizeof(guint));
+	FirnSnapshotNode base;
+
+	if (!node->in_base || latest->len < 2)
+		return;
+	firn_snapshot_node(m->base, node->base_index, &base);
+	if (base.kind != FIRN_NODE_GROUP)
+		return;
+	for (guint i = 0; i < latest->len; i++) {
+		guint at = g_array_index(latest, guint, i);
+		const FirnMergeTouch *touch = firn_merge_touch(node, at);
+
+		if (touch->change->kind == FIRN_CHANGE_DELETE)
+			return;
+		if (!left_alone(m, node, touch, base.meta))
+			g_array_append_val(changed, at);
+	}
+	if (changed->len == 0)
+		return;
+	g_array_set_size(latest, 0);
+	g_array_append_vals(latest, changed->data, changed->len);
 }
 
 static void
@@ -196,6 +277,7 @@ resolve(FirnMerging *m, FirnMergeNode *node)
 	node->live = node->in_base;
 	if (latest->len == 0)
 		return;
+	drop_unchanged(m, node, latest);
 	compare_records(m, node, latest);
 	change = firn_merge_touch(node, (guint)node->winner)->change;
 	node->path = change->path;
@@ -227,10 +309,11 @@ compare_nodes(gconstpointer a, gconstpointer b)
 
 /* ---- one node a path ---- */
 
-static const char *
-creator_name(const FirnMerging *m, const FirnMergeNode *node)
+const char *
+firn_merge_creator_name(const FirnMerging *m, const FirnMergeNode *node)
 {
-	return node->creator < 0 ? base_name : firn_merge_party(m, (unsigned)node->creator)->name;
+	return node->creator < 0 ? firn_merge_base_name
+				 : firn_merge_party(m, (unsigned)node->creator)->name;
 }
 
 /* Of a node of the base: who last wrote its document. */
@@ -239,7 +322,7 @@ owner_name(const FirnMerging *m, const FirnMergeNode *node)
 {
 	if (node->creator < 0 && node->winner >= 0)
 		return touch_name(m, firn_merge_touch(node, (guint)node->winner));
-	return creator_name(m, node);
+	return firn_merge_creator_name(m, node);
 }
 
 /* A second live node at a path: the same thing, made twice with the same document, or a conflict. */
@@ -250,16 +333,21 @@ unify(FirnMerging *m, FirnMergeNode *first, FirnMergeNode *other)
 
 	other->same = first;
 	if (firn_merge_node_kind(m, first) != firn_merge_node_kind(m, other)) {
-		clash(m, FIRN_CONFLICT_KIND, first->path, a, b);
+		firn_merge_clash(m, FIRN_CONFLICT_KIND, first->path, a, b);
 		/* So that what is below it is reported, whichever came first. */
 		if (firn_merge_node_kind(m, other) == FIRN_NODE_ARRAY)
 			g_hash_table_replace(m->live, other->path, other);
 		return;
 	}
-	if (first->in_base || other->in_base || !firn_meta_equal(first->meta, other->meta))
-		clash(m, FIRN_CONFLICT_CREATED, first->path, a, b);
-	else
-		g_array_append_vals(first->touches, other->touches->data, other->touches->len);
+	if (first->in_base || other->in_base || !same_document(first->meta, other->meta)) {
+		firn_merge_clash(m, FIRN_CONFLICT_CREATED, first->path, a, b);
+		return;
+	}
+	g_array_append_vals(first->touches, other->touches->data, other->touches->len);
+	if (goes_first(other->meta, first->meta)) {
+		firn_meta_unref(first->meta);
+		first->meta = firn_meta_ref(other->meta);
+	}
 }
 
 /* A node of the base nobody touched can still be in the way of a new one. */
@@ -273,7 +361,8 @@ check_base_path(FirnMerging *m, const FirnMergeNode *node)
 		return;
 	firn_snapshot_node(m->base, at, &base);
 	if (g_hash_table_lookup(m->nodes, &base.id) == NULL)
-		clash(m, FIRN_CONFLICT_CREATED, node->path, creator_name(m, node), base_name);
+		firn_merge_clash(m, FIRN_CONFLICT_CREATED, node->path,
+				 firn_merge_creator_name(m, node), firn_merge_base_name);
 }
 
 static void
@@ -294,145 +383,7 @@ unify_paths(FirnMerging *m)
 	}
 }
 
-/* ---- new nodes and what is above them ---- */
-
-/* A delete by one party. */
-typedef struct {
-	const FirnMergeNode *node;
-	FirnMergeTouch touch;
-} Tombstone;
-
-static void
-free_tombstones(gpointer array)
-{
-	g_array_unref(array);
-}
-
-static GHashTable *
-tombstones_by_path(const FirnMerging *m)
-{
-	GHashTable *table = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, free_tombstones);
-
-	for (guint i = 0; i < m->order->len; i++) {
-		const FirnMergeNode *node = m->order->pdata[i];
-
-		for (guint j = 0; j < node->touches->len; j++) {
-			Tombstone stone = { .node = node, .touch = *firn_merge_touch(node, j) };
-			GArray *array;
-
-			if (stone.touch.change->kind != FIRN_CHANGE_DELETE)
-				continue;
-			array = g_hash_table_lookup(table, stone.touch.change->path);
-			if (array == NULL) {
-				array = g_array_new(FALSE, FALSE, sizeof stone);
-				g_hash_table_insert(table, stone.touch.change->path, array);
-			}
-			g_array_append_val(array, stone);
-		}
-	}
-	return table;
-}
-
-/* Whether `party`, or an ancestor where it forked off, deleted `node` too. */
-static bool
-deleted_by(const FirnMerging *m, const FirnMergeNode *node, unsigned party)
-{
-	for (guint i = 0; i < node->touches->len; i++) {
-		const FirnMergeTouch *touch = firn_merge_touch(node, i);
-
-		if (touch->change->kind == FIRN_CHANGE_DELETE &&
-		    touch->change->seq <= firn_merge_seen(m, touch->party, party))
-			return true;
-	}
-	return false;
-}
-
-/* Whether `party` put a live node of its own at `path`. */
-static bool
-recreated_by(const FirnMerging *m, const char *path, unsigned party)
-{
-	const FirnNodeChange *change =
-		firn_changes_find_path(firn_merge_party(m, party)->section->changes, path);
-
-	return change != NULL && change->created;
-}
-
-/*
- * A node made by one party, at or below a path at which another one, not
- * knowing of it, deleted something it saw: a conflict, unless both
- * deleted that and the other put something new there.
- */
-static void
-check_tombstone(FirnMerging *m, const FirnMergeNode *node, const Tombstone *stone)
-{
-	unsigned y = (unsigned)node->creator, x = stone->touch.party;
-	const FirnNodeChange *deleted = stone->touch.change;
-	bool self = strcmp(deleted->path, node->path) == 0;
-
-	if (x == y || stone->node == node || !knows(m, stone->node, y))
-		return;
-	if (firn_merge_before(m, x, deleted->seq, y) ||
-	    firn_merge_before(m, y, node->created_seq, x))
-		return;
-	if (deleted_by(m, stone->node, y) && recreated_by(m, deleted->path, x))
-		return;
-	clash(m, self ? FIRN_CONFLICT_META_DELETED : FIRN_CONFLICT_PARENT, node->path,
-	      creator_name(m, node), firn_merge_party(m, x)->name);
-}
-
-/* The party to name for the array (live, or untouched in the base) at `path`; NULL: there is none. */
-static const char *
-array_owner(const FirnMerging *m, const char *path)
-{
-	const FirnMergeNode *node = g_hash_table_lookup(m->live, path);
-	FirnSnapshotNode base;
-	size_t at;
-
-	if (node != NULL)
-		return firn_merge_node_kind(m, node) == FIRN_NODE_ARRAY ? creator_name(m, node)
-									: NULL;
-	if (!firn_snapshot_find_path(m->base, path, strlen(path), &at))
-		return NULL;
-	firn_snapshot_node(m->base, at, &base);
-	if (g_hash_table_lookup(m->nodes, &base.id) != NULL)
-		return NULL;
-	return base.kind == FIRN_NODE_ARRAY ? base_name : NULL;
-}
-
-static void
-check_place(FirnMerging *m, const FirnMergeNode *node, GHashTable *tombstones)
-{
-	g_autofree char *path = g_strdup(node->path);
-	uint64_t before = m->conflicts.n;
-	size_t len = strlen(path);
-
-	/* Of a deleted subtree, the lowest directory is enough to report. */
-	do {
-		const GArray *stones;
-		const char *owner;
-
-		path[len] = '\0';
-		stones = g_hash_table_lookup(tombstones, path);
-		for (guint i = 0; stones != NULL && i < stones->len; i++)
-			check_tombstone(m, node, &g_array_index(stones, Tombstone, i));
-		owner = strcmp(path, node->path) != 0 ? array_owner(m, path) : NULL;
-		if (owner != NULL && m->conflicts.n == before)
-			clash(m, FIRN_CONFLICT_PARENT, node->path, creator_name(m, node), owner);
-	} while (m->conflicts.n == before && firn_conflict_parent_path(path, &len));
-}
-
-static void
-check_places(FirnMerging *m)
-{
-	g_autoptr(GHashTable) tombstones = tombstones_by_path(m);
-
-	for (guint i = 0; i < m->order->len; i++) {
-		const FirnMergeNode *node = m->order->pdata[i];
-
-		if (node->live && node->creator >= 0)
-			check_place(m, node, tombstones);
-	}
-}
+/* ---- the whole ---- */
 
 bool
 firn_merge_nodes(FirnMerging *m, GError **error)
@@ -460,6 +411,6 @@ firn_merge_nodes(FirnMerging *m, GError **error)
 		resolve(m, m->order->pdata[i]);
 	g_ptr_array_sort(m->order, compare_nodes);
 	unify_paths(m);
-	check_places(m);
+	firn_merge_check_above(m);
 	return true;
 }

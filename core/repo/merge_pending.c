@@ -1,217 +1,492 @@
 #include "core/repo/merge_priv.h"
-#include "core/zarr/name.h"
 
 #include <string.h>
 
-/* Sequence number of a chunk in an outcome that was written under its array's document. */
-#define SEQ_CHUNK 3u
+/* What one party did to one file. */
+typedef struct {
+	FirnPending *file;
+	unsigned party;
+	bool gone;      /* it was its parents', and the party took it away */
+	bool forgotten; /* the file is not in its journal any more */
+} Record;
 
-static bool
-settle_pending(FirnMerging *m, unsigned y, const FirnPending *pending, GHashTable *owners,
-	       GError **error)
+/* All that was done to one file. */
+typedef struct {
+	FirnMerging *m;
+	Record *records; /* by party, one each */
+	guint n;
+	GArray *latest; /* indices of those that nobody's record came after */
+	char *array;    /* where it has a place now, NULL: nowhere */
+	FirnMergePlace place;
+	GArray *rivals; /* Rival: chunks at the place */
+} Settling;
+
+/* One party's chunk at the place that a file has now. */
+typedef struct {
+	unsigned party;
+	FirnNodeChange *change;
+	FirnChunkChange *chunk;
+	bool known; /* to who wrote the file */
+} Rival;
+
+static gint
+compare_records(gconstpointer a, gconstpointer b)
 {
-	gpointer value;
-	unsigned x;
-	const FirnPending *other;
-	FirnRef a, b;
-	int same;
+	const Record *x = a, *y = b;
+	int order = strcmp(x->file->path, y->file->path);
 
-	if (!g_hash_table_lookup_extended(owners, pending->path, NULL, &value)) {
-		g_hash_table_insert(owners, pending->path, GUINT_TO_POINTER(y));
-		return true;
-	}
-	x = GPOINTER_TO_UINT(value);
-	other = g_hash_table_lookup(firn_merge_party(m, x)->section->changes->pending,
-				    pending->path);
-	if (firn_merge_before(m, y, pending->seq, x))
-		return true;
-	if (firn_merge_before(m, x, other->seq, y)) {
-		g_hash_table_insert(owners, pending->path, GUINT_TO_POINTER(y));
-		return true;
-	}
-	firn_chunk_change_get(&pending->content, &a);
-	firn_chunk_change_get(&other->content, &b);
-	same = firn_conflict_compare_refs(m->repo, &a, &b, error);
-	if (same == 0)
-		firn_conflicts_add(&m->conflicts,
-				   &(FirnClash){ .kind = FIRN_CONFLICT_CHUNK,
-						 .path = pending->path,
-						 .first = firn_merge_party(m, x)->name,
-						 .second = firn_merge_party(m, y)->name });
-	return same >= 0;
+	return order != 0 ? order : (x->party > y->party) - (x->party < y->party);
 }
 
-/* Files of its parents that one party took away. */
 static void
-settle_dropped(FirnMerging *m, unsigned y, GHashTable *owners)
+add_records(GArray *records, GHashTable *files, unsigned party, bool gone)
 {
 	GHashTableIter iter;
-	gpointer key, value, owner;
+	gpointer value;
 
-	g_hash_table_iter_init(&iter, firn_merge_party(m, y)->section->changes->dropped);
-	while (g_hash_table_iter_next(&iter, &key, &value)) {
-		const FirnPending *there, *dropped = value;
-		unsigned x;
+	g_hash_table_iter_init(&iter, files);
+	while (g_hash_table_iter_next(&iter, NULL, &value)) {
+		Record record = { .file = value, .party = party, .gone = gone };
 
-		if (!g_hash_table_lookup_extended(owners, key, NULL, &owner))
-			continue;
-		x = GPOINTER_TO_UINT(owner);
-		there = g_hash_table_lookup(firn_merge_party(m, x)->section->changes->pending, key);
-		if (firn_merge_before(m, x, there->seq, y))
-			g_hash_table_remove(owners, key);
-		else if (!firn_merge_before(m, y, dropped->seq, x))
-			firn_conflicts_add(&m->conflicts,
-					   &(FirnClash){ .kind = FIRN_CONFLICT_CHUNK_DELETED,
-							 .path = key,
-							 .first = firn_merge_party(m, x)->name,
-							 .second = firn_merge_party(m, y)->name });
+		g_array_append_val(records, record);
 	}
 }
 
-/* ---- files that have a place now ---- */
+/* By path, so that all of one file are neighbours. */
+static GArray *
+collect_records(const FirnMerging *m)
+{
+	GArray *records = g_array_new(FALSE, FALSE, sizeof(Record));
 
-typedef struct {
-	FirnId8 id;
-	uint32_t rank;
-	uint32_t grid[FIRN_MAX_RANK];
-	uint32_t coords[FIRN_MAX_RANK];
-} Place;
+	for (guint i = 0; i < m->parties->len; i++) {
+		const FirnChanges *changes = firn_merge_party(m, i)->section->changes;
+
+		add_records(records, changes->pending, i, false);
+		add_records(records, changes->dropped, i, true);
+	}
+	g_array_sort(records, compare_records);
+	return records;
+}
+
+static const Record *
+latest_record(const Settling *s, guint i)
+{
+	return &s->records[g_array_index(s->latest, guint, i)];
+}
+
+static const char *
+record_name(const Settling *s, const Record *record)
+{
+	return firn_merge_party(s->m, record->party)->name;
+}
 
 static void
-base_array(const FirnMerging *m, size_t index, Place *out_place)
+record_ref(const Record *record, FirnRef *out_ref)
 {
-	FirnSnapshotNode base;
-
-	firn_snapshot_node(m->base, index, &base);
-	out_place->id = base.id;
-	out_place->rank = base.rank;
-	for (uint32_t i = 0; i < base.rank; i++)
-		firn_snapshot_node_shape(m->base, &base, i, &(uint64_t){ 0 }, &out_place->grid[i]);
+	*out_ref = (FirnRef){ .kind = FIRN_REF_NONE };
+	if (!record->gone)
+		firn_chunk_change_get(&record->file->content, out_ref);
 }
 
-/* The array of the outcome at `path`. */
-static bool
-find_array(const FirnMerging *m, const char *path, Place *out_place)
+static void
+find_latest(Settling *s)
 {
-	const FirnMergeNode *node = g_hash_table_lookup(m->live, path);
-	FirnSnapshotNode base;
-	size_t index;
+	int *slots = s->m->slots;
 
-	if (node == NULL) {
-		if (!firn_snapshot_find_path(m->base, path, strlen(path), &index))
-			return false;
-		firn_snapshot_node(m->base, index, &base);
-		if (base.kind != FIRN_NODE_ARRAY || g_hash_table_contains(m->nodes, &base.id))
-			return false;
-		base_array(m, index, out_place);
+	for (guint i = 0; i < s->n; i++)
+		slots[s->records[i].party] = (int)i;
+	for (guint i = 0; i < s->n; i++) {
+		const GArray *seen = firn_merge_party(s->m, s->records[i].party)->seen;
+
+		for (guint j = 0; j < seen->len; j++) {
+			const FirnMergeSeen *ancestor = &g_array_index(seen, FirnMergeSeen, j);
+			int slot = slots[ancestor->party];
+
+			if (slot >= 0 && s->records[slot].file->seq <= ancestor->seq)
+				slots[ancestor->party] = -1;
+		}
+	}
+	g_array_set_size(s->latest, 0);
+	for (guint i = 0; i < s->n; i++) {
+		if (slots[s->records[i].party] == (int)i)
+			g_array_append_val(s->latest, i);
+		slots[s->records[i].party] = -1;
+	}
+}
+
+static void
+report(const Settling *s, const Record *a, const Record *b)
+{
+	const Record *writer = a->gone ? b : a;
+	bool placed = s->array != NULL;
+
+	firn_conflicts_add(&s->m->conflicts,
+			   &(FirnClash){ .kind = a->gone || b->gone ? FIRN_CONFLICT_CHUNK_DELETED
+								    : FIRN_CONFLICT_CHUNK,
+					 .path = placed ? s->array : a->file->path,
+					 .rank = placed ? s->place.rank : 0,
+					 .coords = placed ? s->place.coords : NULL,
+					 .first = record_name(s, writer),
+					 .second = record_name(s, writer == a ? b : a) });
+}
+
+/* Whether those in `latest` did different things: 1, 0, or -1 with `error`; reported unless settled. */
+static int
+compare_latest(const Settling *s, GError **error)
+{
+	const Record *first = latest_record(s, 0);
+	bool differ = false;
+	FirnRef a, b;
+
+	record_ref(first, &a);
+	for (guint i = 1; i < s->latest->len; i++) {
+		const Record *other = latest_record(s, i);
+		int same;
+
+		record_ref(other, &b);
+		same = firn_conflict_compare_refs(s->m->repo, &a, &b, error);
+		if (same < 0)
+			return -1;
+		differ = differ || same == 0;
+		if (same == 0 && s->m->favor == FIRN_FAVOR_NONE)
+			report(s, first, other);
+	}
+	return differ;
+}
+
+/* Take what one party did out of its journal. */
+static void
+forget_file(const Settling *s, Record *record)
+{
+	FirnChanges *changes = firn_merge_party(s->m, record->party)->section->changes;
+
+	if (!record->forgotten)
+		g_hash_table_remove(record->gone ? changes->dropped : changes->pending,
+				    record->file->path);
+	record->forgotten = true;
+}
+
+/* Take all records that another's did not come after out of the journals, but for one. */
+static void
+remove_losers(const Settling *s, const Record *winner)
+{
+	for (guint i = 0; i < s->n; i++) {
+		Record *record = &s->records[i];
+
+		if (record != winner &&
+		    !firn_merge_before(s->m, record->party, record->file->seq, winner->party))
+			forget_file(s, record);
+	}
+}
+
+/* The one that counts of those in `latest`, which are the same, or differ and are settled. */
+static const Record *
+choose(const Settling *s, bool differ)
+{
+	const Record *best = latest_record(s, 0);
+
+	for (guint i = 1; i < s->latest->len; i++) {
+		const Record *record = latest_record(s, i);
+		unsigned given = firn_merge_party(s->m, record->party)->given;
+		unsigned than = firn_merge_party(s->m, best->party)->given;
+
+		if (!differ ? !record->gone && firn_merge_goes_first(&record->file->content,
+								     &best->file->content)
+			    : (s->m->favor == FIRN_FAVOR_FIRST ? given < than : given > than))
+			best = record;
+	}
+	return best;
+}
+
+/* Which of those in `latest` counts; none of them, without an error: there is a conflict. */
+static bool
+settle_latest(Settling *s, GError **error)
+{
+	const Record *winner;
+	int differ = compare_latest(s, error);
+
+	if (differ < 0)
+		return false;
+	if (!differ)
+		return true;
+	if (s->m->favor == FIRN_FAVOR_NONE) {
+		g_array_set_size(s->latest, 0);
 		return true;
 	}
-	if (firn_merge_node_kind(m, node) != FIRN_NODE_ARRAY)
-		return false;
-	if (node->meta == NULL)
-		base_array(m, node->base_index, out_place);
-	out_place->id = node->id;
-	if (node->meta == NULL)
-		return true;
-	out_place->rank = node->meta->rank;
-	if (node->meta->rank > 0)
-		memcpy(out_place->grid, node->meta->n_chunks,
-		       node->meta->rank * sizeof out_place->grid[0]);
+	winner = choose(s, true);
+	s->m->n_settled++;
+	remove_losers(s, winner);
+	g_array_index(s->latest, guint, 0) = (guint)(winner - s->records);
+	g_array_set_size(s->latest, 1);
 	return true;
 }
 
-/* The place a file's name says, if it is in the grid of an array of the outcome; and the array's path. */
-static char *
-find_place(const FirnMerging *m, const char *path, Place *out_place)
-{
-	g_auto(GStrv) names = g_strsplit(path + 1, "/", -1);
-	guint n = g_strv_length(names), at = n;
-	g_autofree char *above = NULL;
-	g_autofree char *array = NULL;
+/* ---- a file and chunks at its place ---- */
 
-	while (at > 0 && n - at <= FIRN_MAX_RANK && firn_name_parse_index(names[at - 1], NULL))
-		at--;
-	if (at == 0 || n - at > FIRN_MAX_RANK || strcmp(names[at - 1], "c") != 0)
-		return NULL;
-	for (guint i = at; i < n; i++)
-		(void)!firn_name_parse_index(names[i], &out_place->coords[i - at]);
-	g_clear_pointer(&names[at - 1], g_free);
-	above = g_strjoinv("/", names);
-	/* The vector's own end is at the cut now: what is behind it is freed here. */
-	for (guint i = at; i < n; i++)
-		g_clear_pointer(&names[i], g_free);
-	array = g_strconcat("/", above, NULL);
-	if (!find_array(m, array, out_place) || out_place->rank != n - at)
-		return NULL;
-	for (uint32_t i = 0; i < out_place->rank; i++)
-		if (out_place->coords[i] >= out_place->grid[i])
-			return NULL;
-	return g_steal_pointer(&array);
+/* Whether what one party did, at `seq`, happened before what another did. */
+static bool
+before(const FirnMerging *m, unsigned x, uint64_t x_seq, unsigned y, uint64_t y_seq)
+{
+	return x == y ? x_seq < y_seq : firn_merge_before(m, x, x_seq, y);
 }
 
-/* One journal's file is another's chunk, if that one made the array. */
 static bool
-adopt(FirnMerging *m, const FirnPending *pending)
+find_rivals(Settling *s, GError **error)
 {
-	const FirnNodeChange *entry;
-	g_autofree char *array = NULL;
-	Place place = { .rank = 0 };
-	FirnRef ref;
+	const FirnMergeNode *node = g_hash_table_lookup(s->m->live, s->array);
 
-	firn_chunk_change_get(&pending->content, &ref);
-	if (ref.length == 0)
+	for (guint i = 0; node != NULL && i < node->touches->len; i++) {
+		const FirnMergeTouch *touch = firn_merge_touch(node, i);
+		FirnChunkMap *map = touch->change->chunks;
+		Rival rival = { .party = touch->party, .change = touch->change };
+
+		if (map == NULL || firn_chunk_map_rank(map) != s->place.rank)
+			continue;
+		rival.chunk = firn_chunk_map_find(map, s->place.coords);
+		if (rival.chunk != NULL)
+			g_array_append_val(s->rivals, rival);
+		else if (!firn_chunk_map_check(map, error))
+			return false;
+	}
+	return true;
+}
+
+/* Whoever gave its parents' file a place has a chunk there, and did not just take the file away. */
+static void
+drop_placed(Settling *s)
+{
+	for (guint i = s->latest->len; i-- > 0;) {
+		const Record *record = latest_record(s, i);
+		bool placed = false;
+
+		for (guint j = 0; record->gone && j < s->rivals->len; j++)
+			placed =
+				placed || g_array_index(s->rivals, Rival, j).party == record->party;
+		if (placed)
+			g_array_remove_index(s->latest, i);
+	}
+}
+
+/* Leave those in `latest` that no chunk came after; mark the chunks that came before one of them. */
+static void
+compare_times(Settling *s)
+{
+	for (guint i = s->latest->len; i-- > 0;) {
+		const Record *record = latest_record(s, i);
+		uint64_t seq = record->file->seq;
+		bool replaced = false;
+
+		for (guint j = 0; j < s->rivals->len && !replaced; j++) {
+			const Rival *rival = &g_array_index(s->rivals, Rival, j);
+
+			replaced =
+				before(s->m, record->party, seq, rival->party, rival->chunk->seq);
+		}
+		if (replaced)
+			g_array_remove_index(s->latest, i);
+	}
+	for (guint i = 0; i < s->latest->len; i++) {
+		const Record *record = latest_record(s, i);
+
+		for (guint j = 0; j < s->rivals->len; j++) {
+			Rival *rival = &g_array_index(s->rivals, Rival, j);
+
+			rival->known = rival->known || before(s->m, rival->party, rival->chunk->seq,
+							      record->party, record->file->seq);
+		}
+	}
+}
+
+static bool
+is_replaced(const Settling *s, const Rival *rival)
+{
+	for (guint i = 0; i < s->rivals->len; i++) {
+		const Rival *other = &g_array_index(s->rivals, Rival, i);
+
+		if (firn_merge_before(s->m, rival->party, rival->chunk->seq, other->party))
+			return true;
+	}
+	return false;
+}
+
+static void
+report_rival(const Settling *s, const Rival *rival)
+{
+	bool erased = rival->chunk->kind == FIRN_REF_NONE;
+
+	for (guint i = 0; i < s->latest->len; i++)
+		firn_conflicts_add(&s->m->conflicts,
+				   &(FirnClash){
+					   .kind = erased ? FIRN_CONFLICT_CHUNK_DELETED
+							  : FIRN_CONFLICT_CHUNK,
+					   .path = s->array,
+					   .rank = s->place.rank,
+					   .coords = s->place.coords,
+					   .first = record_name(s, latest_record(s, i)),
+					   .second = firn_merge_party(s->m, rival->party)->name });
+}
+
+/* Forget chunks in favor of the file: those its writer knew of, or all. */
+static void
+forget_rivals(const Settling *s, bool all)
+{
+	for (guint i = 0; i < s->rivals->len; i++) {
+		const Rival *rival = &g_array_index(s->rivals, Rival, i);
+
+		if (rival->known ? s->m->out != NULL : all)
+			firn_changes_forget_chunk(
+				firn_merge_party(s->m, rival->party)->section->changes,
+				rival->change, s->place.coords);
+	}
+}
+
+/* Forget the file in favor of chunks, but what their writers knew of. */
+static void
+forget_files(const Settling *s)
+{
+	for (guint i = 0; i < s->n; i++) {
+		Record *record = &s->records[i];
+		bool known = record->gone || record->forgotten;
+
+		for (guint j = 0; j < s->rivals->len && !known; j++)
+			known = firn_merge_before(s->m, record->party, record->file->seq,
+						  g_array_index(s->rivals, Rival, j).party);
+		if (!known)
+			forget_file(s, record);
+	}
+}
+
+/* Whether the file is favored over the chunks whose writers did not know of it. */
+static bool
+file_is_favored(const Settling *s)
+{
+	unsigned file = firn_merge_party(s->m, choose(s, true)->party)->given;
+	bool first = s->m->favor == FIRN_FAVOR_FIRST;
+
+	for (guint i = 0; i < s->rivals->len; i++) {
+		const Rival *rival = &g_array_index(s->rivals, Rival, i);
+		unsigned given = firn_merge_party(s->m, rival->party)->given;
+
+		if (!rival->known && !is_replaced(s, rival) &&
+		    (first ? given < file : given > file))
+			return false;
+	}
+	return true;
+}
+
+/* Settle a file against chunks; nothing is left in `latest` if it does not count. */
+static bool
+settle_rivals(Settling *s, GError **error)
+{
+	bool differ = false, other = false;
+	FirnRef file, chunk;
+
+	compare_times(s);
+	if (s->latest->len == 0)
+		return true;
+	record_ref(latest_record(s, 0), &file);
+	for (guint i = 0; i < s->rivals->len; i++) {
+		const Rival *rival = &g_array_index(s->rivals, Rival, i);
+		int same;
+
+		if (rival->known || is_replaced(s, rival))
+			continue;
+		firn_chunk_change_get(rival->chunk, &chunk);
+		same = firn_conflict_compare_refs(s->m->repo, &file, &chunk, error);
+		if (same < 0)
+			return false;
+		other = true;
+		differ = differ || same == 0;
+		if (same == 0 && s->m->favor == FIRN_FAVOR_NONE)
+			report_rival(s, rival);
+	}
+	if (differ && s->m->favor != FIRN_FAVOR_NONE) {
+		s->m->n_settled++;
+		if (file_is_favored(s)) {
+			forget_rivals(s, true);
+			return true;
+		}
+		forget_files(s);
+	}
+	if (other)
+		g_array_set_size(s->latest, 0);
+	else
+		forget_rivals(s, false);
+	return true;
+}
+
+/* What becomes of one file: added to what counts, if anything of it does. */
+static bool
+settle_file(Settling *s, GError **error)
+{
+	g_array_set_size(s->rivals, 0);
+	find_latest(s);
+	s->array = firn_merge_find_place(s->m, s->records->file->path, &s->place);
+	if (s->array != NULL && !find_rivals(s, error))
 		return false;
-	array = find_place(m, pending->path, &place);
-	if (array == NULL)
+	drop_placed(s);
+	if (s->latest->len == 0)
+		return true;
+	if (!settle_latest(s, error))
 		return false;
-	entry = firn_changes_find(m->out, &place.id);
-	if (entry != NULL && entry->chunks != NULL &&
-	    firn_chunk_map_find(entry->chunks, place.coords) != NULL)
+	if (s->latest->len == 0 || latest_record(s, 0)->gone)
+		return true;
+	/* An empty one is no chunk, whatever its name. */
+	if (latest_record(s, 0)->file->content.length > 0 && !settle_rivals(s, error))
 		return false;
-	(void)firn_changes_put_chunk(m->out, &place.id, array, place.rank, place.coords, &ref,
-				     SEQ_CHUNK);
+	if (s->latest->len == 0)
+		return true;
+	g_ptr_array_add(s->m->files, choose(s, false)->file);
 	return true;
 }
 
 /* ---- the whole ---- */
 
-static void
-put_outcome(FirnMerging *m, GHashTable *owners)
+bool
+firn_merge_put_pending(FirnMerging *m, GError **error)
 {
-	GHashTableIter iter;
-	gpointer key, value;
-
-	g_hash_table_iter_init(&iter, owners);
-	while (g_hash_table_iter_next(&iter, &key, &value)) {
-		const FirnMergeParty *party = firn_merge_party(m, GPOINTER_TO_UINT(value));
-		const FirnPending *pending =
-			g_hash_table_lookup(party->section->changes->pending, key);
+	if (m->out == NULL || m->conflicts.n > 0 || m->files->len == 0)
+		return true;
+	for (guint i = 0; i < m->files->len; i++) {
+		const FirnPending *file = m->files->pdata[i];
 		FirnRef ref;
 
-		if (adopt(m, pending))
+		if (firn_merge_adopt(m, file))
 			continue;
-		firn_chunk_change_get(&pending->content, &ref);
-		firn_changes_put_pending(m->out, key, &ref, pending->seq);
+		firn_chunk_change_get(&file->content, &ref);
+		firn_changes_put_pending(m->out, file->path, &ref, file->seq);
 	}
+	return firn_changes_check(m->out, error);
 }
 
-/* Before the others' documents are known they have no place: only files of the same name can collide. */
+static bool
+settle_all(Settling *s, GArray *records, GError **error)
+{
+	bool done = true;
+
+	for (guint from = 0; done && from < records->len; from += s->n) {
+		s->records = &g_array_index(records, Record, from);
+		s->n = 1;
+		while (from + s->n < records->len &&
+		       strcmp(s->records[s->n].file->path, s->records->file->path) == 0)
+			s->n++;
+		done = settle_file(s, error);
+		g_clear_pointer(&s->array, g_free);
+	}
+	return done;
+}
+
 bool
 firn_merge_pending(FirnMerging *m, GError **error)
 {
-	g_autoptr(GHashTable) owners = g_hash_table_new(g_str_hash, g_str_equal);
-	GHashTableIter iter;
-	gpointer value;
+	g_autoptr(GArray) records = collect_records(m);
+	Settling s = { .m = m };
+	bool done;
 
-	for (guint i = 0; i < m->parties->len; i++) {
-		g_hash_table_iter_init(&iter, firn_merge_party(m, i)->section->changes->pending);
-		while (g_hash_table_iter_next(&iter, NULL, &value))
-			if (!settle_pending(m, i, value, owners, error))
-				return false;
-	}
-	for (guint i = 0; i < m->parties->len; i++)
-		settle_dropped(m, i, owners);
-	if (m->out != NULL && m->conflicts.n == 0)
-		put_outcome(m, owners);
-	return true;
+	s.latest = g_array_new(FALSE, FALSE, sizeof(guint));
+	s.rivals = g_array_new(FALSE, FALSE, sizeof(Rival));
+	done = settle_all(&s, records, error);
+	g_array_unref(s.rivals);
+	g_array_unref(s.latest);
+	return done;
 }

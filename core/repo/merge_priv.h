@@ -7,10 +7,13 @@
  * The parts of a merge, shared by its files only:
  *
  *   merge.c         what is given, lineage, the outcome
+ *   merge_copies.c  sessions that are given more than once
  *   merge_nodes.c   what becomes of each node
+ *   merge_above.c   whether what is above a new node is what its maker saw
  *   merge_chunks.c  what becomes of its chunks
  *   merge_grid.c    whether a chunk has a place in what its array became
  *   merge_pending.c files without a place, and those that get one from another party
+ *   merge_place.c   which place that is
  *
  * A party is one section taking part.  Parties are sorted by session, so that
  * nothing depends on the order in which they were given.
@@ -22,6 +25,7 @@ typedef struct {
 
 typedef struct {
 	FirnSection *section; /* borrowed from its source */
+	FirnSource *source;   /* borrowed */
 	char *name;           /* for messages */
 	unsigned given;       /* position among all sections as given, for `favor` */
 	GArray *seen;         /* FirnMergeSeen: ancestors that are parties */
@@ -58,6 +62,7 @@ typedef struct {
 	GPtrArray *order;  /* FirnMergeNode *, by path, then id */
 	GHashTable *live;  /* path -> FirnMergeNode */
 	int *slots;        /* scratch, one a party, -1 when not in use */
+	GPtrArray *files;  /* FirnPending *: that count, borrowed */
 	FirnConflicts conflicts;
 	uint64_t n_settled;
 	/* Where chunks go: the outcome, or NULL: losers are taken out of their sections. */
@@ -81,15 +86,37 @@ uint64_t firn_merge_seen(const FirnMerging *m, unsigned x, unsigned y);
 /* Whether record `seq` of `x` happened before all that `y` did. */
 bool firn_merge_before(const FirnMerging *m, unsigned x, uint64_t seq, unsigned y);
 
+extern const char firn_merge_base_name[];
+/* Report what is not about a chunk. */
+void firn_merge_clash(FirnMerging *m, FirnConflictKind kind, const char *path, const char *first,
+		      const char *second);
+/* Who made a node. */
+const char *firn_merge_creator_name(const FirnMerging *m, const FirnMergeNode *node);
+/* Whether a party can have seen a node. */
+bool firn_merge_knows(const FirnMerging *m, const FirnMergeNode *node, unsigned party);
+/* What a fork started from (FirnSection *); an empty array if that cannot be read. */
+const GPtrArray *firn_merge_parents(const FirnMerging *m, FirnMergeParty *party);
 /* The kind of a live node. */
 FirnNodeKind firn_merge_node_kind(const FirnMerging *m, const FirnMergeNode *node);
 
-/* Chunks that `party` saw up to `seen`, and that are not inside `keep`, are gone. */
+/* What one party kept of an array when it shrank it, whatever it became then. */
 typedef struct {
 	unsigned party;
+	uint64_t seq; /* of its document */
+	const uint32_t *keep;
+	uint32_t rank;
+	const uint32_t *from; /* the array's grid when the party began */
+	uint32_t from_rank;
+} FirnMergeKeep;
+
+/* To the chunks of another party: those that `by` saw, up to `seen`, outside of `keep` are gone. */
+typedef struct {
+	const FirnMergeKeep *by;
 	uint64_t seen;
 	const uint32_t *keep;
 	uint32_t rank;
+	uint32_t known_rank;
+	const uint32_t *known; /* what the other party knew to be kept when it began; NULL: all */
 } FirnMergeShrink;
 
 /* The chunks one party changed. */
@@ -114,6 +141,7 @@ typedef struct {
 	uint32_t base_rank;
 	uint32_t base_grid[FIRN_MAX_RANK]; /* all 0 if the node is new */
 	const char *winner_name;
+	GArray *keeps;   /* FirnMergeKeep */
 	GArray *sources; /* FirnMergeSource */
 	guint *heap;     /* indices of sources, the least coordinates first */
 	guint n_heap;
@@ -133,13 +161,15 @@ firn_merge_source_name(const FirnMergeSettling *s, const FirnMergeSource *source
 	return firn_merge_party(s->m, source->party)->name;
 }
 
+/* Of equal content, always the same ref, whatever order the sources have. */
+bool firn_merge_goes_first(const FirnChunkChange *a, const FirnChunkChange *b);
 /* Report a chunk of the node. */
 void firn_merge_clash_chunk(const FirnMergeSettling *s, FirnConflictKind kind,
 			    const uint32_t *coords, uint32_t rank, const char *first,
 			    const char *second);
 /* Fill the grids of `s`. */
 void firn_merge_init_grids(FirnMergeSettling *s);
-/* Make `s->sources` (caller owns): the parties that changed chunks of the node, which give them
+/* Make `s->keeps` and `s->sources` (caller owns): the parties that changed chunks of the node, which give them
  * up if there is an outcome. */
 void firn_merge_add_sources(FirnMergeSettling *s);
 /* Whether the chunk in turn takes part; if not, it is gone with a shrink, or was reported. */
@@ -149,11 +179,32 @@ bool firn_merge_source_next(const FirnMergeSettling *s, FirnMergeSource *source)
 /* Read the chunk in turn, if it is folded; false: that cannot be done, there is none any more. */
 bool firn_merge_source_open(FirnMergeSource *source) FIRN_MUST_USE;
 
+/* A place in an array of the outcome. */
+typedef struct {
+	FirnId8 id;
+	uint32_t rank;
+	uint32_t grid[FIRN_MAX_RANK];
+	uint32_t coords[FIRN_MAX_RANK];
+} FirnMergePlace;
+/* The place a file's name says, if it is in the grid of an array of the outcome; returns the array's
+ * path (caller owns), NULL: there is none. */
+char *firn_merge_find_place(const FirnMerging *m, const char *path, FirnMergePlace *out_place);
+/* Put a file to the outcome as the chunk at its place; false: it has none, or is empty, or there is
+ * another one already. */
+bool firn_merge_adopt(FirnMerging *m, const FirnPending *pending);
+
+/* Let go of copies of sessions that came along with others, from their sources too.  False with
+ * `error`: a session is given twice otherwise, or differently. */
+bool firn_merge_drop_copies(FirnMerging *m, GError **error) FIRN_MUST_USE;
 /* Fill `nodes`, `order` and `live`.  False with `error`: a journal that cannot be. */
 bool firn_merge_nodes(FirnMerging *m, GError **error) FIRN_MUST_USE;
+/* Report new nodes below what another party took away, or made an array. */
+void firn_merge_check_above(FirnMerging *m);
+/* Settle pending files, among themselves and with chunks, which are in the sections still. */
+bool firn_merge_pending(FirnMerging *m, GError **error) FIRN_MUST_USE;
 /* Settle the chunks of all nodes. */
 bool firn_merge_chunks(FirnMerging *m, GError **error) FIRN_MUST_USE;
-/* Settle pending files; after the chunks, among which some of them are then. */
-bool firn_merge_pending(FirnMerging *m, GError **error) FIRN_MUST_USE;
+/* Put the pending files that count to the outcome, if there is one: as chunks, where they have a place. */
+bool firn_merge_put_pending(FirnMerging *m, GError **error) FIRN_MUST_USE;
 
 #endif

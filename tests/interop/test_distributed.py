@@ -76,6 +76,29 @@ def test_region_writes_of_four_processes(firn, repo, mount, tmp_path, way, dirty
     assert next(iter(log)).message == "finished writes"
 
 
+def test_each_worker_adds_a_variable(firn, repo, mount, mounts, tmp_path):
+    """Each also writes the root's document: with consolidated metadata that lists its own variable."""
+    ds = xr.Dataset({name: (f"on_{name}", np.arange(10) + i) for i, name in enumerate("tuvw")}, attrs={"v": 1})
+    ds[["t"]].to_zarr(mount.main, mode="w")
+    mount.commit("base")
+    firn("fork", mount, "-o", tmp_path / "fork.json")
+    journals = []
+    for name in "uv":
+        w = mounts.enter_context(repo.worker(tmp_path / "fork.json"))
+        ds[[name]].assign_attrs(ds.attrs | ({"of": "u"} if name == "u" else {})).to_zarr(w.main, mode="a")
+        journals.append(tmp_path / f"{name}.journal")
+        w.umount("--export", journals[-1])
+    ds[["w"]].to_zarr(mount.main, mode="a")
+    firn("merge", "-o", tmp_path / "both", *journals)
+    id = firn.snapshot("commit", mount, tmp_path / "both", "-m", "a variable each")
+    assert repo.official().lookup_branch("main") == id
+    for store in repo.store(), mount.main:
+        with xr.open_zarr(store, consolidated=False) as got:
+            xr.testing.assert_identical(got.compute(), ds.assign_attrs(of="u"))
+    assert "consolidated_metadata" not in store_tree(repo.store())["zarr.json"].decode()
+    assert_committed(repo, mount.main)
+
+
 # ---- journals of one array, made quickly ----
 
 class Forks:
@@ -212,6 +235,33 @@ def test_uncommitted_parent_left_out__refused(repo, mounts, tmp_path):
     j = f.chunks("w", _1=b"1")
     p = f.firn.run("commit", j, "-m", "m")
     assert p.returncode == 3, (p.returncode, p.stderr)
+
+
+def test_uncommitted_parent_in_each_step_of_a_tree_of_merges(repo, mounts, tmp_path):
+    forks = Forks(repo, mounts, tmp_path, commit=False)
+    journals = [forks.chunks(i, **{f"_{i + 1}": b"%d" % i}) for i in range(4)]
+    forks.firn("merge", "-o", tmp_path / "first", forks.m, *journals[:2])
+    put(forks.m.main, "a/c/6", b"later")
+    forks.firn("merge", "-o", tmp_path / "second", *journals[2:], forks.m)
+    forks.firn("merge", "-o", tmp_path / "both", tmp_path / "second", tmp_path / "first")
+    p = forks.firn.run("commit", forks.m, tmp_path / "both", journals[0], "-m", "m")
+    assert p.returncode == 3 and "twice" in p.stderr
+    forks.firn.snapshot("commit", forks.m, tmp_path / "both", "-m", "m")
+    tree = store_tree(repo.store())
+    assert [tree[f"a/c/{i}"] for i in (1, 2, 3, 4, 6)] == [b"0", b"1", b"2", b"3", b"later"]
+    assert_committed(repo, forks.m.main)
+
+
+@pytest.mark.parametrize("how", ["commit", "discard"])
+def test_late_worker_of_an_uncommitted_parent__is_told_what_to_give(repo, mounts, tmp_path, how):
+    forks = Forks(repo, mounts, tmp_path, commit=False)
+    late = forks.chunks("late", _1=b"late")
+    forks.firn(how, forks.m, *(["-m", "m"] if how == "commit" else []))
+    p = forks.firn.run("commit", late, "-m", "late", "--rebase")
+    assert p.returncode == 3
+    published = next(word for word in p.stderr.split() if word.endswith("/parent"))
+    forks.firn.snapshot("commit", repo.path / published, late, "-m", "late", "--rebase")
+    assert store_tree(repo.store())["a/c/1"] == b"late"
 
 
 def test_branch_moved_since_the_fork__needs_rebase(forks):

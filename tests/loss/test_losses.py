@@ -105,6 +105,33 @@ def test_d05_fork_edits_what_its_parent_made(p):
     assert_committed(p.repo, p.m.main)
 
 
+def test_d05_fork_adds_to_a_group_that_its_parent_renames(p):
+    put(p.m.main, "n/zarr.json", group_json())
+    put(p.m.main, "n/b/zarr.json", DOC)
+    worker = p.journal("worker", {"n/w/zarr.json": DOC})
+    (p.m.main / "n").rename(p.m.main / "o")
+    p.refused(p.m, worker, conflicts={("parent", "/n/w", None, worker, p.m)})
+    (p.m.main / "o").rename(p.m.main / "n")
+    p.commit(p.m, worker)
+    assert {"n/zarr.json", "n/b/zarr.json", "n/w/zarr.json"} <= official(p).keys()
+
+
+def test_d05_fork_writes_where_its_parent_shrinks_and_grows(p):
+    """Whatever the parent did before the fork; and in an array of the base, and one that the parent made."""
+    put(p.m.main, "n/zarr.json", DOC)
+    put(p.m.main, "n/c/3", b"parent's")
+    token = p.fork()
+    worker = p.journal("worker", {"a/c/3": b"lost", "n/c/3": b"lost too"}, token)
+    put(p.m.main, "a/zarr.json", array_json((4,), (2,)))
+    put(p.m.main, "a/zarr.json", DOC)
+    p.refused(p.m, worker, conflicts={("chunk-outside", "/a", (3,), worker, p.m)})
+    shrinks = p.journal("shrinks", lambda d: [put(d, "n/zarr.json", array_json((2 * n,), (2,))) for n in (2, 4)], token)
+    p.refused(p.m, worker, shrinks, conflicts={("chunk-outside", "/a", (3,), worker, p.m),
+                                               ("chunk-outside", "/n", (3,), worker, shrinks)})
+    p.commit(p.m, shrinks)
+    assert not {"a/c/2", "a/c/3", "n/c/3"} & official(p).keys()
+
+
 def test_d05_fork_and_parent_edit_what_the_parent_made(p):
     put(p.m.main, "n/zarr.json", array_json((4,), (2,)))
     worker = p.journal("worker", {"n/zarr.json": DOC, "n/c/3": b"33"})

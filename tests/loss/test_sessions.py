@@ -189,6 +189,25 @@ def test_fork__chunks_of_an_array_that_another_worker_makes(p):
     assert_committed(p.repo, p.m.main)
 
 
+def test_fork__file_without_a_place_that_is_a_chunk_of_another(p):
+    token = p.fork()
+    one = p.journal("one", {"n/c/0": b"one", "n/c/1": b"same"}, token)
+    two = p.journal("two", {"n/zarr.json": DOC, "n/c/0": b"two", "n/c/1": b"same"}, token)
+    p.refused(p.m, one, two, conflicts={("chunk", "/n", (0,), one, two)})
+    p.commit(p.m, one, two, args=["--favor", "first"])
+    tree = store_tree(p.repo.store())
+    assert tree["n/c/0"] == b"one" and tree["n/c/1"] == b"same"
+    assert_committed(p.repo, p.m.main)
+
+
+def test_fork__emptied_chunk_is_no_file_that_finds_a_place(p):
+    token = p.fork()
+    emptied = p.journal("emptied", {"a/c/1": b""}, token)
+    other = p.journal("other", {"a/c/2": b"other"}, token)
+    p.firn.refuses("commit", p.m, emptied, other, "-m", "m", saying=["/a/c/1"])
+    p.firn.refuses("commit", p.m, other, emptied, "-m", "m", "--favor", "last", saying=["/a/c/1"])
+
+
 @pytest.mark.sanitize
 def test_fork__pending_file_removed_by_the_worker(p):
     put(p.m.main, "n/c/0", b"by mistake")

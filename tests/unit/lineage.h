@@ -10,10 +10,13 @@
  * Sessions that do what a script says, without a mount.  A script is made of
  * lines (or ';'):
  *
- *   group PATH [ATTRIBUTE]            array PATH SHAPE CHUNKS [ATTRIBUTE]   (4x6 2x2)
+ *   group PATH [ATTRIBUTE [NAME]]     array PATH SHAPE CHUNKS [ATTRIBUTE]   (4x6 2x2)
  *   delete PATH                       chunk PATH COORDS TEXT                (0,1)
  *   native PATH COORDS TEXT           virtual PATH COORDS URL
- *   erase PATH COORDS                 pending PATH TEXT
+ *   erase PATH COORDS                 pending PATH [TEXT]
+ *   drop PATH                         move PATH TO
+ *
+ * NAME: of an array that the group's consolidated metadata lists.
  */
 typedef struct {
 	FirnRepo *repo;
@@ -66,7 +69,29 @@ actor_fork(const Actor *parent, const char *name)
 	g_array_append_vals(actor->section->header->ancestors, ancestors->data, ancestors->len);
 	g_array_append_val(actor->section->header->ancestors, ancestor);
 	ck_assert(firn_changes_apply(actor->overlay, parent->overlay, true));
+	actor->section->changes->forked = true;
 	return actor;
+}
+
+/* Publish what a fork of an actor without parents started from: the actor as it is now. */
+static inline void
+actor_publish(const Actor *parent, Actor *fork)
+{
+	g_autoptr(GByteArray) bytes = g_byte_array_new();
+	g_autoptr(GBytes) object = NULL;
+	g_autoptr(GError) error = NULL;
+	g_autofree char *key = NULL;
+	char id[FIRN_ID12_TEXT + 1];
+
+	firn_id12_format(&fork->section->header->session, id);
+	key = g_strdup_printf("firn/sessions/%s/parent", id);
+	firn_journal_encode(parent->section->header, parent->section->changes,
+			    parent->section->last_seq, bytes);
+	object = g_bytes_new(bytes->data, bytes->len);
+	if (!firn_store_put(firn_repo_store(parent->repo), key, object, FIRN_PUT_IF_ABSENT, NULL,
+			    NULL, &error))
+		ck_assert_no_error(error);
+	fork->section->header->fork = g_strdup(id);
 }
 
 static inline void
@@ -90,11 +115,14 @@ parse_numbers(const char *text, const char *separator, uint32_t *out)
 }
 
 static inline FirnMeta *
-make_group(const char *attribute)
+make_group(const char *attribute, const char *name)
 {
+	g_autofree char *consolidated =
+		g_strdup_printf("\"consolidated_metadata\":{\"metadata\":{\"%s\":{}}},",
+				name != NULL ? name : "");
 	g_autofree char *text = g_strdup_printf(
-		"{\"zarr_format\":3,\"node_type\":\"group\",\"attributes\":{\"v\":\"%s\"}}",
-		attribute != NULL ? attribute : "");
+		"{\"zarr_format\":3,%s\"node_type\":\"group\",\"attributes\":{\"v\":\"%s\"}}",
+		name != NULL ? consolidated : "", attribute != NULL ? attribute : "");
 	g_autoptr(GBytes) raw = g_bytes_new(text, strlen(text));
 	FirnMeta *meta = firn_meta_parse(raw, NULL);
 
@@ -173,6 +201,19 @@ actor_delete(Actor *actor, const char *path)
 	(void)firn_changes_delete_node(actor->section->changes, &id, path, false, seq);
 }
 
+/* One node that the actor made; those below it stay. */
+static inline void
+actor_move(Actor *actor, const char *path, const char *to)
+{
+	bool made;
+	FirnId8 id = actor_node(actor, path, &made);
+	uint64_t seq = ++actor->section->last_seq;
+
+	ck_assert_msg(!made, "there is no %s", path);
+	firn_changes_move_node(actor->overlay, &id, to, seq);
+	firn_changes_move_node(actor->section->changes, &id, to, seq);
+}
+
 static inline FirnId12
 put_chunk_object(FirnRepo *repo, const char *text)
 {
@@ -208,23 +249,32 @@ actor_chunk(Actor *actor, const char *verb, const char *path, const char *place,
 }
 
 static inline void
+actor_pending(Actor *actor, const char *path, FirnRefKind kind, const char *text)
+{
+	FirnRef ref = { .kind = kind,
+			.length = strlen(text),
+			.bytes = { (const uint8_t *)text, strlen(text) } };
+
+	firn_changes_put_pending(actor->section->changes, path, &ref, ++actor->section->last_seq);
+}
+
+static inline void
 actor_do_line(Actor *actor, char **w)
 {
 	guint n = g_strv_length(w);
 
 	if (strcmp(w[0], "group") == 0) {
-		actor_put(actor, w[1], make_group(n > 2 ? w[2] : NULL));
+		actor_put(actor, w[1], make_group(n > 2 ? w[2] : NULL, n > 3 ? w[3] : NULL));
 	} else if (strcmp(w[0], "array") == 0) {
 		actor_put(actor, w[1], make_array(w[2], w[3], n > 4 ? w[4] : NULL));
 	} else if (strcmp(w[0], "delete") == 0) {
 		actor_delete(actor, w[1]);
 	} else if (strcmp(w[0], "pending") == 0) {
-		FirnRef ref = { .kind = FIRN_REF_INLINE,
-				.length = strlen(w[2]),
-				.bytes = { (const uint8_t *)w[2], strlen(w[2]) } };
-
-		firn_changes_put_pending(actor->section->changes, w[1], &ref,
-					 ++actor->section->last_seq);
+		actor_pending(actor, w[1], FIRN_REF_INLINE, n > 2 ? w[2] : "");
+	} else if (strcmp(w[0], "move") == 0) {
+		actor_move(actor, w[1], w[2]);
+	} else if (strcmp(w[0], "drop") == 0) {
+		actor_pending(actor, w[1], FIRN_REF_NONE, "");
 	} else {
 		actor_chunk(actor, w[0], w[1], w[2], n > 3 ? w[3] : NULL);
 	}

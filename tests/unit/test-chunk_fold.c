@@ -269,6 +269,84 @@ START_TEST(folded_journal__cut_before_it_is_merged__stops_the_merge)
 }
 END_TEST
 
+/* Two rows of chunks each, of which the second ones are the same. */
+static Actor *
+row_writer(FirnRepo *repo, const FirnId12 *base, const char *name, unsigned first)
+{
+	Actor *actor = actor_new(repo, base, name);
+
+	for (unsigned i = 0; i < 2 * SIDE; i++) {
+		g_autofree char *script =
+			g_strdup_printf("chunk /a %u,%u same", i < SIDE ? first : 2, i % SIDE);
+
+		actor_do(actor, script);
+	}
+	return actor;
+}
+
+/* Spoil the first chunks of a journal. */
+static void
+spoil(int fd)
+{
+	uint8_t header[16];
+	off_t end;
+
+	ck_assert_int_eq(pread(fd, header, sizeof header, 0), sizeof header);
+	end = 16 + (header[12] | header[13] << 8) + 8;
+	ck_assert_int_eq(pwrite(fd, "\0\0\0\0\0\0\0\0", 8, end + 200), 8);
+}
+
+/* Its first leaf is in the outcome when a chunk that both wrote is to go behind that. */
+START_TEST(folded_journal__spoilt_before_it_is_merged__stops_the_merge)
+{
+	g_autoptr(FirnRepo) repo = new_repo();
+	FirnId12 base = commit_script(repo, ARRAY);
+	Actor *a = row_writer(repo, &base, "a", 1);
+	Actor *b = row_writer(repo, &base, "b", 0);
+	g_autoptr(GPtrArray) sources = g_ptr_array_new_with_free_func(free_source);
+	g_autoptr(GError) error = NULL;
+	int fd;
+
+	g_ptr_array_add(sources, folded(a, &fd));
+	g_ptr_array_add(sources, folded(b, NULL));
+	spoil(fd);
+	ck_assert_ptr_null(firn_merge_sources(repo, sources, FIRN_FAVOR_NONE, &error));
+	ck_assert_error(error, FIRN_ERROR, FIRN_ERROR_FORMAT);
+	ck_assert_ptr_nonnull(strstr(error->message, "journal folded changed"));
+	close(fd);
+	actor_free(a);
+	actor_free(b);
+}
+END_TEST
+
+START_TEST(folded_map__that_cannot_be_read__takes_entries_and_says_so)
+{
+	g_autoptr(FirnRepo) repo = new_repo();
+	FirnId12 base = commit_script(repo, ARRAY);
+	Actor *actor = row_writer(repo, &base, "a", 0);
+	g_autoptr(GError) error = NULL;
+	FirnSource *source;
+	FirnChunkMap *map;
+	bool made;
+	int fd;
+
+	source = folded(actor, &fd);
+	map = map_of(section_of(source)->changes);
+	ck_assert(firn_chunk_map_check(map, &error));
+	spoil(fd);
+	ck_assert_ptr_nonnull(firn_chunk_map_insert(map, (uint32_t[]){ 0, 7 }, &made));
+	ck_assert(made);
+	ck_assert_ptr_nonnull(firn_chunk_map_find(map, (uint32_t[]){ 0, 7 }));
+	ck_assert_ptr_nonnull(firn_chunk_map_find(map, (uint32_t[]){ 2, 7 }));
+	ck_assert_uint_eq(firn_chunk_map_size(map), SIDE + 1);
+	ck_assert(!firn_chunk_map_check(map, &error));
+	ck_assert_error(error, FIRN_ERROR, FIRN_ERROR_FORMAT);
+	close(fd);
+	firn_source_free(source);
+	actor_free(actor);
+}
+END_TEST
+
 typedef struct {
 	FirnChunkMap *map;
 	const char *wanted;
@@ -348,6 +426,8 @@ make_suite(void)
 	tcase_add_loop_test(tcase, merge_of_folded__is_the_merge, 0, G_N_ELEMENTS(pairs));
 	tcase_add_test(tcase, folded_journal__cut_while_it_is_merged__stops_the_commit);
 	tcase_add_test(tcase, folded_journal__cut_before_it_is_merged__stops_the_merge);
+	tcase_add_test(tcase, folded_journal__spoilt_before_it_is_merged__stops_the_merge);
+	tcase_add_test(tcase, folded_map__that_cannot_be_read__takes_entries_and_says_so);
 	tcase_add_test(tcase, folded_map__read_by_several_threads__says_the_same_to_each);
 	tcase_add_test(tcase, decode_folded__chunks_out_of_order__is_left_to_others);
 	suite_add_tcase(suite, tcase);

@@ -32,6 +32,10 @@ static const Case cases[] = {
 	{ "array /a 10 1 one", "array /a 10 1 one", "", NULL },
 	{ "group /g one", "group /g two", "meta /g", NULL },
 	{ "group /g one", "group /g one", "", NULL },
+	{ "group /g one b", "group /g one c", "", NULL },
+	{ "group /g one b", "group /g one", "", NULL },
+	{ "group /g one b", "group /g two b", "meta /g", NULL },
+	{ "group /g one", "group /g  c", "", NULL },
 	{ "array /a 10 1 one", "chunk /a 3 c", "",
 	  "/ group; /a array 0=old0 1=old1 3=c; /g group; /g/x array 0=x0" },
 	/* shapes */
@@ -58,6 +62,11 @@ static const Case cases[] = {
 	{ "array /n 3 1", "array /n 4 1", "created /n", NULL },
 	{ "group /n", "group /n", "", NULL },
 	{ "group /n", "group /n other", "created /n", NULL },
+	{ "group /n one b", "group /n one c", "", NULL },
+	{ "group /n one b", "group /n two b", "created /n", NULL },
+	{ "group /  x;array /x 3 1;chunk /x 0 p", "group /  y;array /y 3 1;chunk /y 0 q", "",
+	  "/ group; /a array 0=old0 1=old1; /g group; /g/x array 0=x0; /x array 0=p; "
+	  "/y array 0=q" },
 	{ "array /n 3 1", "group /n", "kind /n", NULL },
 	{ "array /n 3 1", "group /n;array /n/c 3 1", "kind /n; parent /n/c", NULL },
 	{ "array /n 3 1", "array /n/c 3 1", "parent /n/c", NULL },
