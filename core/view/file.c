@@ -25,6 +25,7 @@ file_new(FirnView *view, FirnLeaf *leaf, uint64_t ino, int flags, pid_t pid)
 		if (file->writable) {
 			leaf->n_writers++;
 			leaf->writer = pid;
+			firn_writing_add(view, leaf);
 		}
 	}
 	return file;
@@ -86,6 +87,11 @@ open_leaf(FirnView *view, uint64_t ino, int flags, pid_t pid, FirnFile **out_fil
 	FirnFile *file;
 	int failed = firn_chunk_take_leaf(view, ino, &leaf);
 
+	if (failed == 0 && (flags & O_ACCMODE) != O_RDONLY && !firn_chunk_is_current(view, leaf)) {
+		firn_inode_ref(&leaf->inode);
+		firn_inode_unref(view, &leaf->inode);
+		failed = ESTALE;
+	}
 	if (failed != 0)
 		return failed;
 	file = file_new(view, leaf, ino, flags, pid);
@@ -204,7 +210,7 @@ firn_view_open(FirnView *view, uint64_t ino, int flags, pid_t pid, FirnFile **ou
 	if (writable && view->read_only)
 		return EROFS;
 	pthread_mutex_lock(&view->lock);
-	failed = firn_chunk_check_number(view, ino);
+	failed = firn_chunk_check_number(view, ino, writable);
 	inode = firn_inode_find(view, ino);
 	if (writable && firn_inode_is_snapshot(view, ino))
 		failed = EROFS;
@@ -391,8 +397,11 @@ firn_view_release(FirnView *view, FirnFile *file)
 	view->n_open_files--;
 	if (leaf != NULL) {
 		leaf->n_open--;
-		if (file->writable)
+		if (file->writable) {
+			if (leaf->n_writers == 1)
+				firn_writing_remove(view, leaf);
 			leaf->n_writers--;
+		}
 		if (leaf->n_open == 0 && !leaf->inode.dead)
 			firn_chunk_release_retired(view, leaf);
 		if (leaf->n_open == 0 && leaf->kind == FIRN_LEAF_SCRATCH && leaf->is_lock &&
@@ -511,7 +520,7 @@ firn_view_setattr(FirnView *view, uint64_t ino, FirnFile *file, unsigned what,
 	pthread_mutex_lock(&view->lock);
 	failed = view->read_only || firn_inode_is_snapshot(view, ino) ? EROFS : 0;
 	if (failed == 0 && (file == NULL || file->leaf == NULL))
-		failed = firn_chunk_check_number(view, ino);
+		failed = firn_chunk_check_number(view, ino, false);
 	firn_view_unlock(view);
 	if (failed == 0 && (what & FIRN_SET_SIZE) != 0) {
 		if (file != NULL && file->leaf != NULL && file->writable)

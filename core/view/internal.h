@@ -170,6 +170,7 @@ struct FirnView {
 	_Atomic bool dirty;     /* not all that is recorded is durable; set with the lock held */
 	pthread_cond_t changed; /* commit ended, a writer closed */
 	GHashTable *inodes;     /* &ino -> FirnInode * */
+	GHashTable *writing;    /* FirnLeaf *, by their place: chunks open for writing */
 	uint64_t next_ino;
 	guint max_known; /* constant; 0: default */
 	guint n_known;   /* files the kernel knows */
@@ -396,13 +397,26 @@ bool firn_chunk_is_changed(FirnView *view, uint64_t ino);
 /*
  * Whether a computed number still stands for what its name shows: the kernel may
  * ask under the number of before a commit, a rename or a removal.  ESTALE: no.
- * View lock held; dropped for I/O.
+ * Who is going to write needs the number that the name has now.  View lock held; dropped for I/O.
  */
-int firn_chunk_check_number(FirnView *view, uint64_t ino);
+int firn_chunk_check_number(FirnView *view, uint64_t ino, bool to_write);
 /* The content of a base chunk by its computed number (view lock dropped for I/O).  Caller owns. */
 int firn_chunk_peek_base(FirnView *view, uint64_t ino, FirnContent **out_content);
 /* Whether a number belongs to a read-only hierarchy. */
 bool firn_inode_is_snapshot(FirnView *view, uint64_t ino);
+
+/* ---- writing.c: chunks that are open for writing, by their place.  View lock held ---- */
+
+GHashTable *firn_writing_new(void);
+/* Its writers, kind or place changed: after that / before that. */
+void firn_writing_add(FirnView *view, FirnLeaf *leaf);
+void firn_writing_remove(FirnView *view, FirnLeaf *leaf);
+/* NULL: nobody writes there.  Borrowed. */
+FirnLeaf *firn_writing_find(FirnView *view, FirnDir *array, const uint32_t *coords);
+/* The table entry of a chunk without a change, if it has one; its number would be `ino`.  Borrowed. */
+FirnInode *firn_chunk_entry(FirnView *view, FirnDir *array, const uint32_t *coords, uint64_t ino);
+/* Whether a leaf is what its name shows, or has none: else nobody may begin to write to it. */
+bool firn_chunk_is_current(FirnView *view, const FirnLeaf *leaf);
 
 /* ---- content.c: bytes ---- */
 

@@ -106,6 +106,7 @@ firn_view_alloc(FirnSession *session, const FirnViewOptions *options)
 	firn_deadline_cond_init(&view->changed);
 	firn_view_flusher_init(view);
 	view->inodes = g_hash_table_new(g_int64_hash, g_int64_equal);
+	view->writing = firn_writing_new();
 	view->next_ino = FIRN_INO_RESERVED + 1;
 	view->old_trees = g_ptr_array_new();
 	view->snapshots = g_hash_table_new_full(firn_id12_hash, firn_id12_equal, g_free, NULL);
@@ -189,6 +190,7 @@ firn_view_free(FirnView *view)
 	firn_packs_free(view->packs);
 	firn_pack_fds_free(view->pack_fds);
 	g_hash_table_unref(view->inodes);
+	g_hash_table_unref(view->writing);
 	g_hash_table_unref(view->shared);
 	g_queue_clear_full(&view->errors, g_free);
 	g_array_unref(view->garbage);
