@@ -181,3 +181,31 @@ def test_a_writer_whose_chunk_was_unlinked_or_replaced_ends_without_an_error(mou
         os.close(fd)
     assert not (chunks / "40").exists() and (chunks / "41").read_bytes() == b"other"
     assert mount.control("errors") == ""
+
+
+@pytest.mark.parametrize("restart", [False, True])
+@pytest.mark.parametrize("edited", [False, True])
+def test_a_chunk_that_is_renamed_over_another_takes_its_size_along(mount, chunks, edited, restart):
+    old, new = chunks / "51", chunks / "50"
+    put(chunks, "52", b"x" * 70)
+    mount.commit("different sizes")
+    os.stat(old), os.stat(new)
+    if edited:
+        os.truncate(old, 3)
+    want = b"ooo" if edited else b"o" * 1000
+    os.rename(old, new)
+    if restart:
+        replaced(mount)
+    assert os.stat(new).st_size == len(want) and not old.exists()
+    assert read_anew(new) == want
+    names = listing(chunks)
+    assert names["50"] == len(want) and "51" not in names
+    look_exclusively(chunks, "50")
+    with open(new, "ab") as f:
+        f.write(b"zz")
+    put(chunks, "51", b"anew")
+    os.utime(new)
+    assert os.stat(new).st_size == len(want) + 2 and os.stat(old).st_size == 4
+    assert read_anew(new) == want + b"zz" and read_anew(old) == b"anew"
+    mount.commit("renamed")
+    assert read_anew(new) == want + b"zz" and read_anew(old) == b"anew"
