@@ -7,6 +7,10 @@
  * one by the number its place has.  Neither says anything of a file that is being written while a
  * commit takes its record away, or gives the array's files other numbers: so files with writers
  * are found by their place, and what one place shows is always one inode.
+ *
+ * Who opened a chunk for reading while it was as in the base has no leaf.  But the kernel keeps one
+ * set of pages an inode, whichever handle filled them: when somebody begins to write, all who have
+ * that inode open must read what he writes, or their old bytes would be what others read.
  */
 
 static guint
@@ -100,4 +104,62 @@ firn_chunk_is_current(FirnView *view, const FirnLeaf *leaf)
 	if (writing != NULL)
 		return writing == leaf;
 	return leaf->inode.ino == firn_slot_ino(array->file_slot, leaf->coords, leaf->rank);
+}
+
+/* ---- who reads ---- */
+
+void
+firn_readers_add(FirnView *view, FirnFile *file)
+{
+	FirnFile *first;
+
+	if (view->read_only)
+		return;
+	first = g_hash_table_lookup(view->readers, &file->ino);
+	if (first == NULL) {
+		g_hash_table_insert(view->readers, &file->ino, file);
+		return;
+	}
+	file->previous = first;
+	file->next = first->next;
+	if (file->next != NULL)
+		file->next->previous = file;
+	first->next = file;
+}
+
+void
+firn_readers_remove(FirnView *view, FirnFile *file)
+{
+	FirnFile *next = file->next;
+
+	if (view->read_only)
+		return;
+	if (next != NULL)
+		next->previous = file->previous;
+	if (file->previous != NULL)
+		file->previous->next = next;
+	else if (next != NULL)
+		g_hash_table_replace(view->readers, &next->ino, next);
+	else
+		g_hash_table_remove(view->readers, &file->ino);
+	file->next = file->previous = NULL;
+}
+
+bool
+firn_readers_have_leaf(FirnView *view, uint64_t ino)
+{
+	return firn_inode_find(view, ino) != NULL || firn_chunk_is_changed(view, ino);
+}
+
+void
+firn_readers_follow(FirnView *view, uint64_t ino, FirnLeaf *leaf)
+{
+	FirnFile *file;
+
+	while ((file = g_hash_table_lookup(view->readers, &ino)) != NULL) {
+		firn_readers_remove(view, file);
+		firn_inode_ref(&leaf->inode);
+		leaf->n_open++;
+		__atomic_store_n(&file->leaf, leaf, __ATOMIC_RELEASE);
+	}
 }

@@ -1,5 +1,6 @@
 """One chunk, one file: whoever opens, lists or stats it meets what the others have."""
 import json
+import mmap
 import os
 import shutil
 
@@ -209,3 +210,46 @@ def test_a_chunk_that_is_renamed_over_another_takes_its_size_along(mount, chunks
     assert read_anew(new) == want + b"zz" and read_anew(old) == b"anew"
     mount.commit("renamed")
     assert read_anew(new) == want + b"zz" and read_anew(old) == b"anew"
+
+
+@pytest.mark.parametrize("restart", [False, True])
+@pytest.mark.parametrize("committed", [False, True])
+@pytest.mark.parametrize("size", [300, 200_000])
+def test_who_had_a_chunk_open_before_it_was_edited_reads_what_was_written(mount, chunks, size, committed, restart):
+    """Whether he read anything meanwhile or not: others read the pages he fills."""
+    path = chunks / "60"
+    idle, mapped = os.open(path, os.O_RDONLY), os.open(path, os.O_RDONLY)
+    pages = mmap.mmap(mapped, 1000, prot=mmap.PROT_READ)
+    assert pages[:] == b"o" * 1000
+    with open(path, "r+b", buffering=0) as f:
+        f.write(b"N" * size)
+    want = b"N" * size + b"o" * (1000 - size)
+    assert pages[:] == want[:1000]
+    if committed:
+        mount.commit("edited")
+    if restart:
+        replaced(mount)
+    pages.madvise(mmap.MADV_DONTNEED)
+    for fd in idle, mapped:
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        assert os.pread(fd, 2 * size + 2000, 0) == want
+        assert os.fstat(fd).st_size == len(want)
+    assert pages[:] == want[:1000]
+    assert read_anew(path) == want
+    pages.close()
+    os.close(idle)
+    os.close(mapped)
+    assert read_anew(path) == want and os.stat(path).st_size == len(want)
+
+
+def test_who_had_a_chunk_open_before_it_was_replaced_reads_what_it_was(mount, chunks):
+    fds = [os.open(chunks / "61", os.O_RDONLY) for _ in range(3)]
+    os.close(fds.pop(1))
+    os.rename(put(chunks, "x.tmp", b"other"), chunks / "61")
+    with open(chunks / "61", "r+b", buffering=0) as f:
+        f.write(b"OTHER")
+    mount.commit("replaced")
+    for fd in fds:
+        assert os.pread(fd, 2000, 0) == b"o" * 1000
+        os.close(fd)
+    assert read_anew(chunks / "61") == b"OTHER"
