@@ -360,6 +360,13 @@ firn_view_invalidate(FirnView *view, uint64_t ino, const char *name)
 	pthread_mutex_unlock(&view->side_lock);
 }
 
+void
+firn_view_forget_pages(FirnView *view, uint64_t ino)
+{
+	firn_view_invalidate(view, ino, NULL);
+	firn_view_notify(view);
+}
+
 GPtrArray *
 firn_view_take_stale(FirnView *view)
 {

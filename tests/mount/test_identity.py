@@ -3,6 +3,8 @@ import json
 import mmap
 import os
 import shutil
+import subprocess
+import sys
 
 import pytest
 
@@ -253,3 +255,77 @@ def test_who_had_a_chunk_open_before_it_was_replaced_reads_what_it_was(mount, ch
         assert os.pread(fd, 2000, 0) == b"o" * 1000
         os.close(fd)
     assert read_anew(chunks / "61") == b"OTHER"
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_new_file_that_is_written_on_after_a_duplicate_was_closed(mount, chunks, restart):
+    """As a shell's redirection does; who has opened it in between sees every byte at once."""
+    path = chunks / "400"
+    path.unlink()
+    writer = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+    os.write(writer, b"s")
+    want = b"s"
+    for i in range(3):
+        os.close(os.dup(writer))
+        between = os.open(path, os.O_RDONLY)
+        pages = mmap.mmap(between, 1, prot=mmap.PROT_READ)  # an ordinary file, as far as he can tell
+        assert pages[:] == b"s"
+        for part in b"x" * 97, b"y" * 5000:
+            assert os.pread(between, 100_000, 0) == want
+            if restart and i == 1 and part[0] == ord("y"):
+                replaced(mount)
+            os.write(writer, part)
+            want += part
+            after = os.open(path, os.O_RDONLY)
+            for fd in between, after:
+                assert os.pread(fd, 100_000, 0) == want
+            os.close(after)
+        assert os.stat(path).st_size == len(want)
+        pages.close()
+        os.close(between)
+    os.close(writer)
+    assert path.read_bytes() == want and read_anew(path) == want
+    with open(path, "rb") as f, mmap.mmap(f.fileno(), 0, prot=mmap.PROT_READ) as pages:
+        assert pages[:] == want
+
+
+READER = """
+import os, sys
+again, size = sys.argv[1] == "again", int(sys.argv[2])
+for line in sys.stdin:
+    fd, data = os.open(line.strip(), os.O_RDONLY), b""
+    while len(data) < size:
+        if again:
+            os.close(fd)
+            fd = os.open(line.strip(), os.O_RDONLY)
+        data = os.pread(fd, size, 0)
+        assert b"\\0" not in data, (data.index(b"\\0"), len(data))
+    os.close(fd)
+    print("done", flush=True)
+"""
+
+
+def test_a_new_file_that_grows_after_a_duplicate_was_closed_has_no_zeros(chunks):
+    """The kernel drops pages before it writes past them: who reads meanwhile must not bring them back too short."""
+    part, n = b"x" * 97, 1500
+    # No process begins while a file is open for writing: it would close a duplicate.
+    readers = [subprocess.Popen([sys.executable, "-c", READER, how, str(n * len(part))], text=True,
+                                stdin=subprocess.PIPE, stdout=subprocess.PIPE) for how in ("again", "again", "once")]
+    for name in "401", "402", "403", "404":
+        path = chunks / name
+        path.unlink()
+        writer = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+        os.write(writer, part)
+        os.close(os.dup(writer))
+        os.write(writer, part)
+        for reader in readers:
+            print(path, file=reader.stdin, flush=True)
+        for _ in range(n - 2):
+            os.write(writer, part)
+        os.close(writer)
+        for reader in readers:
+            assert reader.stdout.readline() == "done\n"
+        assert path.read_bytes() == part * n
+    for reader in readers:
+        reader.communicate()
+        assert reader.returncode == 0
