@@ -11,6 +11,8 @@ struct FirnHandles {
 	GHashTable *by_id; /* &id -> FirnHandle * */
 	uint64_t next_id;
 	GHashTable *direct; /* ino -> number of handles */
+	GHashTable *late;  /* ino -> number of those closed once that may write on past the cache */
+	GHashTable *mixed; /* ino: opened through the cache while there were such ones */
 	pthread_cond_t ended;
 	unsigned n_closing;
 };
@@ -26,6 +28,8 @@ firn_handles_new(FirnKeep *keep, unsigned generation)
 	handles->next_id = ((uint64_t)generation << 32) + 1;
 	handles->by_id = g_hash_table_new(g_int64_hash, g_int64_equal);
 	handles->direct = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
+	handles->late = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
+	handles->mixed = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
 	return handles;
 }
 
@@ -34,6 +38,8 @@ firn_handles_free(FirnHandles *handles)
 {
 	g_assert(!handles->first);
 	g_hash_table_unref(handles->direct);
+	g_hash_table_unref(handles->late);
+	g_hash_table_unref(handles->mixed);
 	g_hash_table_unref(handles->by_id);
 	pthread_cond_destroy(&handles->ended);
 	pthread_mutex_destroy(&handles->lock);
@@ -41,17 +47,41 @@ firn_handles_free(FirnHandles *handles)
 }
 
 static void
-add_direct(FirnHandles *handles, uint64_t ino, int step)
+count(GHashTable *table, uint64_t ino, int step)
 {
-	int n = GPOINTER_TO_INT(g_hash_table_lookup(handles->direct, &ino)) + step;
+	int n = GPOINTER_TO_INT(g_hash_table_lookup(table, &ino)) + step;
 	gpointer value;
 
 	if (n == 0) {
-		g_hash_table_remove(handles->direct, &ino);
+		g_hash_table_remove(table, &ino);
 		return;
 	}
 	value = GINT_TO_POINTER(n);
-	g_hash_table_replace(handles->direct, g_memdup2(&ino, sizeof(ino)), value);
+	g_hash_table_replace(table, g_memdup2(&ino, sizeof(ino)), value);
+}
+
+static void
+set_mixed(FirnHandles *handles, uint64_t ino)
+{
+	g_hash_table_add(handles->mixed, g_memdup2(&ino, sizeof(ino)));
+}
+
+/* How a file that is opened goes with those that are open.  The lock is held. */
+static void
+begin_direct(FirnHandles *handles, FirnHandle *handle)
+{
+	bool again = handle->id != 0;
+
+	if (handle->file && !again && g_hash_table_contains(handles->direct, &handle->ino))
+		handle->direct = true;
+	if (handle->direct)
+		handle->bypass = true;
+	if (handle->bypass)
+		count(handle->direct ? handles->direct : handles->late, handle->ino, 1);
+	/* Of a predecessor's files it is not known. */
+	if (handle->bypass ? again
+			   : handle->file && g_hash_table_contains(handles->late, &handle->ino))
+		set_mixed(handles, handle->ino);
 }
 
 static FirnHandleKind
@@ -86,6 +116,7 @@ keep_handle(FirnHandles *handles, const FirnHandle *handle)
 	firn_keep_add(out, file.key);
 	firn_keep_add(out, handle->counted);
 	firn_keep_add(out, handle->unflushed);
+	firn_keep_add(out, handle->bypass);
 	firn_keep_put_now(handles->keep, FIRN_KEPT_HANDLE, handle->id, out->data, out->len);
 }
 
@@ -116,8 +147,7 @@ firn_handles_add(FirnHandles *handles, const FirnHandle *what)
 	if (handles->first)
 		handles->first->previous = handle;
 	handles->first = handle;
-	if (handle->direct)
-		add_direct(handles, handle->ino, 1);
+	begin_direct(handles, handle);
 	if (!handle->id)
 		handle->id = handles->next_id;
 	handles->next_id = MAX(handles->next_id, handle->id + 1);
@@ -149,10 +179,25 @@ firn_handles_of_request(FirnHandles *handles, uint64_t request)
 static void
 end_direct(FirnHandles *handles, FirnHandle *handle)
 {
-	if (!handle->direct)
+	if (!handle->bypass)
 		return;
+	count(handle->direct ? handles->direct : handles->late, handle->ino, -1);
 	handle->direct = false;
-	add_direct(handles, handle->ino, -1);
+	handle->bypass = false;
+	if (!g_hash_table_contains(handles->direct, &handle->ino) &&
+	    !g_hash_table_contains(handles->late, &handle->ino))
+		g_hash_table_remove(handles->mixed, &handle->ino);
+}
+
+/* The lock is held. */
+static void
+set_direct(FirnHandles *handles, FirnHandle *handle, bool direct)
+{
+	if (handle->direct == direct)
+		return;
+	handle->direct = direct;
+	count(handles->direct, handle->ino, direct ? 1 : -1);
+	count(handles->late, handle->ino, direct ? -1 : 1);
 }
 
 void
@@ -198,7 +243,7 @@ closed_once(FirnHandles *handles, FirnHandle *handle)
 {
 	if (handle->closing && !handle->direct)
 		return;
-	end_direct(handles, handle);
+	set_direct(handles, handle, false);
 	handles->n_closing += !handle->closing;
 	handle->closing = true;
 	keep_handle(handles, handle);
@@ -210,6 +255,20 @@ firn_handles_closed_once(FirnHandles *handles, FirnHandle *handle)
 	FIRN_LOCK_SCOPE(&handles->lock);
 
 	closed_once(handles, handle);
+}
+
+bool
+firn_handles_writes(FirnHandles *handles, FirnHandle *handle)
+{
+	FIRN_LOCK_SCOPE(&handles->lock);
+
+	if (!handle->bypass)
+		return false;
+	if (!handle->direct) {
+		set_direct(handles, handle, true);
+		keep_handle(handles, handle);
+	}
+	return g_hash_table_contains(handles->mixed, &handle->ino);
 }
 
 void

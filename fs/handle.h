@@ -28,9 +28,10 @@ typedef struct FirnHandle {
 	uint64_t ino;
 	bool counted;     /* by passthrough.h */
 	uint64_t request; /* that opened it (firn_resend_id()) */
-	bool direct;      /* written past the page cache */
-	bool unflushed;   /* the kernel says nothing of its closes */
-	bool closing; /* closed once: its end is on the way, unless it was duplicated or mapped */
+	bool direct; /* written past the page cache, as far as we know: who opens it must read past it */
+	bool bypass; /* what the kernel does with it, until its end.  Set by firn_handles_add() */
+	bool unflushed; /* the kernel says nothing of its closes */
+	bool closing;   /* closed once: its end is on the way, unless it was duplicated or mapped */
 	struct FirnHandle *previous, *next; /* private */
 } FirnHandle;
 
@@ -55,11 +56,17 @@ void firn_handle_end(FirnDriver *driver, FirnHandle *handle);
 /*
  * Files written past the page cache must be read past it as well, or the
  * reader leaves pages there that the writer does not see.  Counted from
- * firn_handles_add() of a direct handle to its first close or its end.
+ * firn_handles_add() of a direct handle, which makes others direct that are added
+ * then, to its first close or its end.
  */
 bool firn_handles_is_direct(FirnHandles *handles, uint64_t ino);
 /* close(2) of a file open for writing. */
 void firn_handles_closed_once(FirnHandles *handles, FirnHandle *handle);
+/*
+ * It is about to be written to.  If what was closed was a duplicate, it is direct again; true: others
+ * opened the file in between, and what they have in the page cache must go before the writer is answered.
+ */
+bool firn_handles_writes(FirnHandles *handles, FirnHandle *handle) FIRN_MUST_USE;
 /*
  * Of files whose closes nobody hears of, made under temporary names, those that
  * were given another name since are taken for closed once.

@@ -8,6 +8,8 @@
 
 /* Smaller files are read with one request, and found in the page cache after it. */
 #define PASSTHROUGH_MIN ((off_t)128 * 1024)
+/* For how long a writer waits for the kernel to forget pages. */
+#define FORGET_MS 1000
 
 static bool
 is_write_only(int flags)
@@ -216,6 +218,20 @@ read_(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_fil
 	fuse_reply_buf(req, buffer, len);
 }
 
+static int
+write_file(FirnDriver *driver, FirnHandle *handle, const char *data, size_t size, off_t offset)
+{
+	bool mixed = firn_handles_writes(driver->handles, handle);
+	int errnum = firn_view_write(driver->view, handle->file, data, size, (uint64_t)offset);
+
+	/* The end of the last page would be zeros for whoever has it, once the file is longer. */
+	if (mixed) {
+		firn_view_forget_pages(driver->view, handle->ino);
+		(void)firn_notify_wait(driver->notify, FORGET_MS);
+	}
+	return errnum;
+}
+
 static void
 write_(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off_t offset,
        struct fuse_file_info *fi)
@@ -230,8 +246,7 @@ write_(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off_t offs
 		errnum = firn_control_write(firn_driver_of(req), handle->id, handle->control,
 					    firn_resend_id(), data, size);
 	else
-		errnum = firn_view_write(firn_driver_of(req)->view, handle->file, data, size,
-					 (uint64_t)offset);
+		errnum = write_file(firn_driver_of(req), handle, data, size, offset);
 	if (errnum)
 		return (void)fuse_reply_err(req, errnum);
 	fuse_reply_write(req, size);

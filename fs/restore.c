@@ -166,6 +166,7 @@ restore_handle(FirnDriver *driver, const FirnKept *kept, uint64_t id, GBytes *re
 	file.key = firn_keep_take(&reader);
 	what.counted = firn_keep_take(&reader) != 0 && driver->passthrough;
 	what.unflushed = firn_keep_take(&reader) != 0;
+	what.bypass = firn_keep_take(&reader) != 0;
 	errnum = reader.bad ? EBADF : reopen(driver, kept, &what, kind, &file);
 	if (errnum)
 		firn_view_note(driver->view, NULL,

@@ -231,6 +231,7 @@ void
 firn_chunk_mark_dead(FirnView *view, FirnDir *array, const uint32_t *coords, const FirnInode *but)
 {
 	FirnChunkChange *change = firn_chunk_change(view, array, coords);
+	FirnLeaf *writing = firn_writing_find(view, array, coords);
 	FirnInode *inode = NULL;
 	uint64_t ino = 0;
 
@@ -244,6 +245,10 @@ firn_chunk_mark_dead(FirnView *view, FirnDir *array, const uint32_t *coords, con
 		inode->dead = true;
 		firn_keep_mark(inode);
 	}
+	if (writing != NULL && &writing->inode != but) {
+		writing->inode.dead = true;
+		firn_keep_mark(&writing->inode);
+	}
 }
 
 bool
@@ -251,7 +256,8 @@ firn_chunk_displaced(FirnView *view, const FirnLeaf *leaf)
 {
 	FirnChunkChange *change;
 
-	if (leaf->kind != FIRN_LEAF_CHUNK || leaf->array->inode.dead)
+	if (leaf->kind != FIRN_LEAF_CHUNK || leaf->array->inode.dead ||
+	    leaf->array->meta->rank != leaf->rank)
 		return false;
 	change = firn_chunk_change(view, leaf->array, leaf->coords);
 	/* Without a change it is the base's file.  The number is unknown after a restart. */

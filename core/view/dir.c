@@ -524,7 +524,9 @@ emit_base(Sink *sink, FirnDirStream *dir, const Ahead *base, const char *name, u
 		    : firn_slot_of_dirs(sink->view, child.array);
 	child.prefix[child.depth] = base->index;
 	attr.st_ino = firn_slot_ino(slot, child.prefix, child.depth + 1);
-	if (attr.st_ino == 0 || (!leaf && firn_inode_find(sink->view, attr.st_ino) != NULL))
+	if (attr.st_ino == 0 ||
+	    (leaf ? firn_chunk_entry(sink->view, child.array, child.prefix, attr.st_ino)
+		  : firn_inode_find(sink->view, attr.st_ino)) != NULL)
 		return emit(sink, dir->ino, name, next);
 	firn_attr_of_base(sink->view, child.array->tree, attr.st_ino, !leaf,
 			  leaf ? base->length : 0, &attr);

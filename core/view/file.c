@@ -7,6 +7,13 @@
 #include <string.h>
 #include <unistd.h>
 
+/* Another thread's writer may give a reader one at any time. */
+static FirnLeaf *
+leaf_of(const FirnFile *file)
+{
+	return __atomic_load_n(&file->leaf, __ATOMIC_ACQUIRE);
+}
+
 static FirnFile *
 file_new(FirnView *view, FirnLeaf *leaf, uint64_t ino, int flags, pid_t pid)
 {
@@ -25,7 +32,10 @@ file_new(FirnView *view, FirnLeaf *leaf, uint64_t ino, int flags, pid_t pid)
 		if (file->writable) {
 			leaf->n_writers++;
 			leaf->writer = pid;
+			firn_writing_add(view, leaf);
 		}
+	} else {
+		firn_readers_add(view, file);
 	}
 	return file;
 }
@@ -86,11 +96,18 @@ open_leaf(FirnView *view, uint64_t ino, int flags, pid_t pid, FirnFile **out_fil
 	FirnFile *file;
 	int failed = firn_chunk_take_leaf(view, ino, &leaf);
 
+	if (failed == 0 && (flags & O_ACCMODE) != O_RDONLY && !firn_chunk_is_current(view, leaf)) {
+		firn_inode_ref(&leaf->inode);
+		firn_inode_unref(view, &leaf->inode);
+		failed = ESTALE;
+	}
 	if (failed != 0)
 		return failed;
 	file = file_new(view, leaf, ino, flags, pid);
-	if (file->writable && firn_view_is_computed(ino))
-		__atomic_add_fetch(&view->n_edited, 1, __ATOMIC_RELEASE);
+	if (file->writable && firn_view_is_computed(ino)) {
+		view->n_edited++;
+		firn_readers_follow(view, ino, leaf);
+	}
 	firn_view_unlock(view);
 	pthread_mutex_lock(&leaf->lock);
 	if (file->writable && leaf->spool == NULL && leaf->touched != (leaf->content != NULL)) {
@@ -165,6 +182,10 @@ open_base(FirnView *view, uint64_t ino, int flags, pid_t pid, FirnFile **out_fil
 
 	if (failed != 0)
 		return failed;
+	if (firn_readers_have_leaf(view, ino)) {
+		firn_content_unref(content);
+		return open_leaf(view, ino, flags, pid, out_file);
+	}
 	*out_file = file_new(view, NULL, ino, flags, pid);
 	(*out_file)->content = content;
 	firn_view_unlock(view);
@@ -179,7 +200,9 @@ firn_view_open_base(FirnView *view, uint64_t ino, FirnFile **out_file)
 	int failed;
 
 	pthread_mutex_lock(&view->lock);
-	failed = open_base(view, ino, O_RDONLY, 0, out_file);
+	/* What was opened like that has a leaf by now if it was edited meanwhile. */
+	failed = firn_readers_have_leaf(view, ino) ? open_leaf(view, ino, O_RDONLY, 0, out_file)
+						   : open_base(view, ino, O_RDONLY, 0, out_file);
 	firn_view_unlock(view);
 	return failed;
 }
@@ -187,9 +210,11 @@ firn_view_open_base(FirnView *view, uint64_t ino, FirnFile **out_file)
 void
 firn_view_file_kept(const FirnFile *file, FirnFileKept *out)
 {
-	out->base = file->leaf == NULL;
+	const FirnLeaf *leaf = leaf_of(file);
+
+	out->base = leaf == NULL;
 	out->writable = file->writable;
-	out->key = file->leaf != NULL ? file->leaf->key : 0;
+	out->key = leaf != NULL ? leaf->key : 0;
 	out->pid = file->pid;
 }
 
@@ -197,20 +222,18 @@ int
 firn_view_open(FirnView *view, uint64_t ino, int flags, pid_t pid, FirnFile **out_file)
 {
 	bool writable = (flags & O_ACCMODE) != O_RDONLY;
-	FirnInode *inode;
 	FirnFile *file = NULL;
 	int failed;
 
 	if (writable && view->read_only)
 		return EROFS;
 	pthread_mutex_lock(&view->lock);
-	failed = firn_chunk_check_number(view, ino);
-	inode = firn_inode_find(view, ino);
+	failed = firn_chunk_check_number(view, ino, writable);
 	if (writable && firn_inode_is_snapshot(view, ino))
 		failed = EROFS;
 	else if (failed != 0)
 		file = NULL;
-	else if (inode == NULL && !writable && !firn_chunk_is_changed(view, ino))
+	else if (!writable && !firn_readers_have_leaf(view, ino))
 		failed = open_base(view, ino, flags, pid, &file);
 	else
 		failed = open_leaf(view, ino, flags, pid, &file);
@@ -248,38 +271,11 @@ path_of(FirnView *view, uint64_t ino)
 	return path;
 }
 
-/*
- * The kernel keeps one set of pages an inode, whichever handle filled them.  So
- * a handle of before a base chunk was opened for writing must read what is
- * written, or its old bytes would be what all others read.
- */
-static FirnLeaf *
-leaf_of(FirnView *view, FirnFile *file)
-{
-	FirnLeaf *leaf = __atomic_load_n(&file->leaf, __ATOMIC_ACQUIRE);
-	FirnInode *inode;
-
-	if (leaf != NULL || __atomic_load_n(&view->n_edited, __ATOMIC_ACQUIRE) == 0)
-		return leaf;
-	pthread_mutex_lock(&view->lock);
-	inode = firn_inode_find(view, file->ino);
-	if (file->leaf == NULL &&
-	    ((inode != NULL && !inode->directory) || firn_chunk_is_changed(view, file->ino)) &&
-	    firn_chunk_take_leaf(view, file->ino, &leaf) == 0) {
-		firn_inode_ref(&leaf->inode);
-		leaf->n_open++;
-		__atomic_store_n(&file->leaf, leaf, __ATOMIC_RELEASE);
-	}
-	leaf = file->leaf;
-	firn_view_unlock(view);
-	return leaf;
-}
-
 int
 firn_view_read(FirnView *view, FirnFile *file, void *buffer, size_t size, uint64_t offset,
 	       size_t *out_size)
 {
-	FirnLeaf *leaf = leaf_of(view, file);
+	FirnLeaf *leaf = leaf_of(file);
 	int failed;
 
 	if (leaf == NULL) {
@@ -343,30 +339,29 @@ publish(FirnView *view, FirnLeaf *leaf, bool last)
 int
 firn_view_flush(FirnView *view, FirnFile *file)
 {
-	if (file->leaf == NULL || !file->writable)
-		return 0;
-	return publish(view, file->leaf, false);
+	return file->writable ? publish(view, file->leaf, false) : 0;
 }
 
 int
 firn_view_fsync(FirnView *view, FirnFile *file)
 {
+	FirnLeaf *leaf = leaf_of(file);
 	int failed;
 
-	if (file->leaf == NULL || view->read_only)
+	if (leaf == NULL || view->read_only)
 		return 0;
-	failed = publish(view, file->leaf, false);
+	failed = publish(view, leaf, false);
 	return failed != 0 ? failed : firn_view_fsync_all(view);
 }
 
 void
 firn_view_release(FirnView *view, FirnFile *file)
 {
-	FirnLeaf *leaf = file->leaf;
+	FirnLeaf *leaf = file->writable ? file->leaf : NULL;
 	bool last_writer = false;
 	int failed;
 
-	if (leaf != NULL && file->writable) {
+	if (leaf != NULL) {
 		pthread_mutex_lock(&view->lock);
 		last_writer = leaf->n_writers == 1;
 		firn_view_unlock(view);
@@ -389,10 +384,16 @@ firn_view_release(FirnView *view, FirnFile *file)
 	firn_content_unref(file->content);
 	pthread_mutex_lock(&view->lock);
 	view->n_open_files--;
-	if (leaf != NULL) {
+	leaf = file->leaf;
+	if (leaf == NULL) {
+		firn_readers_remove(view, file);
+	} else {
 		leaf->n_open--;
-		if (file->writable)
+		if (file->writable) {
+			if (leaf->n_writers == 1)
+				firn_writing_remove(view, leaf);
 			leaf->n_writers--;
+		}
 		if (leaf->n_open == 0 && !leaf->inode.dead)
 			firn_chunk_release_retired(view, leaf);
 		if (leaf->n_open == 0 && leaf->kind == FIRN_LEAF_SCRATCH && leaf->is_lock &&
@@ -425,7 +426,7 @@ firn_view_file_fd(FirnFile *file)
 {
 	FirnContent *content = file->content;
 
-	if (file->writable || file->leaf != NULL || content == NULL || content->offset != 0 ||
+	if (file->writable || leaf_of(file) != NULL || content == NULL || content->offset != 0 ||
 	    content->kind != FIRN_CONTENT_NATIVE)
 		return -1;
 	return file->fd;
@@ -511,10 +512,10 @@ firn_view_setattr(FirnView *view, uint64_t ino, FirnFile *file, unsigned what,
 	pthread_mutex_lock(&view->lock);
 	failed = view->read_only || firn_inode_is_snapshot(view, ino) ? EROFS : 0;
 	if (failed == 0 && (file == NULL || file->leaf == NULL))
-		failed = firn_chunk_check_number(view, ino);
+		failed = firn_chunk_check_number(view, ino, false);
 	firn_view_unlock(view);
 	if (failed == 0 && (what & FIRN_SET_SIZE) != 0) {
-		if (file != NULL && file->leaf != NULL && file->writable)
+		if (file != NULL && file->writable)
 			failed = truncate_leaf(view, file->leaf, (uint64_t)values->st_size);
 		else
 			failed = truncate_path(view, ino, (uint64_t)values->st_size);

@@ -137,8 +137,10 @@ struct FirnContent {
 
 /* An open file. */
 struct FirnFile {
-	FirnLeaf *leaf; /* NULL: a base chunk with a computed number; set later if it is edited */
-	FirnContent *content; /* without leaf */
+	FirnLeaf *
+		leaf; /* NULL: a base chunk with a computed number; set (atomically) if it is edited */
+	FirnContent *content;      /* without leaf */
+	FirnFile *next, *previous; /* view lock; without leaf: writing.c */
 	uint64_t ino;
 	pid_t pid; /* who opened it */
 	bool writable;
@@ -171,6 +173,8 @@ struct FirnView {
 	_Atomic bool dirty;     /* not all that is recorded is durable; set with the lock held */
 	pthread_cond_t changed; /* commit ended, a writer closed */
 	GHashTable *inodes;     /* &ino -> FirnInode * */
+	GHashTable *writing;    /* FirnLeaf *, by their place: chunks open for writing */
+	GHashTable *readers;    /* &ino -> FirnFile *: open files without leaf */
 	uint64_t next_ino;
 	guint max_known; /* constant; 0: default */
 	guint n_known;   /* files the kernel knows */
@@ -189,7 +193,7 @@ struct FirnView {
 	FirnId12 intent;
 	uint64_t intent_seq;
 	uint32_t n_open_files;
-	uint64_t n_edited; /* atomic; base chunks that were opened for writing, ever */
+	uint64_t n_edited; /* base chunks that were opened for writing, ever */
 	FirnViewStats stats;
 	FirnKeep *keep;        /* borrowed, constant; NULL: nobody would go on for us */
 	GPtrArray *marked;     /* FirnInode *: changed since the last checkpoint */
@@ -408,13 +412,33 @@ bool firn_chunk_is_changed(FirnView *view, uint64_t ino);
 /*
  * Whether a computed number still stands for what its name shows: the kernel may
  * ask under the number of before a commit, a rename or a removal.  ESTALE: no.
- * View lock held; dropped for I/O.
+ * Who is going to write needs the number that the name has now.  View lock held; dropped for I/O.
  */
-int firn_chunk_check_number(FirnView *view, uint64_t ino);
+int firn_chunk_check_number(FirnView *view, uint64_t ino, bool to_write);
 /* The content of a base chunk by its computed number (view lock dropped for I/O).  Caller owns. */
 int firn_chunk_peek_base(FirnView *view, uint64_t ino, FirnContent **out_content);
 /* Whether a number belongs to a read-only hierarchy. */
 bool firn_inode_is_snapshot(FirnView *view, uint64_t ino);
+
+/* ---- writing.c: chunks that are open for writing, by their place.  View lock held ---- */
+
+GHashTable *firn_writing_new(void);
+/* Its writers, kind or place changed: after that / before that. */
+void firn_writing_add(FirnView *view, FirnLeaf *leaf);
+void firn_writing_remove(FirnView *view, FirnLeaf *leaf);
+/* NULL: nobody writes there.  Borrowed. */
+FirnLeaf *firn_writing_find(FirnView *view, FirnDir *array, const uint32_t *coords);
+/* The table entry of a chunk without a change, if it has one; its number would be `ino`.  Borrowed. */
+FirnInode *firn_chunk_entry(FirnView *view, FirnDir *array, const uint32_t *coords, uint64_t ino);
+/* A file without leaf was opened / ends, or got one. */
+void firn_readers_add(FirnView *view, FirnFile *file);
+void firn_readers_remove(FirnView *view, FirnFile *file);
+/* Whether what has a number is to be opened as a leaf, or else as the base has it. */
+bool firn_readers_have_leaf(FirnView *view, uint64_t ino);
+/* Who has `ino` open reads what is written to the leaf. */
+void firn_readers_follow(FirnView *view, uint64_t ino, FirnLeaf *leaf);
+/* Whether a leaf is what its name shows, or has none: else nobody may begin to write to it. */
+bool firn_chunk_is_current(FirnView *view, const FirnLeaf *leaf);
 
 /* ---- content.c: bytes ---- */
 

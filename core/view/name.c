@@ -77,12 +77,11 @@ lookup_chunk_file(FirnView *view, const FirnPlace *child, const char *name, stru
 {
 	FirnChunkChange *change;
 	FirnChunkLookup found;
+	FirnInode *entry;
 	uint64_t ino;
 	int failed;
 
 	for (int i = 0; i < TRIES; i++) {
-		bool computed;
-
 		change = firn_chunk_change(view, child->array, child->prefix);
 		if (change != NULL && change->kind == FIRN_REF_NONE)
 			return ENOENT;
@@ -95,14 +94,22 @@ lookup_chunk_file(FirnView *view, const FirnPlace *child, const char *name, stru
 		}
 		ino = firn_slot_ino(firn_slot_of_files(view, child->array), child->prefix,
 				    child->depth);
-		computed = ino != 0;
+		entry = firn_chunk_entry(view, child->array, child->prefix, ino);
+		if (entry != NULL) {
+			found_inode(view, entry, out_attr);
+			return 0;
+		}
 		failed = firn_chunk_find_base(view, child->array, child->prefix, child->depth,
-					      !computed, &found);
+					      ino == 0, &found);
 		if (failed == EAGAIN)
 			continue;
 		if (failed != 0 || !found.found)
 			return failed != 0 ? failed : ENOENT;
-		if (computed)
+		/* Somebody may have begun to write while the base was read. */
+		entry = firn_chunk_entry(view, child->array, child->prefix, ino);
+		if (entry != NULL)
+			found_inode(view, entry, out_attr);
+		else if (ino != 0)
 			firn_attr_of_base(view, child->array->tree, ino, false, found.length,
 					  out_attr);
 		else
@@ -281,7 +288,7 @@ unlink_base_chunk(FirnView *view, const FirnPlace *child)
 
 	if (change != NULL && change->kind == FIRN_REF_NONE)
 		return ENOENT;
-	if (change == NULL) {
+	if (change == NULL && firn_writing_find(view, child->array, child->prefix) == NULL) {
 		for (int i = 0; failed == EAGAIN && i < TRIES; i++)
 			failed = firn_chunk_find_base(view, child->array, child->prefix,
 						      child->depth, false, &found);

@@ -112,7 +112,7 @@ compare_with_base(FirnView *view, uint64_t ino, FirnSlot *slot, const uint32_t *
 }
 
 int
-firn_chunk_check_number(FirnView *view, uint64_t ino)
+firn_chunk_check_number(FirnView *view, uint64_t ino, bool to_write)
 {
 	uint32_t coords[FIRN_MAX_RANK];
 	const FirnChunkChange *change;
@@ -130,6 +130,8 @@ firn_chunk_check_number(FirnView *view, uint64_t ino)
 	change = firn_chunk_change(view, dir, coords);
 	if (change != NULL)
 		return change->ino == ino && change->kind != FIRN_REF_NONE ? 0 : ESTALE;
+	if (firn_writing_find(view, dir, coords) != NULL || (to_write && slot != dir->file_slot))
+		return ESTALE;
 	return slot == dir->file_slot ? 0 : compare_with_base(view, ino, slot, coords);
 }
 

@@ -55,6 +55,7 @@ leaf_set_role(FirnView *view, FirnLeaf *leaf, const FirnRole *role)
 	FirnDir *old = leaf->array;
 
 	firn_keep_mark(&leaf->inode);
+	firn_writing_remove(view, leaf);
 	leaf->kind = role->kind;
 	leaf->transient = false;
 	leaf->array = NULL;
@@ -66,6 +67,7 @@ leaf_set_role(FirnView *view, FirnLeaf *leaf, const FirnRole *role)
 		leaf->coords = g_memdup2(role->coords, MAX(role->rank, 1) * sizeof(uint32_t));
 		leaf->rank = role->rank;
 	}
+	firn_writing_add(view, leaf);
 	if (old != NULL)
 		firn_inode_unref(view, &old->inode);
 }
@@ -394,9 +396,14 @@ publish_chunk(FirnView *view, FirnLeaf *leaf)
 	if (failed != 0)
 		return failed;
 	pthread_mutex_lock(&view->lock);
-	if (firn_chunk_displaced(view, leaf)) {
+	if (!leaf->inode.dead && firn_chunk_displaced(view, leaf)) {
+		/* Whoever removes or replaces a file says so: this must not happen. */
+		g_autofree char *path = firn_inode_path(&leaf->inode);
+
+		firn_view_note(view, path, "what was written is lost: another file is there now");
 		leaf->inode.dead = true;
 		firn_keep_mark(&leaf->inode);
+		failed = EIO;
 	}
 	if (!leaf->inode.dead && leaf->inode.parent != NULL) {
 		name = g_strdup(leaf->inode.name);

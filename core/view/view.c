@@ -106,6 +106,8 @@ firn_view_alloc(FirnSession *session, const FirnViewOptions *options)
 	firn_deadline_cond_init(&view->changed);
 	firn_view_flusher_init(view);
 	view->inodes = g_hash_table_new(g_int64_hash, g_int64_equal);
+	view->writing = firn_writing_new();
+	view->readers = g_hash_table_new(g_int64_hash, g_int64_equal);
 	view->next_ino = FIRN_INO_RESERVED + 1;
 	view->old_trees = g_ptr_array_new();
 	view->snapshots = g_hash_table_new_full(firn_id12_hash, firn_id12_equal, g_free, NULL);
@@ -188,6 +190,8 @@ firn_view_free(FirnView *view)
 	firn_packs_free(view->packs);
 	firn_pack_fds_free(view->pack_fds);
 	g_hash_table_unref(view->inodes);
+	g_hash_table_unref(view->writing);
+	g_hash_table_unref(view->readers);
 	g_hash_table_unref(view->shared);
 	g_queue_clear_full(&view->errors, g_free);
 	g_array_unref(view->garbage);
@@ -353,6 +357,13 @@ firn_view_invalidate(FirnView *view, uint64_t ino, const char *name)
 	keep_stale(view, invalidation);
 	g_ptr_array_add(view->stale, invalidation);
 	pthread_mutex_unlock(&view->side_lock);
+}
+
+void
+firn_view_forget_pages(FirnView *view, uint64_t ino)
+{
+	firn_view_invalidate(view, ino, NULL);
+	firn_view_notify(view);
 }
 
 GPtrArray *

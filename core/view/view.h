@@ -182,6 +182,9 @@ void firn_invalidation_free(FirnInvalidation *invalidation);
 /* The kernel was told. */
 void firn_view_told(FirnView *view, const FirnInvalidation *invalidation);
 
+/* What the kernel has of a file's content is not what is in it: who is told below hears of that. */
+void firn_view_forget_pages(FirnView *view, uint64_t ino);
+
 /*
  * Who is told, outside all locks and from any thread, what the kernel must
  * forget because of something a request did (a shrink, a refused document).  Takes the array.
