@@ -48,6 +48,34 @@ announce_chunk(FirnView *view, FirnDir *array, const uint32_t *coords)
 		firn_view_invalidate(view, parent, name);
 }
 
+/*
+ * Too much of an array changed to name it.  The kernel keeps a directory some of whose files are in use,
+ * and what it knows of these: they are named.
+ */
+static void
+announce_all(FirnView *view, FirnDir *array)
+{
+	uint32_t coords[FIRN_MAX_RANK];
+	GHashTableIter iter;
+	FirnLeaf *leaf;
+	gpointer ino;
+
+	g_hash_table_iter_init(&iter, view->readers);
+	while (g_hash_table_iter_next(&iter, &ino, NULL)) {
+		uint32_t depth;
+		const FirnSlot *slot = firn_slot_decode(view, *(uint64_t *)ino, coords, &depth);
+
+		if (slot != NULL && slot->dir == array && depth == array->meta->rank)
+			announce_chunk(view, array, coords);
+	}
+	g_hash_table_iter_init(&iter, view->inodes);
+	while ((leaf = firn_leaf_next(&iter)) != NULL)
+		if (leaf->n_open > 0 && leaf->kind == FIRN_LEAF_CHUNK && leaf->array == array &&
+		    leaf->rank == array->meta->rank)
+			announce_chunk(view, array, leaf->coords);
+	firn_view_invalidate(view, array->inode.ino, "c");
+}
+
 /* Own changes: the kernel knows their inodes, which end with the overlay. */
 static void
 announce_own(FirnView *view, FirnDir *array, FirnNodeChange *node)
@@ -60,7 +88,7 @@ announce_own(FirnView *view, FirnDir *array, FirnNodeChange *node)
 	    firn_chunk_map_rank(node->chunks) != array->meta->rank)
 		return;
 	if (firn_chunk_map_size(node->chunks) > FINE_LIMIT) {
-		firn_view_invalidate(view, array->inode.ino, "c");
+		announce_all(view, array);
 		return;
 	}
 	firn_chunk_iter_seek(&iter, node->chunks, NULL, 0);
@@ -207,7 +235,7 @@ rebind(Move *move, FirnDir *dir)
 	/* Directories the kernel thinks missing may be there now, too. */
 	others = chunks && others_changed(dir, own, move->log);
 	if (others)
-		firn_view_invalidate(view, dir->inode.ino, "c");
+		announce_all(view, dir);
 	/* What was removed since the commit began is still to be committed. */
 	firn_dir_forget_removed(dir,
 				others || view->commit_ino == 0 ? UINT64_MAX : view->commit_ino);

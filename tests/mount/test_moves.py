@@ -1,6 +1,7 @@
 """A mount that goes on to another snapshot shows it, whatever it and the kernel knew before."""
 import datetime
 import json
+import mmap
 import os
 import shutil
 import threading
@@ -221,3 +222,29 @@ def test_removed_while_commits_go_on(mount):
     for t in threads:
         t.join()
     assert not failed
+
+
+@pytest.mark.parametrize("how", ["read", "mapped", "written"])
+def test_files_in_use__are_told_of_as_well(repo, mount, how):
+    """The kernel keeps a directory whose files are in use, also when it is told to forget it."""
+    one_dim(mount.main)
+    put(mount.main, "zarr.json", group_json())
+    mount.commit("base")
+    with open(mount.main / "a/c/1", "r+b" if how == "written" else "rb") as held:
+        assert held.read() == b"one-d 1"
+        mapped = mmap.mmap(held.fileno(), 0, access=mmap.ACCESS_READ) if how == "mapped" else None
+        with repo.mount() as other:
+            for i in range(4):
+                put(other.main, f"a/c/{i}", b"changed by others %d" % i)
+            other.commit("theirs")
+        os.listdir(mount.main / "a/c")
+        put(mount.main, "g/zarr.json", group_json())
+        if how == "written":
+            held.close()
+        mount.commit("mine", "--rebase")
+        for i in range(4):
+            assert (mount.main / f"a/c/{i}").stat().st_size == len(b"changed by others 0")
+            assert (mount.main / f"a/c/{i}").read_bytes() == b"changed by others %d" % i
+        if mapped:
+            assert mapped[:] == b"one-d 1"
+            mapped.close()
