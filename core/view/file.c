@@ -515,7 +515,7 @@ firn_view_setattr(FirnView *view, uint64_t ino, FirnFile *file, unsigned what,
 		failed = firn_chunk_check_number(view, ino, false);
 	firn_view_unlock(view);
 	if (failed == 0 && (what & FIRN_SET_SIZE) != 0) {
-		if (file != NULL && file->writable)
+		if (file != NULL && file->writable && file->leaf != NULL)
 			failed = truncate_leaf(view, file->leaf, (uint64_t)values->st_size);
 		else
 			failed = truncate_path(view, ino, (uint64_t)values->st_size);

@@ -176,13 +176,29 @@ firn_chunk_take_leaf(FirnView *view, uint64_t ino, FirnLeaf **out_leaf)
 	return 0;
 }
 
+/* The change that has a computed number: of its place, or of the one that its file was renamed to. */
+static FirnChunkChange *
+change_of(FirnView *view, const FirnInode *inode, uint64_t ino)
+{
+	const FirnLeaf *leaf = (const FirnLeaf *)inode;
+	uint32_t coords[FIRN_MAX_RANK];
+	FirnChunkChange *change;
+	FirnDir *array;
+
+	if (inode == NULL || inode->directory || leaf->kind != FIRN_LEAF_CHUNK)
+		return change_in_place(view, ino, &array, coords);
+	if (leaf->array->meta->rank != leaf->rank)
+		return NULL;
+	change = firn_chunk_change(view, leaf->array, leaf->coords);
+	return change != NULL && change->ino == ino ? change : NULL;
+}
+
 void
 firn_view_renumber(FirnView *view, uint64_t ino)
 {
 	uint32_t coords[FIRN_MAX_RANK];
 	FirnChunkChange *change;
 	FirnInode *inode;
-	FirnDir *array;
 	FirnSlot *slot;
 	uint32_t depth;
 
@@ -194,8 +210,8 @@ firn_view_renumber(FirnView *view, uint64_t ino)
 		slot->dir->file_slot = NULL;
 		firn_keep_mark(&slot->dir->inode);
 	}
-	change = slot != NULL ? change_in_place(view, ino, &array, coords) : NULL;
 	inode = slot != NULL ? firn_inode_find(view, ino) : NULL;
+	change = slot != NULL ? change_of(view, inode, ino) : NULL;
 	if (change != NULL)
 		change->ino = 0;
 	if (inode != NULL) {

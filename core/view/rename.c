@@ -32,9 +32,11 @@ find_source(FirnView *view, uint64_t parent, const char *name, FirnInode **out_i
 			return failed;
 		inode = &leaf->inode;
 		firn_inode_ref(inode);
-		/* The kernel, which knows what was changed in place by the number of its old
-		 * place, must find it by that: what the number says is another file then. */
-		if (!firn_view_is_computed(inode->ino) || inode->n_lookup > 1)
+		/* The number of its place is not that of another.  But what was changed in place
+		 * the kernel knows by it, and must find it while it does. */
+		if (firn_view_is_computed(inode->ino) && inode->refs == 1)
+			firn_inode_renumber(view, inode);
+		else if (!firn_view_is_computed(inode->ino) || inode->n_lookup > 1)
 			firn_inode_unlook(view, inode);
 		*out_inode = inode;
 		return 0;

@@ -214,6 +214,25 @@ def test_a_chunk_that_is_renamed_over_another_takes_its_size_along(mount, chunks
     assert read_anew(new) == want + b"zz" and read_anew(old) == b"anew"
 
 
+@pytest.mark.parametrize("edited", [False, True])
+def test_a_chunk_that_is_renamed_while_the_kernel_reads_it(mount, chunks, edited):
+    """Who opens it at its new place is not sent away for ever, though it cannot be read in two ways."""
+    reader = os.open(chunks / "7", os.O_RDONLY)
+    assert os.pread(reader, 10, 0) == b"o" * 10
+    want = b"o" * (70_000 if edited else 200_000)
+    if edited:
+        os.truncate(chunks / "7", len(want))
+    os.rename(chunks / "7", chunks / "5")
+    assert (chunks / "5").read_bytes() == want and os.stat(chunks / "5").st_size == len(want)
+    with open(chunks / "5", "r+b", buffering=0) as f:
+        f.write(b"Z")
+    assert (chunks / "5").read_bytes() == b"Z" + want[1:]
+    os.close(reader)
+    assert read_anew(chunks / "5") == b"Z" + want[1:]
+    mount.commit("renamed")
+    assert read_anew(chunks / "5") == b"Z" + want[1:]
+
+
 @pytest.mark.parametrize("restart", [False, True])
 @pytest.mark.parametrize("committed", [False, True])
 @pytest.mark.parametrize("size", [300, 200_000])
