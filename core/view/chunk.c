@@ -1,4 +1,4 @@
-#include "core/view/internal.h"
+#include "core/view/writing.h"
 
 #include "core/base/clock.h"
 #include "core/base/crash.h"

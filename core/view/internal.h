@@ -420,26 +420,6 @@ int firn_chunk_peek_base(FirnView *view, uint64_t ino, FirnContent **out_content
 /* Whether a number belongs to a read-only hierarchy. */
 bool firn_inode_is_snapshot(FirnView *view, uint64_t ino);
 
-/* ---- writing.c: chunks that are open for writing, by their place.  View lock held ---- */
-
-GHashTable *firn_writing_new(void);
-/* Its writers, kind or place changed: after that / before that. */
-void firn_writing_add(FirnView *view, FirnLeaf *leaf);
-void firn_writing_remove(FirnView *view, FirnLeaf *leaf);
-/* NULL: nobody writes there.  Borrowed. */
-FirnLeaf *firn_writing_find(FirnView *view, FirnDir *array, const uint32_t *coords);
-/* The table entry of a chunk without a change, if it has one; its number would be `ino`.  Borrowed. */
-FirnInode *firn_chunk_entry(FirnView *view, FirnDir *array, const uint32_t *coords, uint64_t ino);
-/* A file without leaf was opened / ends, or got one. */
-void firn_readers_add(FirnView *view, FirnFile *file);
-void firn_readers_remove(FirnView *view, FirnFile *file);
-/* Whether what has a number is to be opened as a leaf, or else as the base has it. */
-bool firn_readers_have_leaf(FirnView *view, uint64_t ino);
-/* Who has `ino` open reads what is written to the leaf. */
-void firn_readers_follow(FirnView *view, uint64_t ino, FirnLeaf *leaf);
-/* Whether a leaf is what its name shows, or has none: else nobody may begin to write to it. */
-bool firn_chunk_is_current(FirnView *view, const FirnLeaf *leaf);
-
 /* ---- content.c: bytes ---- */
 
 FirnContent *firn_content_from_ref(FirnView *view, const FirnRef *ref, FirnManifest *manifest,
