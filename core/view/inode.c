@@ -141,8 +141,11 @@ firn_inode_find(FirnView *view, uint64_t ino)
 void
 firn_inode_looked_up(FirnInode *inode)
 {
-	if (inode->n_lookup++ > 0)
+	/* It may have been told of again while the kernel was asked to forget it. */
+	if (inode->n_lookup++ > 0) {
+		firn_prune_known(inode->view, inode);
 		return;
+	}
 	inode->refs++;
 	inode->view->n_known += !inode->directory;
 	firn_keep_mark(inode);
@@ -169,6 +172,7 @@ firn_inode_renumber(FirnView *view, FirnInode *inode)
 	g_hash_table_insert(view->inodes, &inode->ino, inode);
 	firn_keep_mark(inode);
 	inode->queued = false;
+	inode->stays = false;
 	if (inode->n_lookup > 0) {
 		inode->n_lookup = 0;
 		view->n_known -= !inode->directory;
@@ -202,6 +206,8 @@ forget(FirnView *view, FirnInode *inode, uint64_t n)
 	if (inode->restored && inode->n_lookup > 1)
 		/* Which ones are gone cannot be told: it stays. */
 		n = inode->n_lookup - 1;
+	if (inode->stays)
+		n = MIN(n, inode->n_lookup - 1);
 	inode->n_lookup -= MIN(n, inode->n_lookup);
 	if (inode->n_lookup > 0)
 		return;

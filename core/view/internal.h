@@ -31,6 +31,7 @@ struct FirnInode {
 	bool dead;       /* no longer in the tree */
 	bool marked;     /* in the view's `marked` */
 	bool queued;     /* in the view's `known` */
+	bool stays;      /* the kernel has more look-ups of it than were counted: never forgotten */
 	bool restored;   /* `n_lookup` is one for all of before the driver died */
 	FirnDir *parent; /* referenced; NULL for roots */
 	char *name;

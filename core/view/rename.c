@@ -36,7 +36,10 @@ find_source(FirnView *view, uint64_t parent, const char *name, FirnInode **out_i
 		 * the kernel knows by it, and must find it while it does. */
 		if (firn_view_is_computed(inode->ino) && inode->refs == 1)
 			firn_inode_renumber(view, inode);
-		else if (!firn_view_is_computed(inode->ino) || inode->n_lookup > 1)
+		else
+			inode->stays = firn_view_is_computed(inode->ino);
+		/* Look-ups of before the change were answered from the base, and not counted. */
+		if (!inode->stays || inode->n_lookup > 1)
 			firn_inode_unlook(view, inode);
 		*out_inode = inode;
 		return 0;

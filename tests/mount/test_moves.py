@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from conftest import PATIENCE, array_json, drop_caches, group_json, put, put_array, read_tree, replaced
+from conftest import PATIENCE, VARIANT, array_json, drop_caches, group_json, put, put_array, read_tree, replaced
 
 
 def one_dim(root, path="a"):
@@ -168,7 +168,8 @@ def test_many_commits__memory_of_the_driver(mount):
         (mount.main / "a/c/0").read_bytes()
         if i == 29:
             before = resident()
-    assert resident() < before + 25_000, (before, resident())
+    if VARIANT not in ("asan", "tsan"):       # which keep what is freed
+        assert resident() < before + 25_000, (before, resident())
 
 
 @pytest.mark.parametrize("after", ["scalar", "one_dim", "group"])
