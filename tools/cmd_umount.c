@@ -83,9 +83,8 @@ is_written_twice(const char *path)
 static bool
 take_published(const FirnMount *mount, const char *path, bool *out_nothing, GError **error)
 {
-	g_autofree char *key =
-		g_strdup_printf("firn/sessions/%s/%s.journal", firn_mount_string(mount, "fork_of"),
-				firn_mount_string(mount, "id"));
+	g_autofree char *key = firn_fork_journal_key(firn_mount_string(mount, "fork_of"),
+						     firn_mount_string(mount, "id"));
 	g_autoptr(FirnRepo) repo = firn_repo_open(firn_mount_string(mount, "repository"), error);
 	g_autoptr(GPtrArray) sections = NULL;
 	g_autoptr(GError) local = NULL;

@@ -426,8 +426,7 @@ note_workers(FirnOrigin *origin)
 		if (!section->header->fork)
 			continue;
 		firn_id12_format(&section->header->session, id);
-		worker.key =
-			g_strdup_printf("firn/sessions/%s/%s.journal", section->header->fork, id);
+		worker.key = firn_fork_journal_key(section->header->fork, id);
 		g_array_append_val(origin->workers, worker);
 	}
 }

@@ -22,10 +22,16 @@ firn_fork_token_free(FirnForkToken *token)
 	g_free(token);
 }
 
-static char *
-parent_key(const char *fork)
+char *
+firn_fork_parent_key(const char *fork)
 {
 	return g_strdup_printf("firn/sessions/%s/parent", fork);
+}
+
+char *
+firn_fork_journal_key(const char *fork, const char *session)
+{
+	return g_strdup_printf("firn/sessions/%s/%s" SUFFIX, fork, session);
 }
 
 /* ---- making one ---- */
@@ -105,7 +111,7 @@ firn_fork_token_new(FirnRepo *repo, const FirnJournalHeader *header, uint64_t se
 	token->start->created_us = firn_clock_now_us();
 	if (image == NULL)
 		return g_steal_pointer(&token);
-	token->parent_key = parent_key(text);
+	token->parent_key = firn_fork_parent_key(text);
 	if (!firn_store_put(firn_repo_store(repo), token->parent_key, image, FIRN_PUT_IF_ABSENT,
 			    NULL, NULL, error))
 		return NULL;
@@ -270,7 +276,7 @@ take_token(Taker *taker)
 	if (!json_object_has_member(taker->object, "parent") ||
 	    !json_object_get_null_member(taker->object, "parent")) {
 		/* One place is possible: a token cannot make a session read another object. */
-		token->parent_key = parent_key(text);
+		token->parent_key = firn_fork_parent_key(text);
 		if (strcmp(take_text(taker, "parent"), token->parent_key) != 0 &&
 		    taker->bad == NULL)
 			taker->bad = "parent";
@@ -406,7 +412,7 @@ firn_fork_publish(FirnRepo *repo, const char *fork, const FirnId12 *session, GBy
 	if (!check_fork(fork, error))
 		return false;
 	firn_id12_format(session, text);
-	key = g_strdup_printf("firn/sessions/%s/%s" SUFFIX, fork, text);
+	key = firn_fork_journal_key(fork, text);
 	return firn_store_put(firn_repo_store(repo), key, journal, FIRN_PUT_ANY, NULL, NULL, error);
 }
 

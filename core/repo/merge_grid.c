@@ -1,4 +1,5 @@
 #include "core/repo/merge_priv.h"
+#include "core/repo/state.h"
 
 #include <string.h>
 
@@ -52,7 +53,7 @@ firn_merge_parents(const FirnMerging *m, FirnMergeParty *party)
 	if (party->parents != NULL)
 		return party->parents;
 	if (fork != NULL) {
-		key = g_strdup_printf("firn/sessions/%s/parent", fork);
+		key = firn_fork_parent_key(fork);
 		if (firn_store_get(firn_repo_store(m->repo), key, 0, UINT64_MAX, &bytes, NULL,
 				   NULL) &&
 		    bytes != NULL)

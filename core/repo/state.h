@@ -98,6 +98,10 @@ FirnForkToken *firn_fork_token_from_json(const char *json, const char *name, GEr
 GPtrArray *firn_fork_token_parents(FirnRepo *repo, const FirnForkToken *token, GError **error)
 	FIRN_MUST_USE;
 
+/* The keys of what a fork starts from, and of what a session (its id) of it published.  Caller owns. */
+char *firn_fork_parent_key(const char *fork);
+char *firn_fork_journal_key(const char *fork, const char *session);
+
 /* Publish a fork's journal as "firn/sessions/<fork>/<session>.journal" / list the published ones'
  * keys (char *) / read one. */
 bool firn_fork_publish(FirnRepo *repo, const char *fork, const FirnId12 *session, GBytes *journal,
