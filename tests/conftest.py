@@ -404,6 +404,15 @@ def mount(repo, mounts):
     return mounts.enter_context(repo.mount())
 
 
+@pytest.fixture
+def array(mount):
+    """A mount with an array of 20 chunks, committed."""
+    put_array(mount.main, "a", (20,), (1,))
+    put(mount.main, "a/c/0", b"x")
+    mount.commit("array")
+    return mount
+
+
 @pytest.fixture(autouse=True)
 def unhang(request):
     """A system call on a mount whose driver hangs cannot be interrupted: kill the driver."""

@@ -21,15 +21,6 @@ def golden(tmp_path):
     return tmp_path / "golden"
 
 
-@pytest.fixture
-def array(mount):
-    """A mount with an array of 20 chunks, committed."""
-    put_array(mount.main, "a", (20,), (1,))
-    put(mount.main, "a/c/0", b"x")
-    mount.commit("array")
-    return mount
-
-
 def contents():
     return json.loads((GOLDEN / "v2" / "contents.json").read_text())
 

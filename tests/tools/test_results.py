@@ -15,15 +15,6 @@ from conftest import BIN, as_nobody, as_root, group_json, put, put_array
 
 
 @pytest.fixture
-def array(mount):
-    """A mount with an array of 20 chunks, committed."""
-    put_array(mount.main, "a", (20,), (1,))
-    put(mount.main, "a/c/0", b"x")
-    mount.commit("array")
-    return mount
-
-
-@pytest.fixture
 def at(tmp_path):
     (tmp_path / "at").mkdir()
     return tmp_path / "at"
