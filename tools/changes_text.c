@@ -57,7 +57,7 @@ print_chunks(const FirnNodeChange *node, const char *indent)
 
 		printf("%s    %s  %s", indent, name, firn_ref_kind_name((FirnRefKind)change->kind));
 		if (change->kind != FIRN_REF_NONE)
-			printf("  %" G_GUINT64_FORMAT, change->length);
+			printf("  %" G_GUINT64_FORMAT, firn_chunk_change_length(change));
 		putchar('\n');
 	}
 }
@@ -123,9 +123,9 @@ chunks_to_json(FirnChunkMap *map, JsonBuilder *builder)
 		firn_json_coords(builder, coords, firn_chunk_map_rank(map));
 		firn_json_string(builder, "ref", firn_ref_kind_name((FirnRefKind)change->kind));
 		if (change->kind != FIRN_REF_NONE)
-			firn_json_int(builder, "length", (int64_t)change->length);
+			firn_json_int(builder, "length", (int64_t)firn_chunk_change_length(change));
 		if (change->kind == FIRN_REF_NATIVE) {
-			firn_id12_format(&change->u.id, id);
+			firn_id12_format(firn_chunk_change_id(change), id);
 			firn_json_string(builder, "id", id);
 		} else if (change->kind == FIRN_REF_VIRTUAL) {
 			g_autofree char *location = NULL;

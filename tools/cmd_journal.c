@@ -132,11 +132,13 @@ verify_content(Verify *verify, const FirnChunkChange *change, char **out_problem
 {
 	char id[FIRN_ID12_TEXT + 1];
 	char key[sizeof("chunks/") + FIRN_ID12_TEXT];
+	uint64_t offset = firn_chunk_change_offset(change);
+	uint64_t length = firn_chunk_change_length(change);
 
 	*out_problem = NULL;
 	if (change->kind != FIRN_REF_NATIVE)
 		return true;
-	firn_id12_format(&change->u.id, id);
+	firn_id12_format(firn_chunk_change_id(change), id);
 	g_snprintf(key, sizeof(key), "chunks/%s", id);
 	/* Chunks that follow each other often share an object. */
 	if (strcmp(key, verify->key) != 0) {
@@ -146,15 +148,14 @@ verify_content(Verify *verify, const FirnChunkChange *change, char **out_problem
 		g_strlcpy(verify->key, key, sizeof(verify->key));
 	}
 	firn_progress_step("verifying", ++verify->checked, verify->total, &verify->progress);
-	if (verify->exists && change->offset <= verify->size &&
-	    change->length <= verify->size - change->offset)
+	if (verify->exists && offset <= verify->size && length <= verify->size - offset)
 		return true;
 	if (!verify->exists)
 		*out_problem = g_strdup_printf("%s is missing", key);
 	else
 		*out_problem = g_strdup_printf("%s has %" G_GUINT64_FORMAT
 					       " bytes, %" G_GUINT64_FORMAT " are needed",
-					       key, verify->size, change->offset + change->length);
+					       key, verify->size, offset + length);
 	return true;
 }
 

@@ -351,7 +351,7 @@ firn_changes_put_chunk_of(FirnChanges *changes, FirnNodeChange *node, uint32_t r
 	change = firn_chunk_map_insert(node->chunks, coords, &made);
 	changes->n_chunks += made;
 	firn_chunk_map_set(node->chunks, change, ref);
-	change->seq = seq;
+	firn_chunk_change_number(change, seq);
 	return change;
 }
 
@@ -412,7 +412,7 @@ firn_changes_put_pending(FirnChanges *changes, const char *path, const FirnRef *
 	pending = pending_in(changes->pending, path);
 	pending->inherited = pending->inherited || inherited;
 	pending_set(pending, ref);
-	pending->content.seq = seq;
+	firn_chunk_change_number(&pending->content, seq);
 	pending->seq = seq;
 }
 

@@ -192,7 +192,8 @@ static void
 relabel(const FirnChunkFold *fold, FirnChunkChange *changes)
 {
 	for (uint32_t i = 0; fold->relabelled && i < fold->span.n; i++) {
-		changes[i].seq = changes[i].seq < fold->limit ? fold->older : fold->newer;
+		firn_chunk_change_number(&changes[i],
+					 changes[i].seq < fold->limit ? fold->older : fold->newer);
 		changes[i].ino = 0;
 	}
 }

@@ -99,7 +99,7 @@ static void
 note_waste(FirnChunkMap *map, const FirnChunkChange *change)
 {
 	if (change->kind == FIRN_REF_INLINE)
-		map->waste += change->length;
+		map->waste += firn_chunk_change_length(change);
 }
 
 /* Copy what is still linked to into a new store. */

@@ -18,6 +18,26 @@ typedef struct {
 	char text[];       /* the location, then the ETag */
 } Location;
 
+/* The sizes of a change that has no room for them. */
+typedef struct {
+	uint64_t offset;
+	uint64_t length;
+	const void *target; /* virtual: a Location */
+	FirnId12 id;        /* native */
+} Far;
+
+/* How a change says its sizes, in the 44 bits of `high` and `low`. */
+typedef enum {
+	FORM_WHOLE, /* the length; the offset is 0 */
+	FORM_PART,  /* the offset above PART_LENGTH_BITS, and the length */
+	FORM_SPLIT, /* the offset; the length is in `spare` (virtual) */
+	FORM_FAR,   /* nothing: the link leads to a Far */
+} Form;
+
+#define VALUE_BITS       44
+#define PART_LENGTH_BITS 20
+#define PART_OFFSET_BITS (VALUE_BITS - PART_LENGTH_BITS)
+
 struct FirnChunkStore {
 	gint refs; /* atomic */
 	Block *blocks;
@@ -151,7 +171,7 @@ add_bytes(FirnChunkStore *store, FirnSpan bytes)
 static void
 link_to(FirnChunkChange *change, const void *target)
 {
-	memcpy(change->u.link, &target, sizeof target);
+	memcpy(change->u.far.link, &target, sizeof target);
 }
 
 static const void *
@@ -159,69 +179,164 @@ linked(const FirnChunkChange *change)
 {
 	const void *target;
 
-	memcpy(&target, change->u.link, sizeof target);
+	memcpy(&target, change->u.far.link, sizeof target);
 	return target;
+}
+
+/* ---- sizes ---- */
+
+static const Far *
+far_of(const FirnChunkChange *change)
+{
+	return linked(change);
+}
+
+static uint64_t
+value_of(const FirnChunkChange *change)
+{
+	return (uint64_t)change->high << 32 | change->low;
+}
+
+static void
+set_value(FirnChunkChange *change, Form form, uint64_t value)
+{
+	change->form = form;
+	change->high = value >> 32 & 0xfff;
+	change->low = (uint32_t)value;
+}
+
+static bool
+fits(uint64_t number, unsigned bits)
+{
+	return number >> bits == 0;
+}
+
+/* False: they do not fit. */
+static bool
+set_sizes(FirnChunkChange *change, FirnRefKind kind, uint64_t offset, uint64_t length)
+{
+	if (offset == 0 && fits(length, VALUE_BITS))
+		set_value(change, FORM_WHOLE, length);
+	else if (fits(offset, PART_OFFSET_BITS) && fits(length, PART_LENGTH_BITS))
+		set_value(change, FORM_PART, offset << PART_LENGTH_BITS | length);
+	else if (kind == FIRN_REF_VIRTUAL && fits(offset, VALUE_BITS) && fits(length, 32))
+		set_value(change, FORM_SPLIT, offset);
+	else
+		return false;
+	if (change->form == FORM_SPLIT)
+		change->u.far.spare = (uint32_t)length;
+	return true;
+}
+
+uint64_t
+firn_chunk_change_length(const FirnChunkChange *change)
+{
+	switch ((Form)change->form) {
+	case FORM_WHOLE:
+		break;
+	case FORM_PART:
+		return value_of(change) & ((UINT64_C(1) << PART_LENGTH_BITS) - 1);
+	case FORM_SPLIT:
+		return change->u.far.spare;
+	case FORM_FAR:
+		return far_of(change)->length;
+	}
+	return value_of(change);
+}
+
+uint64_t
+firn_chunk_change_offset(const FirnChunkChange *change)
+{
+	switch ((Form)change->form) {
+	case FORM_WHOLE:
+		break;
+	case FORM_PART:
+		return value_of(change) >> PART_LENGTH_BITS;
+	case FORM_SPLIT:
+		return value_of(change);
+	case FORM_FAR:
+		return far_of(change)->offset;
+	}
+	return 0;
+}
+
+const FirnId12 *
+firn_chunk_change_id(const FirnChunkChange *change)
+{
+	return change->form == FORM_FAR ? &far_of(change)->id : &change->u.id;
+}
+
+/* ---- refs ---- */
+
+static void
+set_far(FirnChunkChange *change, const FirnRef *ref, const void *target, FirnChunkStore *store)
+{
+	Far *far = (Far *)(void *)reserve(store, sizeof *far, sizeof(void *));
+
+	*far = (Far){ .offset = ref->offset, .length = ref->length, .target = target };
+	if (ref->kind == FIRN_REF_NATIVE)
+		far->id = ref->id;
+	set_value(change, FORM_FAR, 0);
+	link_to(change, far);
 }
 
 void
 firn_chunk_change_set(FirnChunkChange *change, const FirnRef *ref, FirnChunkStore *store)
 {
 	const void *target = NULL;
+	uint64_t offset = 0, length = ref->length;
 
 	/* `ref` may borrow from the entry: it stays until what it says is copied. */
 	if (ref->kind == FIRN_REF_INLINE)
 		target = add_bytes(store, ref->bytes);
 	else if (ref->kind == FIRN_REF_VIRTUAL)
 		target = add_location(store, ref);
-	change->kind = (uint32_t)ref->kind;
-	change->length = ref->kind == FIRN_REF_NONE ? 0 : ref->length;
-	change->offset = 0;
+	if (ref->kind == FIRN_REF_INLINE)
+		length = ref->bytes.len;
+	else if (ref->kind != FIRN_REF_NONE)
+		offset = ref->offset;
+	else
+		length = 0;
+	change->kind = (unsigned)ref->kind & 3;
 	memset(&change->u, 0, sizeof change->u);
-	switch (ref->kind) {
-	case FIRN_REF_NONE:
-		break;
-	case FIRN_REF_INLINE:
-		change->length = ref->bytes.len;
-		link_to(change, target);
-		break;
-	case FIRN_REF_NATIVE:
+	if (!set_sizes(change, ref->kind, offset, length))
+		set_far(change, ref, target, store);
+	else if (ref->kind == FIRN_REF_NATIVE)
 		change->u.id = ref->id;
-		change->offset = ref->offset;
-		break;
-	case FIRN_REF_VIRTUAL:
-		change->offset = ref->offset;
+	else
 		link_to(change, target);
-		break;
-	}
+}
+
+static void
+get_virtual(const Location *location, FirnRef *out_ref)
+{
+	out_ref->last_modified = location->last_modified;
+	out_ref->location = (FirnSpan){ (const uint8_t *)location->text, location->location_len };
+	out_ref->etag.len = location->etag_len;
+	if (location->etag_len > 0)
+		out_ref->etag.data = out_ref->location.data + out_ref->location.len;
 }
 
 void
 firn_chunk_change_get(const FirnChunkChange *change, FirnRef *out_ref)
 {
-	const Location *location;
-
 	/* Field by field where it is wanted: a copy of what was just written waits for it. */
 	memset(out_ref, 0, sizeof *out_ref);
 	out_ref->kind = (FirnRefKind)change->kind;
-	out_ref->length = change->length;
-	out_ref->offset = change->offset;
+	out_ref->length = firn_chunk_change_length(change);
+	out_ref->offset = firn_chunk_change_offset(change);
 	switch (out_ref->kind) {
 	case FIRN_REF_NONE:
 		break;
 	case FIRN_REF_INLINE:
-		out_ref->bytes = (FirnSpan){ linked(change), (size_t)change->length };
+		out_ref->bytes = (FirnSpan){ linked(change), (size_t)out_ref->length };
 		break;
 	case FIRN_REF_NATIVE:
-		out_ref->id = change->u.id;
+		out_ref->id = *firn_chunk_change_id(change);
 		break;
 	case FIRN_REF_VIRTUAL:
-		location = linked(change);
-		out_ref->last_modified = location->last_modified;
-		out_ref->location =
-			(FirnSpan){ (const uint8_t *)location->text, location->location_len };
-		out_ref->etag.len = location->etag_len;
-		if (location->etag_len > 0)
-			out_ref->etag.data = out_ref->location.data + out_ref->location.len;
+		get_virtual(change->form == FORM_FAR ? far_of(change)->target : linked(change),
+			    out_ref);
 		break;
 	}
 }

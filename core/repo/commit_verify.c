@@ -264,15 +264,17 @@ check_native(Objects *objects, const uint32_t *coords, const FirnChunkChange *ch
 	const FirnCommitArray *array = objects->array;
 	char text[FIRN_ID12_TEXT + 1];
 	g_autofree char *chunk = NULL;
+	const FirnId12 *id = firn_chunk_change_id(change);
+	uint64_t offset = firn_chunk_change_offset(change);
+	uint64_t length = firn_chunk_change_length(change);
 	uint64_t *size;
 
-	if (!size_of(objects, &change->u.id, change->offset > 0, &size, error))
+	if (!size_of(objects, id, offset > 0, &size, error))
 		return false;
-	if (size != NULL && change->length > 0 && change->offset <= *size &&
-	    change->length <= *size - change->offset)
+	if (size != NULL && length > 0 && offset <= *size && length <= *size - offset)
 		return true;
 	chunk = firn_name_format_chunk(coords, array->rank);
-	firn_id12_format(&change->u.id, text);
+	firn_id12_format(id, text);
 	g_set_error(error, FIRN_ERROR, FIRN_ERROR_NOT_FOUND,
 		    "%s %s: its object chunks/%s %s: write the chunk again", array->path, chunk,
 		    text, size != NULL ? "is shorter than the journal says" : "is missing");

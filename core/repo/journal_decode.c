@@ -256,6 +256,8 @@ check_seq(const Reader *reader, const FirnRecord *record)
 	uint64_t last = reader->section->last_seq;
 	bool change = record->kind < FIRN_RECORD_INTENT;
 
+	if (record->seq > FIRN_CHUNK_SEQ_MAX)
+		return "its sequence number is out of range";
 	if (reader->form == FIRN_JOURNAL_LOG)
 		return record->seq != last + change ? "its sequence number is not the next one"
 						    : NULL;

@@ -174,7 +174,7 @@ firn_journal_unfold(FirnSpan bytes, const FirnChunkSpan *span, uint32_t rank, ui
 			return false;
 		memcpy(out_coords + (size_t)i * rank, record.numbers, rank * sizeof *out_coords);
 		firn_chunk_change_set(&out_changes[i], &record.ref, store);
-		out_changes[i].seq = record.seq;
+		firn_chunk_change_number(&out_changes[i], record.seq);
 		bytes.data += size;
 		bytes.len -= size;
 	}

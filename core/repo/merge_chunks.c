@@ -156,9 +156,10 @@ report(const FirnMergeSettling *s, const FirnMergeSource *a, const FirnMergeSour
 static int
 compare_places(const FirnChunkChange *a, const FirnChunkChange *b)
 {
-	int order = firn_id12_compare(&a->u.id, &b->u.id);
+	int order = firn_id12_compare(firn_chunk_change_id(a), firn_chunk_change_id(b));
+	uint64_t x = firn_chunk_change_offset(a), y = firn_chunk_change_offset(b);
 
-	return order != 0 ? order : (a->offset > b->offset) - (a->offset < b->offset);
+	return order != 0 ? order : (x > y) - (x < y);
 }
 
 bool
@@ -229,7 +230,7 @@ choose(FirnMergeSettling *s, bool *out_settled, GError **error)
 static void
 relabel(FirnChunkChange *change, const FirnMergeSource *source)
 {
-	change->seq = change->seq < source->own_seq ? SEQ_OLD_CHUNK : SEQ_CHUNK;
+	firn_chunk_change_number(change, change->seq < source->own_seq ? SEQ_OLD_CHUNK : SEQ_CHUNK);
 	change->ino = 0;
 }
 

@@ -432,7 +432,8 @@ settle_file(Settling *s, GError **error)
 	if (s->latest->len == 0 || latest_record(s, 0)->gone)
 		return true;
 	/* An empty one is no chunk, whatever its name. */
-	if (latest_record(s, 0)->file->content.length > 0 && !settle_rivals(s, error))
+	if (firn_chunk_change_length(&latest_record(s, 0)->file->content) > 0 &&
+	    !settle_rivals(s, error))
 		return false;
 	if (s->latest->len == 0)
 		return true;

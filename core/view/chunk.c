@@ -216,7 +216,7 @@ firn_chunk_leaf(FirnView *view, FirnDir *array, const uint32_t *coords, FirnChun
 	leaf = firn_chunk_leaf_new(view, array, coords, change->ino);
 	change->ino = leaf->inode.ino;
 	leaf->content = firn_content_from_change(view, change);
-	leaf->size = change->length;
+	leaf->size = firn_chunk_change_length(change);
 	if (change->mtime_ns != 0)
 		leaf->inode.mtime_ns = change->mtime_ns;
 	else
@@ -311,24 +311,22 @@ firn_chunk_drop_moved(FirnView *view, FirnLeaf *leaf)
  * be on its way: the object stays as long as that.
  */
 static void
-retire(FirnView *view, const FirnChunkChange *old)
+retire(FirnView *view, const FirnOwnObject *old)
 {
-	FirnPart part = firn_change_part(old);
 	FirnInode *inode;
 	FirnLeaf *leaf;
 
-	if (old->kind != FIRN_REF_NATIVE || old->seq <= view->exported_seq ||
-	    g_hash_table_contains(view->shared, &part))
+	if (old->seq <= view->exported_seq || g_hash_table_contains(view->shared, &old->part))
 		return;
 	inode = old->ino != 0 ? firn_inode_find(view, old->ino) : NULL;
 	if (inode == NULL || inode->directory) {
-		firn_view_discard_part(view, &part);
+		firn_view_discard_part(view, &old->part);
 		return;
 	}
 	leaf = (FirnLeaf *)inode;
 	if (leaf->retired == NULL)
 		leaf->retired = g_array_new(FALSE, FALSE, sizeof(FirnPart));
-	g_array_append_val(leaf->retired, part);
+	g_array_append_val(leaf->retired, old->part);
 	firn_keep_mark(&leaf->inode);
 }
 
@@ -355,20 +353,29 @@ firn_chunk_each_change(FirnView *view,
 	}
 }
 
+static FirnOwnObject
+own_object(const FirnChunkChange *change)
+{
+	return (FirnOwnObject){ .part = firn_change_part(change),
+				.seq = change->seq,
+				.ino = change->ino };
+}
+
 static void
 add_object(FirnView *view, FirnChunkChange *change, void *data)
 {
+	FirnOwnObject object = own_object(change);
 	GArray *own = data;
 
 	(void)view;
 	if (change->kind == FIRN_REF_NATIVE)
-		g_array_append_vals(own, change, 1);
+		g_array_append_val(own, object);
 }
 
 GArray *
 firn_chunk_own_objects(FirnView *view)
 {
-	GArray *own = g_array_new(FALSE, FALSE, sizeof(FirnChunkChange));
+	GArray *own = g_array_new(FALSE, FALSE, sizeof(FirnOwnObject));
 	FirnChanges *changes = view->session->changes;
 	GHashTableIter iter;
 	gpointer value;
@@ -376,8 +383,7 @@ firn_chunk_own_objects(FirnView *view)
 	firn_chunk_each_change(view, add_object, own);
 	g_hash_table_iter_init(&iter, changes->pending);
 	while (g_hash_table_iter_next(&iter, NULL, &value))
-		if (((FirnPending *)value)->content.kind == FIRN_REF_NATIVE)
-			g_array_append_vals(own, &((FirnPending *)value)->content, 1);
+		add_object(view, &((FirnPending *)value)->content, own);
 	return own;
 }
 
@@ -385,7 +391,7 @@ void
 firn_chunk_retire_objects(FirnView *view, const GArray *own)
 {
 	for (guint i = 0; i < own->len; i++)
-		retire(view, &g_array_index(own, FirnChunkChange, i));
+		retire(view, &g_array_index(own, FirnOwnObject, i));
 }
 
 static void
@@ -436,8 +442,11 @@ firn_chunk_record(FirnView *view, FirnDir *array, const uint32_t *coords, FirnCo
 	firn_view_recorded(view);
 	array->n_changes++;
 	view->stats.published++;
-	if (content == NULL || !is_same(&old, content))
-		retire(view, &old);
+	if (old.kind == FIRN_REF_NATIVE && (content == NULL || !is_same(&old, content))) {
+		FirnOwnObject object = own_object(&old);
+
+		retire(view, &object);
+	}
 	if (content != NULL)
 		share(view, content);
 	change =

@@ -54,7 +54,12 @@ firn_content_part(const FirnContent *content)
 FirnPart
 firn_change_part(const FirnChunkChange *change)
 {
-	return (FirnPart){ .id = change->u.id, .offset = change->offset, .length = change->length };
+	FirnPart part = { .offset = firn_chunk_change_offset(change),
+			  .length = firn_chunk_change_length(change) };
+
+	if (change->kind == FIRN_REF_NATIVE)
+		part.id = *firn_chunk_change_id(change);
+	return part;
 }
 
 FirnContent *

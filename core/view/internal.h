@@ -392,7 +392,13 @@ void firn_chunk_release_retired(FirnView *view, FirnLeaf *leaf);
 void firn_chunk_each_change(FirnView *view,
 			    void (*each)(FirnView *view, FirnChunkChange *change, void *data),
 			    void *data);
-/* The session's chunks and pending files that are objects (FirnChunkChange, caller owns), and the
+/* An object the session wrote, and the record and the file it is of. */
+typedef struct {
+	FirnPart part;
+	uint64_t seq;
+	uint64_t ino;
+} FirnOwnObject;
+/* The session's chunks and pending files that are objects (FirnOwnObject, caller owns), and the
  * end of those objects among them that nobody else can know, when the session has dropped them. */
 GArray *firn_chunk_own_objects(FirnView *view);
 void firn_chunk_retire_objects(FirnView *view, const GArray *own);

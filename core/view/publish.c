@@ -44,7 +44,7 @@ record_pending(FirnView *view, const char *path, const FirnContent *content)
 
 	if (content != NULL)
 		firn_content_to_ref(content, &ref);
-	else if (there != NULL && there->content.length == 0)
+	else if (there != NULL && firn_chunk_change_length(&there->content) == 0)
 		return 0;
 	return put_pending(view, path, &ref);
 }
@@ -286,7 +286,7 @@ firn_leaf_adopt(FirnView *view, FirnDir *array, const char *path, const uint32_t
 	int failed;
 
 	/* An empty file has no place among chunks. */
-	if (pending == NULL || pending->content.length == 0)
+	if (pending == NULL || firn_chunk_change_length(&pending->content) == 0)
 		return 0;
 	parent = firn_tree_make_path(view, view->tree, parent_path);
 	inode = g_hash_table_lookup(parent->children, name);

@@ -35,9 +35,9 @@ replay(FirnView *view)
 		FirnDir *dir = firn_tree_make_path(view, view->tree, parent);
 		FirnLeaf *leaf = firn_leaf_new(view, NULL, name, FIRN_LEAF_PENDING, 0);
 
-		if (pending->content.length > 0)
+		if (firn_chunk_change_length(&pending->content) > 0)
 			leaf->content = firn_content_from_change(view, &pending->content);
-		leaf->size = pending->content.length;
+		leaf->size = firn_chunk_change_length(&pending->content);
 		firn_inode_link(dir, name, &leaf->inode);
 		firn_inode_unref(view, &leaf->inode);
 	}
@@ -63,7 +63,7 @@ find_unsynced(FirnView *view, FirnChunkChange *change, void *data)
 {
 	(void)data;
 	if (change->kind == FIRN_REF_NATIVE && change->seq > view->session->durable_seq)
-		firn_view_unsynced(view, &change->u.id);
+		firn_view_unsynced(view, firn_chunk_change_id(change));
 }
 
 void
@@ -81,7 +81,7 @@ firn_view_find_unsynced(FirnView *view)
 		const FirnPending *pending = value;
 
 		if (pending->content.kind == FIRN_REF_NATIVE && pending->seq > session->durable_seq)
-			firn_view_unsynced(view, &pending->content.u.id);
+			firn_view_unsynced(view, firn_chunk_change_id(&pending->content));
 	}
 	firn_view_recorded(view);
 }

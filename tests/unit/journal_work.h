@@ -28,7 +28,7 @@ print_change(GString *out, const FirnChunkChange *change)
 	firn_chunk_change_get(change, &ref);
 	firn_id12_format(&ref.id, id);
 	g_string_append_printf(out, " seq %lu kind %d %lu+%lu %s %.*s [%.*s] [%.*s] %u\n",
-			       change->seq, (int)ref.kind, ref.offset, ref.length, id,
+			       (uint64_t)change->seq, (int)ref.kind, ref.offset, ref.length, id,
 			       (int)ref.bytes.len, (const char *)ref.bytes.data,
 			       (int)ref.location.len, (const char *)ref.location.data,
 			       (int)ref.etag.len, (const char *)ref.etag.data, ref.last_modified);

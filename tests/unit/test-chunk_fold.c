@@ -12,7 +12,7 @@ print_entry(GString *out, uint32_t rank, const uint32_t *coords, const FirnChunk
 		g_string_append_printf(out, "%u,", coords[i]);
 	firn_chunk_change_get(change, &ref);
 	g_string_append_printf(out, "%d %" PRIu64 " %" PRIu64 " ", ref.kind, ref.length,
-			       change->seq);
+			       (uint64_t)change->seq);
 	if (ref.kind == FIRN_REF_INLINE)
 		g_string_append_len(out, (const char *)ref.bytes.data, (gssize)ref.bytes.len);
 	if (ref.kind == FIRN_REF_VIRTUAL)

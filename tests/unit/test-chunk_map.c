@@ -76,7 +76,8 @@ put(FirnChunkMap *map, Model *model, const uint32_t *coords, uint64_t value)
 	ck_assert_int_eq(made, model->values[at] == 0);
 	ck_assert_uint_eq(change->seq, model->values[at]);
 	model->size += made;
-	change->seq = model->values[at] = value;
+	model->values[at] = value;
+	firn_chunk_change_number(change, value);
 }
 
 static void
@@ -211,7 +212,7 @@ START_TEST(chunk_change__each_kind__comes_back)
 			.last_modified = 77 };
 	FirnRef got;
 
-	change->seq = 4;
+	firn_chunk_change_number(change, 4);
 	firn_chunk_map_set(map, change, &ref);
 	firn_chunk_change_get(change, &got);
 	ck_assert_int_eq(got.kind, FIRN_REF_VIRTUAL);
@@ -245,6 +246,65 @@ START_TEST(chunk_change__each_kind__comes_back)
 	ck_assert_int_eq(got.kind, FIRN_REF_NONE);
 	ck_assert_uint_eq(got.length, 0);
 	ck_assert_uint_eq(change->seq, 4);
+	firn_chunk_map_free(map);
+}
+END_TEST
+
+static void
+check_sizes(FirnChunkMap *map, FirnRefKind kind, uint64_t offset, uint64_t length)
+{
+	const FirnSpan text = { (const uint8_t *)"s3://b/k", 8 };
+	FirnChunkChange *change = firn_chunk_map_find(map, &(uint32_t){ 3 });
+	FirnRef ref = { .kind = kind, .offset = offset, .length = length };
+	FirnChunkChange copy;
+	FirnRef got;
+
+	if (kind == FIRN_REF_VIRTUAL)
+		ref.location = text;
+	else
+		ref.id = firn_id_initial_snapshot;
+	firn_chunk_map_set(map, change, &ref);
+	copy = *change;
+	firn_chunk_change_get(&copy, &got);
+	ck_assert_int_eq(got.kind, kind);
+	ck_assert_uint_eq(got.offset, offset);
+	ck_assert_uint_eq(got.length, length);
+	ck_assert_uint_eq(firn_chunk_change_offset(change), offset);
+	ck_assert_uint_eq(firn_chunk_change_length(change), length);
+	if (kind == FIRN_REF_VIRTUAL) {
+		ck_assert_uint_eq(got.location.len, 8);
+		ck_assert_mem_eq(got.location.data, text.data, 8);
+	} else {
+		ck_assert(firn_id12_equal(&got.id, &ref.id));
+		ck_assert(firn_id12_equal(firn_chunk_change_id(change), &ref.id));
+	}
+	ck_assert_uint_eq(change->seq, FIRN_CHUNK_SEQ_MAX);
+	ck_assert_uint_eq(change->ino, 5);
+	ck_assert_int_eq(change->mtime_ns, -6);
+}
+
+/* Around each power of two an entry may count with. */
+START_TEST(chunk_change__sizes_of_any_magnitude__come_back)
+{
+	FirnChunkMap *map = firn_chunk_map_new(1);
+	FirnChunkChange *change = firn_chunk_map_insert(map, &(uint32_t){ 3 }, NULL);
+	GArray *sizes = g_array_new(FALSE, FALSE, sizeof(uint64_t));
+
+	change->ino = 5;
+	change->mtime_ns = -6;
+	firn_chunk_change_number(change, FIRN_CHUNK_SEQ_MAX);
+	for (unsigned bits = 0; bits < 63; bits++) {
+		uint64_t around[] = { (UINT64_C(1) << bits) - 1, UINT64_C(1) << bits };
+
+		g_array_append_vals(sizes, around, 2);
+	}
+	for (guint i = 0; i < sizes->len; i++)
+		for (guint k = 0; k < sizes->len; k++)
+			for (int kind = FIRN_REF_NATIVE; kind <= FIRN_REF_VIRTUAL; kind++)
+				check_sizes(map, (FirnRefKind)kind,
+					    g_array_index(sizes, uint64_t, i),
+					    g_array_index(sizes, uint64_t, k));
+	g_array_unref(sizes);
 	firn_chunk_map_free(map);
 }
 END_TEST
@@ -368,6 +428,7 @@ make_suite(void)
 	tcase_add_test(tcase, chunk_map__rank_zero__holds_one_entry);
 	tcase_add_test(tcase, chunk_map__largest_rank_and_coordinates__ordered);
 	tcase_add_test(tcase, chunk_change__each_kind__comes_back);
+	tcase_add_test(tcase, chunk_change__sizes_of_any_magnitude__come_back);
 	tcase_add_loop_test(tcase, chunk_map_take__runs_of_two_maps__are_one_map, 0, 3);
 	tcase_add_test(tcase, chunk_iter_clear__half_way__frees_the_rest);
 	tcase_add_test(tcase, chunk_map_set__many_times_over__does_not_grow);

@@ -134,14 +134,17 @@ START_TEST(commit__native_chunk_missing_or_short__is_refused_by_name)
 		FirnCommitResult result;
 		FirnNodeChange *node;
 		FirnChunkChange *change;
+		FirnRef ref;
 
 		actor_do(a, "native /a 3 content");
 		node = firn_changes_find_path(a->section->changes, "/a");
 		change = firn_chunk_map_find(node->chunks, (uint32_t[]){ 3 });
+		firn_chunk_change_get(change, &ref);
 		if (i == 0)
-			change->length = 100;
+			ref.length = 100;
 		else
-			change->u.id = firn_id12_random();
+			ref.id = firn_id12_random();
+		firn_chunk_map_set(node->chunks, change, &ref);
 		ck_assert(!commit_changes(repo, a->section->changes, NULL, &base, &result, NULL,
 					  &error));
 		ck_assert_error(error, FIRN_ERROR, FIRN_ERROR_NOT_FOUND);

@@ -289,6 +289,25 @@ START_TEST(decode__net_form_with_repeats__format_error)
 }
 END_TEST
 
+START_TEST(decode__net_form_with_a_number_out_of_range__format_error)
+{
+	g_autoptr(FirnJournalHeader) header = make_header(1);
+	uint64_t seed = firn_journal_record_seed(&header->session);
+	g_autoptr(GError) error = NULL;
+	g_autoptr(GBytes) bytes = NULL;
+	GByteArray *out = g_byte_array_new();
+	FirnRecord record;
+
+	firn_journal_record_add_header(header, FIRN_JOURNAL_NET, out);
+	good_put(&record, FIRN_CHUNK_SEQ_MAX + 1);
+	ck_assert(firn_journal_record_encode(&record, seed, out));
+	bytes = g_byte_array_free_to_bytes(out);
+	ck_assert_ptr_null(firn_journal_decode(bytes, "j", NULL, &error));
+	ck_assert_error(error, FIRN_ERROR, FIRN_ERROR_FORMAT);
+	ck_assert_ptr_nonnull(strstr(error->message, "out of range"));
+}
+END_TEST
+
 START_TEST(decode__newer_version__unsupported)
 {
 	g_autoptr(FirnJournalHeader) header = make_header(1);
@@ -438,6 +457,7 @@ make_suite(void)
 	tcase_add_loop_test(tcase, decode__whole_record_with_bad_content__format_error_names_offset,
 			    0, 21);
 	tcase_add_loop_test(tcase, decode__net_form_with_repeats__format_error, 0, 3);
+	tcase_add_test(tcase, decode__net_form_with_a_number_out_of_range__format_error);
 	tcase_add_test(tcase, decode__newer_version__unsupported);
 	tcase_add_test(tcase, decode_stopped__objects_behind_the_note__cut_at_the_first);
 	tcase_add_loop_test(
