@@ -27,7 +27,17 @@ struct FirnJournal {
 	uint64_t seed;
 	GHashTable *nodes; /* FirnId8 * (owned) -> NODE_* */
 	GByteArray *buffer;
+	/* With a mark: */
+	GArray *noted; /* Noted: what was known of nodes before; NULL: no mark */
+	uint64_t mark_end;
+	uint64_t mark_seq;
+	bool uncut; /* whole records that were taken back could not be cut off */
 };
+
+typedef struct {
+	FirnId8 id;
+	unsigned flags;
+} Noted;
 
 /* ---- headers and sections ---- */
 
@@ -142,8 +152,37 @@ static void
 note_node(FirnJournal *journal, const FirnId8 *id, unsigned flags)
 {
 	gpointer value = GUINT_TO_POINTER(flags);
+	Noted noted = { *id, node_flags(journal, id) };
 
+	if (journal->noted != NULL)
+		g_array_append_val(journal->noted, noted);
 	g_hash_table_replace(journal->nodes, g_memdup2(id, sizeof *id), value);
+}
+
+void
+firn_journal_mark(FirnJournal *journal)
+{
+	g_assert(journal->noted == NULL);
+	journal->noted = g_array_new(FALSE, FALSE, sizeof(Noted));
+	journal->mark_end = journal->end;
+	journal->mark_seq = journal->last_seq;
+}
+
+void
+firn_journal_unmark(FirnJournal *journal, bool back)
+{
+	g_autoptr(GArray) noted = g_steal_pointer(&journal->noted);
+
+	if (!back || journal->end == journal->mark_end)
+		return;
+	journal->end = journal->mark_end;
+	journal->last_seq = journal->mark_seq;
+	journal->uncut = ftruncate(journal->fd, (off_t)journal->end) != 0;
+	for (guint i = noted->len; i > 0; i--) {
+		const Noted *was = &g_array_index(noted, Noted, i - 1);
+
+		note_node(journal, &was->id, was->flags);
+	}
 }
 
 FirnJournal *
@@ -244,7 +283,11 @@ append(FirnJournal *journal, const FirnRecord *record, GError **error)
 	}
 	if (!check_readable(journal, error))
 		return false;
-	if (!write_at(journal->fd, journal->buffer->data, journal->buffer->len, journal->end)) {
+	/* A reader would take what lies behind this one for what came next. */
+	if (journal->uncut)
+		journal->uncut = ftruncate(journal->fd, (off_t)journal->end) != 0;
+	if (journal->uncut ||
+	    !write_at(journal->fd, journal->buffer->data, journal->buffer->len, journal->end)) {
 		int errnum = errno;
 
 		/* If this fails too, a reader finds a torn tail. */

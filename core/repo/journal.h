@@ -127,6 +127,13 @@ FirnJournal *firn_journal_resume(const char *path, bool stopped, FirnSection **o
 				 uint64_t *out_torn, GError **error) FIRN_MUST_USE;
 void firn_journal_close(FirnJournal *journal); /* NULL is a no-op */
 
+/*
+ * What is appended from here on can be taken back, up to firn_journal_unmark(): as long as nobody
+ * was told of it.
+ */
+void firn_journal_mark(FirnJournal *journal);
+void firn_journal_unmark(FirnJournal *journal, bool back);
+
 uint64_t firn_journal_last_seq(const FirnJournal *journal);
 /* Bytes of whole records, and the inode number of the file they are in. */
 uint64_t firn_journal_end(const FirnJournal *journal);

@@ -227,11 +227,11 @@ firn_chunk_leaf(FirnView *view, FirnDir *array, const uint32_t *coords, FirnChun
 	return leaf;
 }
 
-void
-firn_chunk_mark_dead(FirnView *view, FirnDir *array, const uint32_t *coords, const FirnInode *but)
+FirnChunkThere
+firn_chunk_there(FirnView *view, FirnDir *array, const uint32_t *coords)
 {
 	FirnChunkChange *change = firn_chunk_change(view, array, coords);
-	FirnLeaf *writing = firn_writing_find(view, array, coords);
+	FirnChunkThere there = { .writing = firn_writing_find(view, array, coords) };
 	FirnInode *inode = NULL;
 	uint64_t ino = 0;
 
@@ -241,14 +241,25 @@ firn_chunk_mark_dead(FirnView *view, FirnDir *array, const uint32_t *coords, con
 		ino = firn_slot_ino(array->file_slot, coords, array->file_slot->rank);
 	if (ino != 0)
 		inode = firn_inode_find(view, ino);
-	if (inode != NULL && inode != but && !inode->directory) {
-		inode->dead = true;
-		firn_keep_mark(inode);
-	}
-	if (writing != NULL && &writing->inode != but) {
-		writing->inode.dead = true;
-		firn_keep_mark(&writing->inode);
-	}
+	if (inode != NULL && !inode->directory)
+		there.recorded = inode;
+	return there;
+}
+
+static void
+mark_dead(FirnInode *inode, const FirnInode *but)
+{
+	if (inode == NULL || inode == but)
+		return;
+	inode->dead = true;
+	firn_keep_mark(inode);
+}
+
+void
+firn_chunk_mark_dead(const FirnChunkThere *there, const FirnInode *but)
+{
+	mark_dead(there->recorded, but);
+	mark_dead(there->writing != NULL ? &there->writing->inode : NULL, but);
 }
 
 bool
@@ -277,6 +288,18 @@ firn_chunk_release_retired(FirnView *view, FirnLeaf *leaf)
 	firn_keep_mark(&leaf->inode);
 }
 
+/* Whether it was among the replaced objects that a leaf holds back; it is not any more. */
+static bool
+take_retired(FirnLeaf *leaf, const FirnPart *part)
+{
+	for (guint i = 0; leaf->retired != NULL && i < leaf->retired->len; i++)
+		if (firn_part_equal(&g_array_index(leaf->retired, FirnPart, i), part)) {
+			g_array_remove_index_fast(leaf->retired, i);
+			return true;
+		}
+	return false;
+}
+
 void
 firn_chunk_hold_moved(FirnLeaf *leaf)
 {
@@ -286,14 +309,19 @@ firn_chunk_hold_moved(FirnLeaf *leaf)
 	if (content == NULL || content->kind != FIRN_CONTENT_NATIVE)
 		return;
 	part = firn_content_part(content);
-	for (guint i = 0; leaf->retired != NULL && i < leaf->retired->len; i++) {
-		if (!firn_part_equal(&g_array_index(leaf->retired, FirnPart, i), &part))
-			continue;
-		g_array_remove_index_fast(leaf->retired, i);
-		g_free(leaf->moved);
-		leaf->moved = firn_part_copy(&part);
+	if (!take_retired(leaf, &part))
 		return;
-	}
+	g_free(leaf->moved);
+	leaf->moved = firn_part_copy(&part);
+}
+
+void
+firn_chunk_unretire(FirnLeaf *leaf, const FirnPart *part)
+{
+	(void)take_retired(leaf, part);
+	if (leaf->moved != NULL && firn_part_equal(leaf->moved, part))
+		g_clear_pointer(&leaf->moved, g_free);
+	firn_keep_mark(&leaf->inode);
 }
 
 void
@@ -440,6 +468,7 @@ firn_chunk_record(FirnView *view, FirnDir *array, const uint32_t *coords, FirnCo
 		return firn_view_fail(view, path, error);
 	firn_crash_point(FIRN_CRASH_RECORD_APPENDED);
 	firn_view_recorded(view);
+	firn_group_was_chunk(view, array, coords, change);
 	array->n_changes++;
 	view->stats.published++;
 	if (old.kind == FIRN_REF_NATIVE && (content == NULL || !is_same(&old, content))) {

@@ -284,6 +284,7 @@ unlink_base_chunk(FirnView *view, const FirnPlace *child)
 {
 	FirnChunkChange *change = firn_chunk_change(view, child->array, child->prefix);
 	FirnChunkLookup found = { 0 };
+	FirnChunkThere there;
 	int failed = EAGAIN;
 
 	if (change != NULL && change->kind == FIRN_REF_NONE)
@@ -295,8 +296,11 @@ unlink_base_chunk(FirnView *view, const FirnPlace *child)
 		if (failed != 0 || !found.found)
 			return failed != 0 ? failed : ENOENT;
 	}
-	firn_chunk_mark_dead(view, child->array, child->prefix, NULL);
-	return firn_chunk_record(view, child->array, child->prefix, NULL, 0, 0);
+	there = firn_chunk_there(view, child->array, child->prefix);
+	failed = firn_chunk_record(view, child->array, child->prefix, NULL, 0, 0);
+	if (failed == 0)
+		firn_chunk_mark_dead(&there, NULL);
+	return failed;
 }
 
 static int

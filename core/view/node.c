@@ -414,6 +414,7 @@ firn_node_move_tree(FirnView *view, FirnDir *dir)
 		if (!firn_journal_move_node(session->journal, &dir->id, path, &seq, &error))
 			return firn_view_fail(view, path, error);
 		firn_view_recorded(view);
+		firn_group_was_at(view, &dir->id);
 		firn_changes_move_node(session->changes, &dir->id, path, seq);
 	}
 	g_hash_table_iter_init(&iter, dir->children);

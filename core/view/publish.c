@@ -18,6 +18,7 @@ put_pending(FirnView *view, const char *path, const FirnRef *ref)
 
 	if (!firn_journal_put_pending(session->journal, path, ref, &seq, &error))
 		return firn_view_fail(view, path, error);
+	firn_group_was_pending(view, path);
 	firn_view_recorded(view);
 	if (ref->kind == FIRN_REF_NATIVE)
 		firn_view_unsynced(view, &ref->id);
@@ -72,27 +73,36 @@ leaf_set_role(FirnView *view, FirnLeaf *leaf, const FirnRole *role)
 		firn_inode_unref(view, &old->inode);
 }
 
-/* The file at a name goes: its inode lives on for those who have it. */
+/* What has no place any more is no pending file: neither what is at a name, nor what gets it. */
 static int
-displace(FirnView *view, FirnDir *dir, const char *name, const FirnRole *role, const FirnLeaf *by)
+drop_displaced(FirnView *view, FirnDir *dir, const char *name, const FirnRole *role,
+	       const FirnLeaf *by)
 {
 	FirnInode *old = g_hash_table_lookup(dir->children, name);
+	g_autofree char *path = NULL;
 
-	if (old != NULL && old != &by->inode) {
-		if (old->directory)
-			return EISDIR;
-		if (((FirnLeaf *)old)->kind == FIRN_LEAF_PENDING) {
-			g_autofree char *path = firn_inode_path(old);
-			int failed = role->kind == FIRN_LEAF_PENDING ? 0 : drop_pending(view, path);
+	if (old == NULL || old == &by->inode)
+		return 0;
+	if (old->directory)
+		return EISDIR;
+	if (((FirnLeaf *)old)->kind != FIRN_LEAF_PENDING || role->kind == FIRN_LEAF_PENDING)
+		return 0;
+	path = firn_inode_path(old);
+	return drop_pending(view, path);
+}
 
-			if (failed != 0)
-				return failed;
-		}
-		firn_inode_unlink(view, old);
-	}
+/* The file at a name goes: its inode lives on for those who have it. */
+static void
+displace(FirnView *view, FirnDir *dir, const char *name, const FirnRole *role,
+	 const FirnChunkThere *chunk, const FirnLeaf *by)
+{
+	FirnInode *old;
+
 	if (role->kind == FIRN_LEAF_CHUNK)
-		firn_chunk_mark_dead(view, role->array, role->coords, &by->inode);
-	return 0;
+		firn_chunk_mark_dead(chunk, &by->inode);
+	old = g_hash_table_lookup(dir->children, name);
+	if (old != NULL && old != &by->inode)
+		firn_inode_unlink(view, old);
 }
 
 /* Give a leaf its name and parent; in the parent's table unless the overlay finds it. */
@@ -167,60 +177,78 @@ attach_chunk(FirnView *view, FirnLeaf *leaf, const FirnRole *role)
 	return failed;
 }
 
-int
-firn_leaf_attach(FirnView *view, FirnLeaf *leaf, const FirnPlace *place, const char *name,
-		 const FirnRole *role, FirnMeta *meta)
+/*
+ * All that is recorded when a leaf gets a name.  The chunk comes last: what was there goes with
+ * its record, and there is no way back.
+ */
+static int
+record_attached(FirnView *view, FirnLeaf *leaf, const FirnPlace *place, const char *name,
+		const FirnRole *role, FirnLeafKind kind)
 {
-	FirnDir *dir = firn_place_materialise(view, place);
-	FirnRole actual = *role;
-	int failed;
+	int failed = drop_displaced(view, place->dir, name, role, leaf);
 
-	if (actual.kind == FIRN_LEAF_CHUNK && leaf->content == NULL)
-		actual.kind = FIRN_LEAF_PENDING;
-	if (actual.kind == FIRN_LEAF_DOC) {
-		failed = attach_doc(view, leaf, dir, meta);
-		if (failed == 0)
-			failed = displace(view, dir, name, role, leaf);
-	} else if (actual.kind == FIRN_LEAF_CHUNK) {
-		failed = displace(view, dir, name, role, leaf);
-		if (failed == 0)
-			failed = attach_chunk(view, leaf, role);
-	} else {
-		failed = displace(view, dir, name, role, leaf);
-		if (failed == 0 && role->kind == FIRN_LEAF_CHUNK &&
-		    (role->array->in_base ||
-		     firn_chunk_change(view, role->array, role->coords) != NULL))
-			failed = firn_chunk_record(view, role->array, role->coords, NULL, 0, 0);
-	}
-	if (failed == 0 && leaf->kind == FIRN_LEAF_PENDING && actual.kind != FIRN_LEAF_PENDING &&
+	if (failed == 0 && leaf->kind == FIRN_LEAF_PENDING && kind != FIRN_LEAF_PENDING &&
 	    leaf->inode.parent != NULL) {
 		g_autofree char *path = firn_leaf_pending_path(leaf);
 
 		failed = drop_pending(view, path);
 	}
+	if (failed == 0 && kind == FIRN_LEAF_PENDING) {
+		g_autofree char *path = firn_place_path(place, name);
+
+		failed = record_pending(view, path, leaf->content);
+	}
+	if (failed != 0 || role->kind != FIRN_LEAF_CHUNK)
+		return failed;
+	if (kind == FIRN_LEAF_CHUNK)
+		return attach_chunk(view, leaf, role);
+	if (!role->array->in_base && firn_chunk_change(view, role->array, role->coords) == NULL)
+		return 0;
+	return firn_chunk_record(view, role->array, role->coords, NULL, 0, 0);
+}
+
+int
+firn_leaf_attach(FirnView *view, FirnLeaf *leaf, const FirnPlace *place, const char *name,
+		 const FirnRole *role, FirnMeta *meta)
+{
+	FirnDir *dir = firn_place_materialise(view, place);
+	FirnPlace at = *place;
+	bool group = role->kind != FIRN_LEAF_DOC && view->group == NULL;
+	FirnChunkThere chunk = { 0 };
+	FirnRole actual = *role;
+	int failed = 0;
+
+	at.dir = dir;
+	if (actual.kind == FIRN_LEAF_CHUNK && leaf->content == NULL)
+		actual.kind = FIRN_LEAF_PENDING;
+	if (actual.kind == FIRN_LEAF_DOC)
+		failed = attach_doc(view, leaf, dir, meta);
+	if (group)
+		firn_group_begin(view);
+	if (role->kind == FIRN_LEAF_CHUNK)
+		chunk = firn_chunk_there(view, role->array, role->coords);
+	if (failed == 0)
+		failed = record_attached(view, leaf, &at, name, role, actual.kind);
+	if (group)
+		(void)firn_group_end(view, failed);
 	if (failed != 0)
 		return failed;
+	displace(view, dir, name, role, &chunk, leaf);
 	leaf_set_role(view, leaf, &actual);
 	settle_at(view, leaf, dir, name,
 		  actual.kind == FIRN_LEAF_PENDING || actual.kind == FIRN_LEAF_SCRATCH);
 	if (actual.kind == FIRN_LEAF_PENDING) {
-		g_autofree char *path = firn_leaf_pending_path(leaf);
-
-		failed = record_pending(view, path, leaf->content);
-		if (failed == 0 && leaf->content != NULL)
+		if (leaf->content != NULL)
 			leaf->content->published = true;
-	}
-	if (actual.kind == FIRN_LEAF_PENDING && failed == 0)
 		g_clear_pointer(&leaf->moved, g_free);
-	else if (actual.kind != FIRN_LEAF_SCRATCH && failed == 0)
+	} else if (actual.kind != FIRN_LEAF_SCRATCH) {
 		firn_chunk_drop_moved(view, leaf);
-	leaf->unpublished = failed != 0;
-	if (failed == 0) {
-		firn_content_unref(leaf->previous);
-		leaf->previous = NULL;
 	}
+	leaf->unpublished = false;
+	firn_content_unref(leaf->previous);
+	leaf->previous = NULL;
 	firn_keep_content_locked(leaf);
-	return failed;
+	return 0;
 }
 
 int

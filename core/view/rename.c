@@ -123,11 +123,58 @@ prepare(FirnView *view, FirnLeaf *leaf, uint64_t parent, const char *name, FirnM
 	return role.kind != FIRN_LEAF_SCRATCH ? firn_content_settle(view, &leaf->content) : 0;
 }
 
+/* A leaf that was detached, and got no other place, is where it was. */
+static void
+put_back(FirnLeaf *leaf, FirnDir *parent, bool linked, bool doc)
+{
+	if (doc && parent->doc == NULL && parent->doc_missing) {
+		firn_inode_ref(&leaf->inode);
+		parent->doc = leaf;
+		parent->doc_missing = false;
+	}
+	if (linked && g_hash_table_lookup(parent->children, leaf->inode.name) == NULL) {
+		firn_inode_ref(&leaf->inode);
+		g_hash_table_insert(parent->children, leaf->inode.name, leaf);
+	}
+	firn_keep_mark(&leaf->inode);
+	if (parent != NULL)
+		firn_keep_mark(&parent->inode);
+}
+
+/* What fails at its new place has not left its old one.  View and leaf lock held. */
+static int
+move_leaf(FirnView *view, FirnLeaf *leaf, uint64_t new_parent, const char *new_name,
+	  const FirnRole *to, FirnMeta *meta)
+{
+	FirnDir *parent = leaf->inode.parent;
+	bool doc = parent != NULL && parent->doc == leaf;
+	bool linked =
+		parent != NULL && g_hash_table_lookup(parent->children, leaf->inode.name) == leaf;
+	/* A document may take I/O; one that is pending leaves its place when it is put. */
+	bool group = to->kind != FIRN_LEAF_DOC;
+	FirnRole role = *to;
+	FirnPlace place;
+	int failed = 0;
+
+	if (group)
+		firn_group_begin(view);
+	if (leaf->kind != FIRN_LEAF_SCRATCH && (group || leaf->kind != FIRN_LEAF_PENDING))
+		failed = firn_leaf_detach(view, leaf, false);
+	if (failed == 0)
+		failed = role_of(view, new_parent, new_name, meta, &place, &role);
+	if (failed == 0)
+		failed = firn_leaf_attach(view, leaf, &place, new_name, &role, meta);
+	if (group)
+		(void)firn_group_end(view, failed);
+	if (failed != 0)
+		put_back(leaf, parent, linked, doc);
+	return failed;
+}
+
 static int
 rename_leaf(FirnView *view, FirnLeaf *leaf, uint64_t new_parent, const char *new_name)
 {
 	g_autoptr(FirnMeta) meta = NULL;
-	FirnLeafKind old_kind;
 	FirnPlace place;
 	FirnRole role;
 	int failed;
@@ -138,20 +185,12 @@ rename_leaf(FirnView *view, FirnLeaf *leaf, uint64_t new_parent, const char *new
 		pthread_mutex_lock(&view->lock);
 		if (meta != NULL || leaf->kind == FIRN_LEAF_DOC)
 			failed = firn_node_wait_killable(view);
-		old_kind = leaf->kind;
 		if (failed == 0)
 			failed = leaf->inode.dead
 					 ? ENOENT
 					 : role_of(view, new_parent, new_name, meta, &place, &role);
-		/* What fails at its new place must not have left its old one; only what is
-		 * recorded under its old name has to be taken from there first. */
-		if (failed == 0 && old_kind != FIRN_LEAF_SCRATCH) {
-			failed = firn_leaf_detach(view, leaf, false);
-			if (failed == 0)
-				failed = role_of(view, new_parent, new_name, meta, &place, &role);
-		}
 		if (failed == 0)
-			failed = firn_leaf_attach(view, leaf, &place, new_name, &role, meta);
+			failed = move_leaf(view, leaf, new_parent, new_name, &role, meta);
 		firn_view_unlock(view);
 	}
 	pthread_mutex_unlock(&leaf->lock);
@@ -196,28 +235,29 @@ rekey_pending(FirnView *view, GPtrArray *leaves, GPtrArray *old_paths)
 		if (!firn_journal_put_pending(session->journal, path, &ref, &seq, &error))
 			return firn_view_fail(view, path, error);
 		firn_view_recorded(view);
+		firn_group_was_pending(view, path);
 		firn_changes_put_pending(session->changes, path, &ref, seq);
 		if (!firn_journal_put_pending(session->journal, old_paths->pdata[i], &none, &seq,
 					      &error))
 			return firn_view_fail(view, path, error);
+		firn_group_was_pending(view, old_paths->pdata[i]);
 		firn_changes_put_pending(session->changes, old_paths->pdata[i], &none, seq);
 	}
 	return 0;
 }
 
+/* Whether a directory can move there, if nothing is in the way.  View lock held. */
 static int
-rename_dir(FirnView *view, FirnDir *dir, uint64_t new_parent, const char *new_name)
+check_dir(FirnView *view, FirnDir *dir, uint64_t new_parent, const char *new_name,
+	  FirnPlace *out_place)
 {
-	g_autoptr(GPtrArray) leaves = g_ptr_array_new();
-	g_autoptr(GPtrArray) old_paths = g_ptr_array_new_with_free_func(g_free);
-	FirnDir *old_parent = dir->inode.parent;
-	FirnPlace place;
 	FirnPlace self;
 	FirnPlace child;
 	FirnRole role;
 	bool file;
 	int failed;
 
+	*out_place = (FirnPlace){ .dir = NULL };
 	failed = firn_node_wait_killable(view);
 	if (failed == 0)
 		failed = firn_place_find(view, dir->inode.ino, &self);
@@ -229,32 +269,98 @@ rename_dir(FirnView *view, FirnDir *dir, uint64_t new_parent, const char *new_na
 		return EXDEV;
 	}
 	if (failed == 0)
-		failed = target_of(view, new_parent, new_name, &place, &role);
-	if (failed != 0)
+		failed = target_of(view, new_parent, new_name, out_place, &role);
+	if (failed != 0 && failed != EISDIR)
 		return failed;
-	if (place.array != NULL || firn_place_child(&place, new_name, &child, &file))
+	if (out_place->array != NULL || firn_place_child(out_place, new_name, &child, &file))
 		return EXDEV;
-	for (FirnDir *at = place.dir; at != NULL; at = at->inode.parent)
+	for (FirnDir *at = out_place->dir; at != NULL; at = at->inode.parent)
 		if (at == dir)
 			return EINVAL;
+	return failed;
+}
+
+static void
+move_dir(FirnView *view, FirnDir *dir, FirnDir *parent, const char *name)
+{
+	FirnDir *old = dir->inode.parent;
+
+	firn_inode_ref(&dir->inode);
+	if (old != NULL && g_hash_table_lookup(old->children, dir->inode.name) == dir) {
+		g_hash_table_remove(old->children, dir->inode.name);
+		firn_inode_unref(view, &dir->inode);
+		firn_inode_touch(&old->inode);
+	}
+	dir->inode.parent = NULL;
+	firn_inode_link(parent, name, &dir->inode);
+	firn_inode_touch(&parent->inode);
+	firn_inode_unref(view, &dir->inode);
+	if (old != NULL)
+		firn_inode_unref(view, &old->inode);
+}
+
+static int
+rename_dir(FirnView *view, FirnDir *dir, uint64_t new_parent, const char *new_name)
+{
+	g_autoptr(GPtrArray) leaves = g_ptr_array_new();
+	g_autoptr(GPtrArray) old_paths = g_ptr_array_new_with_free_func(g_free);
+	g_autofree char *old_name = NULL;
+	FirnDir *old_parent;
+	FirnPlace place;
+	int failed = check_dir(view, dir, new_parent, new_name, &place);
+
+	if (failed == 0 && (dir->inode.dead || dir->inode.parent == NULL))
+		failed = ENOENT;
+	if (failed != 0)
+		return failed;
+	old_parent = dir->inode.parent;
+	old_name = g_strdup(dir->inode.name);
 	collect_pending(dir, leaves);
 	for (guint i = 0; i < leaves->len; i++)
 		g_ptr_array_add(old_paths, firn_inode_path(leaves->pdata[i]));
-	firn_inode_ref(&dir->inode);
-	if (old_parent != NULL &&
-	    g_hash_table_lookup(old_parent->children, dir->inode.name) == dir) {
-		g_hash_table_remove(old_parent->children, dir->inode.name);
-		firn_inode_unref(view, &dir->inode);
-		firn_inode_touch(&old_parent->inode);
-	}
-	dir->inode.parent = NULL;
-	firn_inode_link(place.dir, new_name, &dir->inode);
-	firn_inode_touch(&place.dir->inode);
-	firn_inode_unref(view, &dir->inode);
-	if (old_parent != NULL)
-		firn_inode_unref(view, &old_parent->inode);
+	firn_inode_ref(&old_parent->inode);
+	firn_group_begin(view);
+	move_dir(view, dir, place.dir, new_name);
 	failed = firn_node_move_tree(view, dir);
-	return failed != 0 ? failed : rekey_pending(view, leaves, old_paths);
+	if (failed == 0)
+		failed = rekey_pending(view, leaves, old_paths);
+	(void)firn_group_end(view, failed);
+	if (failed != 0)
+		move_dir(view, dir, old_parent, old_name);
+	firn_inode_unref(view, &old_parent->inode);
+	return failed;
+}
+
+/* Replacing an empty directory is removing it first, when nothing else is against it. */
+static int
+replace_dir(FirnView *view, FirnDir *dir, uint64_t new_parent, const char *new_name)
+{
+	bool replaced = false;
+	FirnPlace place;
+	struct stat attr;
+	int failed = firn_view_lookup(view, new_parent, new_name, &attr);
+
+	if (failed == 0) {
+		firn_view_forget(view, attr.st_ino, 1);
+		if (!S_ISDIR(attr.st_mode))
+			return ENOTDIR;
+		pthread_mutex_lock(&view->lock);
+		failed = check_dir(view, dir, new_parent, new_name, &place);
+		firn_view_unlock(view);
+		if (failed == 0 || failed == EISDIR)
+			failed = firn_view_rmdir(view, new_parent, new_name);
+		replaced = failed == 0;
+	} else if (failed == ENOENT) {
+		failed = 0;
+	}
+	if (failed != 0)
+		return failed;
+	pthread_mutex_lock(&view->lock);
+	failed = rename_dir(view, dir, new_parent, new_name);
+	firn_view_unlock(view);
+	if (failed != 0 && replaced)
+		firn_view_invalidate(view, new_parent, new_name);
+	return failed;
 }
 
 int
@@ -262,7 +368,6 @@ firn_view_rename(FirnView *view, uint64_t parent, const char *name, uint64_t new
 		 const char *new_name, unsigned flags)
 {
 	FirnInode *inode = NULL;
-	struct stat attr;
 	int failed;
 
 	if ((flags & ~(unsigned)RENAME_NOREPLACE) != 0)
@@ -279,19 +384,7 @@ firn_view_rename(FirnView *view, uint64_t parent, const char *name, uint64_t new
 	if (failed != 0)
 		return failed;
 	if (inode->directory) {
-		/* Replacing an empty directory is removing it first. */
-		failed = firn_view_lookup(view, new_parent, new_name, &attr);
-		if (failed == 0) {
-			firn_view_forget(view, attr.st_ino, 1);
-			failed = S_ISDIR(attr.st_mode) ? firn_view_rmdir(view, new_parent, new_name)
-						       : ENOTDIR;
-		} else if (failed == ENOENT) {
-			failed = 0;
-		}
-		pthread_mutex_lock(&view->lock);
-		if (failed == 0)
-			failed = rename_dir(view, (FirnDir *)inode, new_parent, new_name);
-		firn_view_unlock(view);
+		failed = replace_dir(view, (FirnDir *)inode, new_parent, new_name);
 	} else {
 		failed = rename_leaf(view, (FirnLeaf *)inode, new_parent, new_name);
 	}

@@ -211,6 +211,43 @@ START_TEST(append__file_cannot_grow__nothing_appended_and_usable_after)
 }
 END_TEST
 
+START_TEST(unmark__back__as_it_was)
+{
+	g_autoptr(Work) work = work_new();
+	g_autoptr(GError) error = NULL;
+	g_autoptr(FirnSection) whole = NULL;
+	g_autoptr(GBytes) before = NULL;
+	g_autoptr(GBytes) after = NULL;
+	g_autofree char *text = NULL;
+	const FirnRef none = { .kind = FIRN_REF_NONE };
+	FirnId8 id = { { 77 } };
+	uint32_t at = 0;
+	uint64_t seq;
+
+	work_all(work);
+	before = file_bytes(work->path);
+	seq = firn_journal_last_seq(work->journal);
+	firn_journal_mark(work->journal);
+	for (int i = 0; i < 2; i++)
+		ck_assert(firn_journal_put_chunk(work->journal, &id, "/x", 1, &at, &none,
+						 &(uint64_t){ 0 }, &error));
+	firn_journal_unmark(work->journal, true);
+	after = file_bytes(work->path);
+	ck_assert(g_bytes_equal(before, after));
+	ck_assert_uint_eq(firn_journal_last_seq(work->journal), seq);
+	/* The array is named by the next record of it, as the first one is gone. */
+	firn_journal_mark(work->journal);
+	ck_assert(firn_journal_put_chunk(work->journal, &id, "/x", 1, &at, &none, &seq, &error));
+	firn_journal_unmark(work->journal, false);
+	g_clear_pointer(&after, g_bytes_unref);
+	after = file_bytes(work->path);
+	whole = decode_one(after, NULL, &error);
+	ck_assert_no_error(error);
+	ck_assert_uint_eq(whole->last_seq, seq);
+	ck_assert_ptr_nonnull(firn_changes_find_path(whole->changes, "/x"));
+}
+END_TEST
+
 START_TEST(move_node__not_made_here__refused)
 {
 	g_autoptr(Work) work = work_new();
@@ -296,6 +333,7 @@ make_suite(void)
 	tcase_add_test(tcase, resume__sealed_or_missing__refused);
 	tcase_add_test(tcase, create__exists__is_refused);
 	tcase_add_test(tcase, append__file_cannot_grow__nothing_appended_and_usable_after);
+	tcase_add_test(tcase, unmark__back__as_it_was);
 	tcase_add_test(tcase, move_node__not_made_here__refused);
 	tcase_add_test(tcase, append__unreadable_content__refused);
 	tcase_add_test(tcase, append__native_chunk__is_compact);
