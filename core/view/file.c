@@ -354,30 +354,38 @@ firn_view_fsync(FirnView *view, FirnFile *file)
 	return failed != 0 ? failed : firn_view_fsync_all(view);
 }
 
-void
-firn_view_release(FirnView *view, FirnFile *file)
+/* What a writer leaves: published, or else as it was before. */
+static int
+end_writing(FirnView *view, FirnLeaf *leaf)
 {
-	FirnLeaf *leaf = file->writable ? file->leaf : NULL;
-	bool last_writer = false;
+	bool last_writer;
 	int failed;
 
-	if (leaf != NULL) {
-		pthread_mutex_lock(&view->lock);
-		last_writer = leaf->n_writers == 1;
-		firn_view_unlock(view);
-		failed = publish(view, leaf, last_writer);
-		if (last_writer) {
-			pthread_mutex_lock(&leaf->lock);
-			if (failed != 0)
-				firn_leaf_revert(view, leaf);
-			if (leaf->refused != NULL) {
-				firn_content_unref(leaf->refused);
-				leaf->refused = NULL;
-				firn_keep_content(leaf);
-			}
-			pthread_mutex_unlock(&leaf->lock);
-		}
+	pthread_mutex_lock(&view->lock);
+	last_writer = leaf->n_writers == 1;
+	firn_view_unlock(view);
+	failed = publish(view, leaf, last_writer);
+	if (!last_writer)
+		return failed;
+	pthread_mutex_lock(&leaf->lock);
+	if (failed != 0)
+		firn_leaf_revert(view, leaf);
+	if (leaf->refused != NULL) {
+		firn_content_unref(leaf->refused);
+		leaf->refused = NULL;
+		firn_keep_content(leaf);
 	}
+	pthread_mutex_unlock(&leaf->lock);
+	return failed;
+}
+
+/* The end of an open file; what was written and could not be published. */
+static int
+release(FirnView *view, FirnFile *file)
+{
+	FirnLeaf *leaf;
+	int failed = file->writable && file->leaf != NULL ? end_writing(view, file->leaf) : 0;
+
 	if (file->fd >= 0)
 		close(file->fd);
 	firn_pack_fd_unref(file->pack);
@@ -411,6 +419,14 @@ firn_view_release(FirnView *view, FirnFile *file)
 	g_free(file);
 	firn_view_sweep(view);
 	firn_view_notify(view);
+	return failed;
+}
+
+void
+firn_view_release(FirnView *view, FirnFile *file)
+{
+	/* Who closed it has been told by the flush. */
+	(void)release(view, file);
 }
 
 bool
@@ -493,13 +509,14 @@ static int
 truncate_path(FirnView *view, uint64_t ino, uint64_t size)
 {
 	FirnFile *file;
+	int unpublished;
 	int failed = firn_view_open(view, ino, O_WRONLY, 0, &file);
 
 	if (failed != 0)
 		return failed;
 	failed = truncate_leaf(view, file->leaf, size);
-	firn_view_release(view, file);
-	return failed;
+	unpublished = release(view, file);
+	return failed != 0 ? failed : unpublished;
 }
 
 int

@@ -1,4 +1,4 @@
-"""A change of names that fails, at whichever record, leaves everything as it was."""
+"""A change of names or of a length that fails, at whichever record, leaves everything as it was."""
 import errno
 import os
 import time
@@ -151,6 +151,16 @@ def test_rename_of_a_document(repo, mounts, mount, calls):
     assert refused(mount, calls, lambda: os.rename(main / "g/zarr.json", main / "g2/zarr.json")) > 0
     assert (main / "g2/zarr.json").read_bytes() == data and not (main / "g/zarr.json").exists()
     put(main, "g/zarr.json", group_json(n=5))
+    assert_kept(repo, mounts, mount)
+
+
+@pytest.mark.parametrize("size", [0, 777, 400_000])
+@pytest.mark.parametrize("what", ["own", "base", "pending"])
+def test_truncate_by_name(repo, mounts, mount, calls, what, size):
+    """There is no close that could tell."""
+    path = mount.main / FILES[what]
+    assert refused(mount, calls, lambda: os.truncate(path, size)) > 0
+    assert path.stat().st_size == size
     assert_kept(repo, mounts, mount)
 
 
