@@ -143,6 +143,13 @@ compare_names(gconstpointer a, gconstpointer b)
 	return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
+/* What a directory deeper than the array has axes holds are names like any other. */
+static bool
+has_indices(const FirnPlace *place)
+{
+	return place->array != NULL && place->depth < place->array->meta->rank;
+}
+
 /* Take down the first part, and find the second.  View lock held. */
 static int
 stream_begin(FirnView *view, FirnDirStream *dir)
@@ -172,7 +179,7 @@ stream_begin(FirnView *view, FirnDirStream *dir)
 
 			/* Indices of a chunk directory come in the second part. */
 			if (!firn_leaf_is_listed(value) ||
-			    (place.array != NULL && firn_name_parse_index(name, &index)))
+			    (has_indices(&place) && firn_name_parse_index(name, &index)))
 				continue;
 			copy = g_strdup(name);
 			g_hash_table_add(seen, copy);
@@ -187,7 +194,7 @@ stream_begin(FirnView *view, FirnDirStream *dir)
 			g_ptr_array_add(dir->names, g_strdup("c"));
 		g_ptr_array_sort(dir->names, compare_names);
 	}
-	if (place.array != NULL && place.depth < place.array->meta->rank) {
+	if (has_indices(&place)) {
 		dir->has_chunks = true;
 		dir->chunks = place;
 		dir->held = place.array;

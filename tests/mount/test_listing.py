@@ -1,5 +1,6 @@
 """Directories of many chunks: what a listing shows, and that its time grows with what it shows."""
 import os
+import shutil
 import time
 
 import pytest
@@ -159,3 +160,12 @@ def test_attributes_from_a_listing__follow_changes(mount, base):
     assert sizes() == want
     (base / "8").write_bytes(b"again here")
     assert sizes() == want | {"8": 10}
+
+
+def test_deeper_than_the_array_has_axes__is_listed(mount, base):
+    """Written for another rank, or before the document of it: whoever removes it must see it."""
+    put(mount.main, "a/c/3000/7", b"of two axes")
+    put(mount.main, "a/c/3000/8/9", b"of three")
+    assert listed(base / "3000") == {7, 8} and listed(base / "3000/8") == {9}
+    shutil.rmtree(base / "3000")
+    assert not (base / "3000").exists()
