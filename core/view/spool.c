@@ -197,6 +197,15 @@ leaf_modified(FirnLeaf *leaf)
 	firn_keep_spool(leaf);
 }
 
+/* Some of what failed may be in the copy, which nobody has made use of yet. */
+static int
+not_modified(FirnLeaf *leaf, int failed)
+{
+	if (!leaf->dirty)
+		firn_leaf_drop_spool(leaf);
+	return failed;
+}
+
 /* A writer whose document was refused in between goes on with what it had. */
 static void
 take_up_refused(FirnLeaf *leaf)
@@ -224,11 +233,11 @@ firn_leaf_write(FirnView *view, FirnLeaf *leaf, const void *data, size_t size, u
 	failed = spool_begin(view, leaf, UINT64_MAX);
 	if (failed == 0)
 		failed = spool_write(view, leaf->spool, data, size, offset);
-	if (failed == 0) {
-		leaf->touched = true;
-		leaf_modified(leaf);
-	}
-	return failed;
+	if (failed != 0)
+		return not_modified(leaf, failed);
+	leaf->touched = true;
+	leaf_modified(leaf);
+	return 0;
 }
 
 int
@@ -247,12 +256,12 @@ firn_leaf_truncate(FirnView *view, FirnLeaf *leaf, uint64_t size)
 	failed = spool_begin(view, leaf, size);
 	if (failed == 0)
 		failed = spool_truncate(view, leaf->spool, size);
-	if (failed == 0) {
-		if (size > 0)
-			leaf->touched = true;
-		leaf_modified(leaf);
-	}
-	return failed;
+	if (failed != 0)
+		return not_modified(leaf, failed);
+	if (size > 0)
+		leaf->touched = true;
+	leaf_modified(leaf);
+	return 0;
 }
 
 bool

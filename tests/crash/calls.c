@@ -331,6 +331,10 @@ write_any(int fd, const void *data, size_t len, off_t offset, bool at_offset)
 				       .offset = (uint64_t)offset,
 				       .len = (uint64_t)n },
 			     path, NULL, data);
+	} else if (errno == ENOSPC && at_offset) {
+		/* A disk that is full has taken a part of it. */
+		(void)REAL(pwrite)(fd, data, len / 2, offset);
+		errno = ENOSPC;
 	}
 	leave();
 	return n;

@@ -93,3 +93,29 @@ def test_unmounted_while_a_request_is_handed_over__ends_cleanly(repo, tmp_path, 
     m.commit("all")
     m.umount()
     assert "connection" not in "".join(p.read_text() for p in m.firn.logs.iterdir())
+
+
+@pytest.mark.parametrize("there", ["native", "inline", "base", "streamed"])
+def test_write_that_fails__nobody_reads_it(repo, mounts, tmp_path, there):
+    """Not even what of it was written before the disk was full."""
+    calls = Calls(tmp_path / "calls", tmp_path)
+    with repo.firn.watching(calls.env):
+        m = mounts.enter_context(repo.mount())
+    put_array(m.main, "a", (10,), (1,))
+    chunk = m.main / "a/c/1"
+    chunk.parent.mkdir()
+    chunk.write_bytes(OLD[there])
+    if there == "base":
+        m.commit("base")
+    with open(chunk, "r+b", buffering=0) as f:
+        assert f.read() == OLD[there]
+        for call in 1, 2, 3:
+            calls.arm(call, ALWAYS, errno.ENOSPC)
+            with pytest.raises(OSError, match="No space left"):
+                os.pwrite(f.fileno(), b"n" * 700_000, 0)
+            calls.disarm()
+        end = time.monotonic() + 5
+        while chunk.read_bytes() != OLD[there] and time.monotonic() < end:
+            time.sleep(0.01)
+        assert os.pread(f.fileno(), 1 << 20, 0) == OLD[there]
+    assert chunk.read_bytes() == OLD[there]
