@@ -14,6 +14,12 @@
 /* In net form a record is longer by the path of its array, and some numbers. */
 #define MAX_APPENDED (FIRN_JOURNAL_MAX_RECORD - (1u << 17))
 
+/*
+ * Kept free on the disk behind the end, for records that say that something is gone: who has
+ * filled the disk can then remove what fills it.
+ */
+#define RESERVE ((uint64_t)64 * 1024)
+
 /* What the live journal knows of a node it named. */
 #define NODE_NAMED   1u
 #define NODE_CREATED 2u
@@ -23,6 +29,8 @@ struct FirnJournal {
 	char *path;
 	uint64_t end;  /* bytes of whole records; what is behind it is rubbish of a failed append */
 	uint64_t file; /* inode number */
+	uint64_t room; /* up to here the disk has blocks for it, as far as we know */
+	bool no_room;  /* the file system cannot say so */
 	uint64_t last_seq;
 	uint64_t seed;
 	GHashTable *nodes; /* FirnId8 * (owned) -> NODE_* */
@@ -117,6 +125,8 @@ firn_journal_close(FirnJournal *journal)
 {
 	if (journal == NULL)
 		return;
+	if (journal->room > journal->end)
+		(void)(ftruncate(journal->fd, (off_t)journal->end) == 0);
 	close(journal->fd);
 	g_free(journal->path);
 	g_hash_table_unref(journal->nodes);
@@ -157,32 +167,6 @@ note_node(FirnJournal *journal, const FirnId8 *id, unsigned flags)
 	if (journal->noted != NULL)
 		g_array_append_val(journal->noted, noted);
 	g_hash_table_replace(journal->nodes, g_memdup2(id, sizeof *id), value);
-}
-
-void
-firn_journal_mark(FirnJournal *journal)
-{
-	g_assert(journal->noted == NULL);
-	journal->noted = g_array_new(FALSE, FALSE, sizeof(Noted));
-	journal->mark_end = journal->end;
-	journal->mark_seq = journal->last_seq;
-}
-
-void
-firn_journal_unmark(FirnJournal *journal, bool back)
-{
-	g_autoptr(GArray) noted = g_steal_pointer(&journal->noted);
-
-	if (!back || journal->end == journal->mark_end)
-		return;
-	journal->end = journal->mark_end;
-	journal->last_seq = journal->mark_seq;
-	journal->uncut = ftruncate(journal->fd, (off_t)journal->end) != 0;
-	for (guint i = noted->len; i > 0; i--) {
-		const Noted *was = &g_array_index(noted, Noted, i - 1);
-
-		note_node(journal, &was->id, was->flags);
-	}
 }
 
 FirnJournal *
@@ -266,6 +250,61 @@ check_readable(const FirnJournal *journal, GError **error)
 	return false;
 }
 
+static bool
+is_removal(const FirnRecord *record)
+{
+	switch (record->kind) {
+	case FIRN_RECORD_CHUNK:
+	case FIRN_RECORD_PENDING:
+		return record->ref.kind == FIRN_REF_NONE;
+	case FIRN_RECORD_NODE_PUT:
+	case FIRN_RECORD_NODE_MOVE:
+		return false;
+	case FIRN_RECORD_NODE_DELETE:
+	case FIRN_RECORD_INTENT:
+	case FIRN_RECORD_DURABLE:
+	case FIRN_RECORD_SEAL:
+		break;
+	}
+	return true;
+}
+
+/* Blocks for `len` bytes and, unless it is a removal, for removals to come; false: errno. */
+static bool
+make_room(FirnJournal *journal, size_t len, bool removal)
+{
+	uint64_t needed = journal->end + len + (removal ? 0 : RESERVE);
+	const uint64_t wanted[] = { needed + RESERVE, needed };
+	int errnum = 0;
+
+	for (size_t i = 0; i < G_N_ELEMENTS(wanted); i++) {
+		if (journal->no_room || needed <= journal->room)
+			return true;
+		if (fallocate(journal->fd, FALLOC_FL_KEEP_SIZE, (off_t)journal->end,
+			      (off_t)(wanted[i] - journal->end)) == 0) {
+			journal->room = wanted[i];
+			return true;
+		}
+		errnum = errno;
+		if (errnum != ENOSPC && errnum != EDQUOT)
+			break;
+	}
+	/* Those it is kept for may still have it. */
+	if (removal || errnum == EINTR)
+		return true;
+	journal->no_room = errnum != ENOSPC && errnum != EDQUOT;
+	errno = errnum;
+	return journal->no_room;
+}
+
+/* Cut off what is behind the end, and the blocks with it. */
+static bool
+cut_behind(FirnJournal *journal)
+{
+	journal->room = 0;
+	return ftruncate(journal->fd, (off_t)journal->end) == 0;
+}
+
 /*
  * One record, at the end, by offset: whatever a failed append left behind is
  * cut off, or else written over by the next one.
@@ -273,6 +312,8 @@ check_readable(const FirnJournal *journal, GError **error)
 static bool
 append(FirnJournal *journal, const FirnRecord *record, GError **error)
 {
+	struct stat st;
+
 	g_byte_array_set_size(journal->buffer, 0);
 	if (!firn_journal_record_encode(record, journal->seed, journal->buffer) ||
 	    journal->buffer->len > MAX_APPENDED) {
@@ -285,19 +326,49 @@ append(FirnJournal *journal, const FirnRecord *record, GError **error)
 		return false;
 	/* A reader would take what lies behind this one for what came next. */
 	if (journal->uncut)
-		journal->uncut = ftruncate(journal->fd, (off_t)journal->end) != 0;
-	if (journal->uncut ||
+		journal->uncut = !cut_behind(journal);
+	if (journal->uncut || !make_room(journal, journal->buffer->len, is_removal(record)) ||
 	    !write_at(journal->fd, journal->buffer->data, journal->buffer->len, journal->end)) {
 		int errnum = errno;
 
 		/* If this fails too, a reader finds a torn tail. */
-		(void)(ftruncate(journal->fd, (off_t)journal->end) == 0);
+		if (fstat(journal->fd, &st) != 0 || (uint64_t)st.st_size != journal->end)
+			(void)cut_behind(journal);
 		firn_error_set_errno(error, errnum, "cannot append to journal %s", journal->path);
 		return false;
 	}
 	journal->end += journal->buffer->len;
 	journal->last_seq = record->seq;
 	return true;
+}
+
+void
+firn_journal_mark(FirnJournal *journal)
+{
+	g_assert(journal->noted == NULL);
+	journal->noted = g_array_new(FALSE, FALSE, sizeof(Noted));
+	journal->mark_end = journal->end;
+	journal->mark_seq = journal->last_seq;
+}
+
+void
+firn_journal_unmark(FirnJournal *journal, bool back)
+{
+	g_autoptr(GArray) noted = g_steal_pointer(&journal->noted);
+
+	if (!back || journal->end == journal->mark_end)
+		return;
+	journal->end = journal->mark_end;
+	journal->last_seq = journal->mark_seq;
+	journal->uncut = !cut_behind(journal);
+	/* Nobody else has had the blocks yet. */
+	if (!journal->uncut)
+		(void)make_room(journal, 0, false);
+	for (guint i = noted->len; i > 0; i--) {
+		const Noted *was = &g_array_index(noted, Noted, i - 1);
+
+		note_node(journal, &was->id, was->flags);
+	}
 }
 
 /*
@@ -316,7 +387,7 @@ cut_tail(FirnJournal *journal, const FirnSection *section, bool stopped, GError 
 	if (stopped && !firn_id12_equal(&section->intent, &none) &&
 	    !append(journal, &intent, error))
 		return false;
-	if (ftruncate(journal->fd, (off_t)journal->end) == 0 && fsync(journal->fd) == 0)
+	if (cut_behind(journal) && fsync(journal->fd) == 0)
 		return true;
 	firn_error_set_errno(error, errno, "cannot cut the torn tail of journal %s", journal->path);
 	return false;
