@@ -156,20 +156,29 @@ record_put(FirnView *view, FirnDir *dir, const FirnId8 *id, FirnMeta *meta, bool
 	return 0;
 }
 
+/* Record that a node is gone; and, with `meta`, that another one, `id`, is at its path: both or neither. */
 static int
-record_delete(FirnView *view, FirnDir *dir)
+record_end(FirnView *view, FirnDir *dir, const FirnId8 *id, FirnMeta *meta)
 {
 	FirnSession *session = view->session;
 	g_autofree char *path = firn_dir_path(dir);
 	FirnNodeChange *change = firn_changes_find(session->changes, &dir->id);
 	bool created = change != NULL && change->created_seq > 0;
 	GError *error = NULL;
-	uint64_t seq;
+	uint64_t seq, put_seq = 0;
+	bool ok;
 
-	if (!firn_journal_delete_node(session->journal, &dir->id, path, created, &seq, &error))
+	firn_journal_mark(session->journal);
+	ok = firn_journal_delete_node(session->journal, &dir->id, path, created, &seq, &error) &&
+	     (meta == NULL ||
+	      firn_journal_put_node(session->journal, id, path, meta, true, &put_seq, &error));
+	firn_journal_unmark(session->journal, !ok);
+	if (!ok)
 		return firn_view_fail(view, path, error);
 	firn_view_recorded(view);
 	(void)firn_changes_delete_node(session->changes, &dir->id, path, created, seq);
+	if (meta != NULL)
+		(void)firn_changes_put_node(session->changes, id, path, meta, true, put_seq);
 	dir->n_changes++;
 	dir->has_node = false;
 	dir->doc_missing = false;
@@ -178,6 +187,12 @@ record_delete(FirnView *view, FirnDir *dir)
 	dir->file_slot = NULL;
 	firn_keep_mark(&dir->inode);
 	return 0;
+}
+
+static int
+record_delete(FirnView *view, FirnDir *dir)
+{
+	return record_end(view, dir, NULL, NULL);
 }
 
 /* Pending files in the chunk tree of what is now an array that have a place in its grid. */
@@ -272,7 +287,7 @@ has_files_below(const FirnDir *dir)
 }
 
 static int
-replace_node(FirnView *view, FirnDir *dir, const char *path)
+replace_node(FirnView *view, FirnDir *dir, const char *path, const FirnId8 *id, FirnMeta *meta)
 {
 	int chunks = has_chunks(view, dir);
 	int failed;
@@ -285,7 +300,7 @@ replace_node(FirnView *view, FirnDir *dir, const char *path)
 			       "something else");
 		return EINVAL;
 	}
-	failed = record_delete(view, dir);
+	failed = record_end(view, dir, id, meta);
 	/* Directories of chunks, empty by now, would be in the way of what is there next. */
 	if (failed == 0 && !has_files_below(dir))
 		firn_tree_end_below(view, dir);
@@ -315,8 +330,7 @@ firn_node_put(FirnView *view, FirnDir *dir, FirnMeta *meta)
 {
 	g_autofree char *path = NULL;
 	g_autoptr(FirnMeta) old = NULL;
-	bool created;
-	FirnId8 id;
+	FirnId8 id = firn_id8_random();
 	int failed;
 
 	firn_node_wait(view);
@@ -329,20 +343,18 @@ firn_node_put(FirnView *view, FirnDir *dir, FirnMeta *meta)
 	if (dir->has_node && !dir->doc_missing && firn_meta_equal(dir->meta, meta))
 		return 0;
 	if (dir->has_node && (dir->meta->kind != meta->kind || dir->meta->rank != meta->rank)) {
-		failed = replace_node(view, dir, path);
-		if (failed != 0)
-			return failed;
-	}
-	created = !dir->has_node;
-	failed = created ? 0 : check_geometry(view, dir, meta, path);
-	if (failed != 0)
-		return failed;
-	id = created ? firn_id8_random() : dir->id;
-	failed = record_put(view, dir, &id, meta, created);
-	if (failed != 0)
-		return failed;
-	if (!created)
+		failed = replace_node(view, dir, path, &id, meta);
+	} else if (dir->has_node) {
+		id = dir->id;
 		old = firn_meta_ref(dir->meta);
+		failed = check_geometry(view, dir, meta, path);
+		if (failed == 0)
+			failed = record_put(view, dir, &id, meta, false);
+	} else {
+		failed = record_put(view, dir, &id, meta, true);
+	}
+	if (failed != 0)
+		return failed;
 	firn_dir_set_node(dir, &id, meta);
 	if (old != NULL)
 		forget_dropped(view, dir, old);

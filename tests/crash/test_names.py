@@ -173,3 +173,17 @@ def test_directory_that_cannot_move__leaves_the_empty_one_it_was_to_replace(moun
         assert caught.value.errno == errno.EXDEV
     assert "empty" in os.listdir(main) and (main / "empty").stat().st_ino == inode
     put(main, "empty/zarr.json", group_json(n=4))
+
+
+@pytest.mark.parametrize("node", ["g", "base"])
+@pytest.mark.parametrize("k", [1, 2])
+def test_group_does_not_become_an_array__stays(repo, mounts, mount, calls, node, k):
+    """Not only in the mount."""
+    want = read_tree(mount.main)
+    (mount.main / "array.partial").write_bytes((mount.main / "n/zarr.json").read_bytes())
+    calls.arm(k, ALWAYS, errno.ENOSPC)
+    with pytest.raises(OSError, match="No space left"):
+        os.rename(mount.main / "array.partial", mount.main / node / "zarr.json")
+    calls.disarm()
+    assert_same(read_tree(mount.main), want)
+    assert_kept(repo, mounts, mount)
