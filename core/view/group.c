@@ -1,4 +1,4 @@
-#include "core/view/internal.h"
+#include "core/view/group.h"
 
 /*
  * Several records, or none: a rename takes a file from one place and puts it at another.  What was

@@ -382,16 +382,6 @@ FirnLeaf *firn_chunk_leaf(FirnView *view, FirnDir *array, const uint32_t *coords
 			  FirnChunkChange *change);
 /* A leaf for a chunk file, with this number or (0) one of its own.  View lock held. */
 FirnLeaf *firn_chunk_leaf_new(FirnView *view, FirnDir *array, const uint32_t *coords, uint64_t ino);
-/*
- * The file of a chunk, base or changed: to be asked before another takes its place, and told when
- * it has; it is gone for its name, then, unless it is `but`.  View lock held all along.
- */
-typedef struct {
-	FirnInode *recorded; /* NULL: not in the table */
-	FirnLeaf *writing;   /* NULL: nobody writes there */
-} FirnChunkThere;
-FirnChunkThere firn_chunk_there(FirnView *view, FirnDir *array, const uint32_t *coords);
-void firn_chunk_mark_dead(const FirnChunkThere *there, const FirnInode *but);
 /* Whether another file, or none, has taken the place of a chunk's leaf.  View lock held. */
 bool firn_chunk_displaced(FirnView *view, const FirnLeaf *leaf);
 /* The replaced objects a leaf held back can go.  View lock held. */
@@ -419,17 +409,6 @@ void firn_chunk_drop_moved(FirnView *view, FirnLeaf *leaf);
 /* Record a chunk (content NULL: deleted); journal and overlay.  View lock held. */
 int firn_chunk_record(FirnView *view, FirnDir *array, const uint32_t *coords, FirnContent *content,
 		      uint64_t ino, int64_t mtime_ns);
-
-/* ---- group.c: several records, or none.  View lock held all along ---- */
-
-void firn_group_begin(FirnView *view);
-/* With `failed`, which it returns, what was recorded since is taken back. */
-int firn_group_end(FirnView *view, int failed);
-/* Something is about to be recorded over what is there now (`change` NULL: nothing). */
-void firn_group_was_chunk(FirnView *view, FirnDir *array, const uint32_t *coords,
-			  const FirnChunkChange *change);
-void firn_group_was_pending(FirnView *view, const char *path);
-void firn_group_was_at(FirnView *view, const FirnId8 *id); /* a node, which moves */
 
 /* ---- number.c: what the number of a chunk file stands for ---- */
 

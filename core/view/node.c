@@ -1,4 +1,4 @@
-#include "core/view/internal.h"
+#include "core/view/group.h"
 
 #include "core/base/deadline.h"
 #include "core/zarr/name.h"

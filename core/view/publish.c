@@ -1,3 +1,4 @@
+#include "core/view/group.h"
 #include "core/view/writing.h"
 
 #include <errno.h>

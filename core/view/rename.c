@@ -1,4 +1,4 @@
-#include "core/view/internal.h"
+#include "core/view/group.h"
 
 #include <errno.h>
 #include <stdio.h>

@@ -13,6 +13,16 @@ void firn_writing_remove(FirnView *view, FirnLeaf *leaf);
 FirnLeaf *firn_writing_find(FirnView *view, FirnDir *array, const uint32_t *coords);
 /* The table entry of a chunk without a change, if it has one; its number would be `ino`.  Borrowed. */
 FirnInode *firn_chunk_entry(FirnView *view, FirnDir *array, const uint32_t *coords, uint64_t ino);
+/*
+ * The file of a chunk, base or changed: to be asked before another takes its place, and told when
+ * it has; it is gone for its name, then, unless it is `but`.  View lock held all along.
+ */
+typedef struct {
+	FirnInode *recorded; /* NULL: not in the table */
+	FirnLeaf *writing;   /* NULL: nobody writes there */
+} FirnChunkThere;
+FirnChunkThere firn_chunk_there(FirnView *view, FirnDir *array, const uint32_t *coords);
+void firn_chunk_mark_dead(const FirnChunkThere *there, const FirnInode *but);
 /* A file without leaf was opened / ends, or got one. */
 void firn_readers_add(FirnView *view, FirnFile *file);
 void firn_readers_remove(FirnView *view, FirnFile *file);
