@@ -307,17 +307,55 @@ replace_node(FirnView *view, FirnDir *dir, const char *path, const FirnId8 *id, 
 	return failed;
 }
 
+/* Whether this session wrote a chunk since the array's geometry is what it is. */
+static bool
+wrote_since(const FirnNodeChange *change)
+{
+	FirnChunkChange *chunk;
+	FirnChunkIter iter;
+
+	firn_chunk_iter_seek(&iter, change->chunks, NULL, 0);
+	while (firn_chunk_iter_next(&iter, NULL, &chunk))
+		if (chunk->kind != FIRN_REF_NONE && chunk->seq > 0 &&
+		    chunk->seq >= change->geometry_seq)
+			return true;
+	return false;
+}
+
+static bool
+is_base_geometry(const FirnDir *dir, const FirnMeta *meta)
+{
+	g_autoptr(FirnMeta) base = NULL;
+	g_autoptr(GBytes) raw = NULL;
+	FirnSnapshotNode node;
+
+	if (!dir->in_base)
+		return false;
+	firn_snapshot_node(dir->tree->base, dir->base_index, &node);
+	raw = g_bytes_new(node.meta.data, node.meta.len);
+	base = firn_meta_parse(raw, NULL);
+	return base != NULL && base->geometry == meta->geometry;
+}
+
 /*
  * Chunks written under another geometry would be misread.  For an array that is
- * in the base a commit can tell; one made here has only its last document.
+ * in the base a commit can tell, but not once it has the base's geometry again;
+ * one made here has only its last document.
  */
 static int
 check_geometry(FirnView *view, FirnDir *dir, const FirnMeta *meta, const char *path)
 {
 	FirnNodeChange *change = firn_changes_find(view->session->changes, &dir->id);
+	bool misread;
 
-	if (!firn_dir_is_array(dir) || change == NULL || !change->created ||
-	    dir->meta->geometry == meta->geometry || !firn_chunk_any_changed(view, dir, NULL, 0))
+	if (!firn_dir_is_array(dir) || change == NULL || dir->meta->geometry == meta->geometry)
+		return 0;
+	if (change->created)
+		misread = firn_chunk_any_changed(view, dir, NULL, 0);
+	else
+		misread = change->meta != NULL && change->chunks != NULL &&
+			  is_base_geometry(dir, meta) && wrote_since(change);
+	if (!misread)
 		return 0;
 	firn_view_note(view, path,
 		       "the array has chunks written under another chunk grid, data type or "

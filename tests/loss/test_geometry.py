@@ -1,8 +1,10 @@
 """A committed array gets another chunk grid, and its document changes again after chunks were written: these are of the
 new grid, whoever commits, and what was written before is still refused."""
+import errno
+
 import pytest
 
-from conftest import array_json, put, read_tree
+from conftest import array_json, put, read_tree, replaced
 
 
 class Regridded:
@@ -68,9 +70,31 @@ def test_chunk_of_the_old_grid__refused(a):
 
 def test_grid_there_and_back__chunk_between_refused(a):
     a.work()
-    a.document(10)
+    a.document(25)
     a.document(20, units="m")
     a.firn.refuses("commit", a.m, "-m", "m", saying=["c/1", "before"])
+
+
+@pytest.mark.parametrize("driver", ["the same", "another", "resumed"])
+def test_grid_of_the_base_again__refused_at_once(a, driver):
+    """No commit could tell by then that the chunk is of the grid in between."""
+    put(a.m.main, "a/c/3", b"old grid" * 2)
+    a.work()
+    if driver == "another":
+        replaced(a.m)
+    elif driver == "resumed":
+        id = a.m.session()["id"]
+        a.m.kill()
+        a.m = a.mounts.enter_context(a.repo.resume(id))
+    with pytest.raises(OSError) as e:
+        a.document(10)
+    assert e.value.errno == errno.EINVAL
+    assert "remove them first" in a.m.control("errors")
+    (a.m.main / "a/c/1").unlink()
+    a.document(10)
+    a.m.commit("m")
+    assert a.firn("cat", a.repo, "a/c/3") == "old grid" * 2
+    assert not (a.m.main / "a/c/1").exists()
 
 
 def test_fork_between__the_parents_later_document_is_still_a_conflict(a, tmp_path):
