@@ -196,7 +196,7 @@ choose_copy(const FirnMerging *m, guint first, GError **error)
 	bool a_longer = a->section->last_seq >= b->section->last_seq;
 	int same;
 
-	if (!came_along(a) && !came_along(b)) {
+	if (!a->along && !b->along) {
 		(void)fail_twice(a, b, "leave out the older", error);
 		return -1;
 	}
@@ -216,6 +216,9 @@ choose_copy(const FirnMerging *m, guint first, GError **error)
 bool
 firn_merge_drop_copies(FirnMerging *m, GError **error)
 {
+	/* What came along with what is let go here came along all the same. */
+	for (guint i = 0; i < m->parties->len; i++)
+		firn_merge_party(m, i)->along = came_along(firn_merge_party(m, i));
 	for (guint i = 1; i < m->parties->len;) {
 		const FirnMergeParty *a = firn_merge_party(m, i - 1), *b = firn_merge_party(m, i);
 		int copy;

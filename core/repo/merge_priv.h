@@ -28,6 +28,7 @@ typedef struct {
 	FirnSource *source;   /* borrowed */
 	char *name;           /* for messages */
 	unsigned given;       /* position among all sections as given, for `favor` */
+	bool along;           /* its source has another one that was forked from it */
 	GArray *seen;         /* FirnMergeSeen: ancestors that are parties */
 	GPtrArray *parents;   /* FirnSection *: what its fork started from; NULL: not read */
 } FirnMergeParty;

@@ -384,6 +384,35 @@ START_TEST(merge__parent_in_each_subtree__counts_once)
 }
 END_TEST
 
+/* A worker with forks is in several steps, as what its workers were forked from. */
+START_TEST(merge__parents_in_each_subtree__count_once)
+{
+	g_autoptr(FirnRepo) repo = new_repo();
+	FirnId12 base = commit_script(repo, START);
+	Actor *p = make_actor(repo, NULL, &base, "p", "array /n 8 1;chunk /n 0 p");
+	Actor *w = make_actor(repo, p, &base, _i < 6 ? "a" : "z", "chunk /n 1 w");
+	Actor *v = make_actor(repo, w, &base, "v", "chunk /n 2 v");
+	FirnSource *all[] = { source_of("p", &p, 1),
+			      merged_of(repo, "a", (Actor *[]){ p, w, v }, 3, FIRN_FAVOR_NONE),
+			      merged_of(repo, "b", (Actor *[]){ p, w }, 2, FIRN_FAVOR_NONE) };
+	unsigned first = (unsigned)_i % 3, second = (first + 1 + (unsigned)_i / 3 % 2) % 3;
+	g_autoptr(GPtrArray) sources = two_sources(all[first], all[second]);
+	g_autoptr(FirnMerge) merge = NULL;
+	g_autoptr(GError) error = NULL;
+	g_autofree char *tree = NULL;
+
+	g_ptr_array_add(sources, all[3 - first - second]);
+	merge = firn_merge_sources(repo, sources, FIRN_FAVOR_NONE, &error);
+	ck_assert_no_error(error);
+	ck_assert_uint_eq(merge->n_conflicts, 0);
+	tree = commit_of(repo, merge, &base);
+	ck_assert_str_eq(tree, "/ group; /a array 0=old0 8=old8; /n array 0=p 1=w 2=v");
+	actor_free(p);
+	actor_free(w);
+	actor_free(v);
+}
+END_TEST
+
 static void
 expect_twice(FirnRepo *repo, FirnSource *a, FirnSource *b)
 {
@@ -439,6 +468,7 @@ suite(void)
 	tcase_add_loop_test(tc, merge__chunk_favored_over_files__takes_it, 0, 2);
 	tcase_add_loop_test(tc, merge__empty_file__stops_the_commit, 0, 4);
 	tcase_add_loop_test(tc, merge__parent_in_each_subtree__counts_once, 0, 8);
+	tcase_add_loop_test(tc, merge__parents_in_each_subtree__count_once, 0, 12);
 	tcase_add_test(tc, merge__other_copies__are_refused);
 	suite_add_tcase(s, tc);
 	return s;
