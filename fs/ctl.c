@@ -254,11 +254,13 @@ do_commit_begin(FirnCtl *ctl, JsonObject *request, JsonObject *reply, GError **e
 	g_autoptr(GBytes) image = NULL;
 	g_autoptr(FirnViewStatus) status = NULL;
 	int64_t wait_ms = firn_request_number(request, "wait_ms", 0, G_MAXINT, 0);
+	bool alone = firn_request_flag(request, "alone");
 	uint64_t seq = 0;
 
 	if (!need_writable(ctl, error) || !claim_commit(ctl, (unsigned)wait_ms, error))
 		return false;
-	if (!firn_view_commit_begin(ctl->driver->view, (unsigned)wait_ms, &image, &seq, error)) {
+	if (!firn_view_commit_begin(ctl->driver->view, (unsigned)wait_ms, alone, &image, &seq,
+				    error)) {
 		yield_commit(ctl);
 		return false;
 	}

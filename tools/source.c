@@ -370,6 +370,7 @@ begin_mount(FirnOrigin *origin, unsigned wait_ms, GError **error)
 	const char *path;
 
 	json_object_set_int_member(request, "wait_ms", wait_ms);
+	json_object_set_boolean_member(request, "alone", origin->alone);
 	origin->ctl = firn_ctl_open(origin->mount, error);
 	if (!origin->ctl) {
 		json_object_unref(request);

@@ -307,7 +307,7 @@ load(FirnSession *session, bool stopped, FirnSection **out_section, GError **err
 			    "the journal %s does not fit what it was forked from", path);
 		return false;
 	}
-	session->changes->fork_seq = section->changes->fork_seq;
+	firn_session_limit_forked(session, section->changes->fork_seq);
 	return true;
 }
 

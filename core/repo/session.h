@@ -54,6 +54,8 @@ FirnSession *firn_session_resume(FirnRepo *repo, const FirnSessionInfo *info, GE
 FirnSession *firn_session_take_over(FirnRepo *repo, const FirnId12 *id, const char *directory,
 				    int lock_fd, uint64_t file, uint64_t end, bool committing,
 				    GError **error) FIRN_MUST_USE;
+/* A token for workers, as firn_fork_token_new(): it is recorded that there is a fork. */
+FirnForkToken *firn_session_fork(FirnSession *session, GError **error) FIRN_MUST_USE;
 /* A move (or a reset) is known to whoever might take over: it will not be undone. */
 void firn_session_forget_previous(FirnSession *session);
 

@@ -243,9 +243,22 @@ firn_view_commit_end(FirnView *view, const FirnId12 *snapshot, GPtrArray **out_i
 	return ok;
 }
 
+/* What no fork is merged with: nobody asks it what forks knew. */
+static GBytes *
+image_for_no_fork(FirnSession *session)
+{
+	uint64_t fork_seq = session->changes->fork_seq;
+	GBytes *image;
+
+	session->changes->fork_seq = 0;
+	image = firn_session_image(session);
+	session->changes->fork_seq = fork_seq;
+	return image;
+}
+
 bool
-firn_view_commit_begin(FirnView *view, unsigned wait_ms, GBytes **out_image, uint64_t *out_seq,
-		       GError **error)
+firn_view_commit_begin(FirnView *view, unsigned wait_ms, bool alone, GBytes **out_image,
+		       uint64_t *out_seq, GError **error)
 {
 	bool ok;
 
@@ -267,7 +280,8 @@ firn_view_commit_begin(FirnView *view, unsigned wait_ms, GBytes **out_image, uin
 		view->exported_seq = view->commit_seq;
 		firn_packs_give_away(view);
 		*out_seq = view->commit_seq;
-		*out_image = firn_session_image(view->session);
+		*out_image = alone ? image_for_no_fork(view->session)
+				   : firn_session_image(view->session);
 	}
 	firn_view_unlock(view);
 	firn_view_notify(view);
@@ -355,12 +369,9 @@ firn_view_fork(FirnView *view, GError **error)
 	}
 	pthread_mutex_lock(&view->lock);
 	if (check_session(view, error) && settle_documents(view, error)) {
-		uint64_t seq = firn_journal_last_seq(session->journal);
-
-		view->exported_seq = seq;
+		view->exported_seq = firn_journal_last_seq(session->journal);
 		firn_packs_give_away(view);
-		token = firn_fork_token_new(view->repo, session->header, seq, session->changes,
-					    session->parents, error);
+		token = firn_session_fork(session, error);
 	}
 	firn_view_unlock(view);
 	return token;

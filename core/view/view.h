@@ -217,10 +217,11 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(FirnViewStatus, firn_view_status_free)
  * Begin a commit: wait up to `wait_ms` for files open for writing, then
  * refuse (BUSY, names them).  From here to _end, changes of documents wait and
  * chunks belong to the next commit.  `*out_image`: the journal to merge (caller
- * owns), `*out_seq`: up to where.  One at a time (BUSY).
+ * owns), `*out_seq`: up to where.  `alone`: no fork of the session is merged with it.  One at a time
+ * (BUSY).
  */
-bool firn_view_commit_begin(FirnView *view, unsigned wait_ms, GBytes **out_image, uint64_t *out_seq,
-			    GError **error) FIRN_MUST_USE;
+bool firn_view_commit_begin(FirnView *view, unsigned wait_ms, bool alone, GBytes **out_image,
+			    uint64_t *out_seq, GError **error) FIRN_MUST_USE;
 /* Record, durably, that all up to the begun seq is about to become `snapshot`. */
 bool firn_view_commit_intent(FirnView *view, const FirnId12 *snapshot, GError **error)
 	FIRN_MUST_USE;

@@ -111,6 +111,37 @@ def test_fork_between__the_parents_later_document_is_still_a_conflict(a, tmp_pat
     assert p.returncode == 3 and "/a" in p.stderr, p.stderr
 
 
+def test_fork_between__the_parent_alone_is_committed(a, tmp_path):
+    """Nobody asks what the fork knew."""
+    a.document(20)
+    put(a.m.main, "a/c/1", b"new grid" * 3)
+    a.firn("fork", a.m, "-o", tmp_path / "t")
+    a.document(20, units="m")
+    a.m.commit("m")
+    a.check()
+
+
+@pytest.mark.parametrize("driver", ["another", "resumed"])
+def test_another_driver_between__committed_with_a_worker(a, tmp_path, driver):
+    """It knows whether there are forks, and of what."""
+    a.firn("fork", a.m, "-o", tmp_path / "t")
+    a.document(20)
+    put(a.m.main, "a/c/1", b"new grid" * 3)
+    if driver == "another":
+        replaced(a.m)
+    else:
+        id = a.m.session()["id"]
+        a.m.kill()
+        a.m = a.mounts.enter_context(a.repo.resume(id))
+    a.document(20, units="m")
+    w = a.mounts.enter_context(a.repo.worker(tmp_path / "t"))
+    put(w.main, "b/zarr.json", array_json((10,), (1,)))
+    out = tmp_path / "w.journal"
+    w.umount("--export", out)
+    a.firn.snapshot("commit", a.m, out, "-m", "m")
+    a.check()
+
+
 def test_fork_before__worker_commits_with_the_parent(a, tmp_path):
     a.firn("fork", a.m, "-o", tmp_path / "t")
     a.work()
