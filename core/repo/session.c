@@ -252,7 +252,7 @@ finish_intent(FirnSession *session, const FirnSection *section, GError **error)
 	       firn_session_move(session, snapshot, section->intent_seq, NULL, error);
 }
 
-/* Chunks that were both made and deleted since the start say nothing. */
+/* Chunks that were both made and deleted since the start say nothing, but to forks that may have them. */
 static void
 prune(FirnChanges *changes)
 {
@@ -266,7 +266,7 @@ prune(FirnChanges *changes)
 		FirnChunkIter iter;
 		uint32_t rank;
 
-		if (node->created_seq == 0 || node->chunks == NULL)
+		if (node->created_seq <= changes->fork_seq || node->chunks == NULL)
 			continue;
 		rank = firn_chunk_map_rank(node->chunks);
 		firn_chunk_iter_seek(&iter, node->chunks, NULL, 0);

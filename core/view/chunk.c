@@ -486,8 +486,12 @@ firn_chunk_record(FirnView *view, FirnDir *array, const uint32_t *coords, FirnCo
 	firn_keep_change_gone(view, old.seq);
 	firn_keep_change(view, change);
 	node = firn_changes_find(session->changes, &array->id);
-	/* What is being committed may have the chunk: then that it went is news to the next one. */
-	if (content == NULL && node->created_seq > 0 && !view->committing && !view->intended) {
+	/*
+	 * What is being committed may have the chunk: then that it went is news to the next one.
+	 * So may a fork that knows the array.
+	 */
+	if (content == NULL && node->created_seq > session->changes->fork_seq &&
+	    !view->committing && !view->intended) {
 		firn_keep_change_gone(view, seq);
 		firn_changes_forget_chunk(session->changes, node, coords);
 	}

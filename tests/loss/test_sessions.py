@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from conftest import array_json, assert_committed, group_json, put, store_tree
+from conftest import array_json, assert_committed, group_json, put, replaced, store_tree
 from parties import DOC, Parties
 
 
@@ -155,6 +155,48 @@ def test_fork__parent_changes_the_geometry_back_and_forth(p):
     worker = p.journal("worker", {"n/c/1": b"worker"})
     put(p.m.main, "n/zarr.json", DOC)
     p.refused(p.m, worker, conflicts={("chunk-geometry", "/n", (1,), worker, p.m)})
+
+
+@pytest.mark.parametrize("driver", ["the same", "another", "resumed", "dead"])
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_fork__parent_erases_a_chunk_of_its_own_array_later(p, driver, when):
+    """The worker saw the chunk and wrote another: the erasing is not made undone without a word."""
+    put(p.m.main, "n/zarr.json", DOC)
+    for i in range(3):
+        put(p.m.main, f"n/c/{i}", b"parent's")
+    worker = p.journal("worker", {"n/c/1": b"worker"})
+    id = p.m.session()["id"]
+
+    def next_driver():
+        if driver == "another":
+            replaced(p.m)
+        elif driver != "the same":
+            p.m.kill()
+            p.m = p.mounts.enter_context(p.repo.resume(id))
+    if when == "before":
+        next_driver()
+    (p.m.main / "n/c/1").unlink()
+    (p.m.main / "n/c/2").unlink()
+    if when == "after":
+        next_driver()
+    p.refused(p.m, worker, conflicts={("chunk-deleted", "/n", (1,), worker, p.m)})
+    parent = p.m
+    if driver == "dead":
+        p.m.kill()
+        parent = id
+    p.commit(parent, worker, args=["--favor", "last"])
+    tree = store_tree(p.repo.store())
+    assert tree["n/c/0"] == b"parent's" and tree["n/c/1"] == b"worker" and "n/c/2" not in tree
+
+
+def test_fork__parent_erases_a_chunk_of_an_array_the_fork_does_not_know(p):
+    token = p.fork()
+    put(p.m.main, "n/zarr.json", DOC)
+    put(p.m.main, "n/c/1", b"parent's")
+    (p.m.main / "n/c/1").unlink()
+    worker = p.journal("worker", {"n/zarr.json": DOC, "n/c/1": b"worker"}, token)
+    p.commit(p.m, worker)
+    assert store_tree(p.repo.store())["n/c/1"] == b"worker"
 
 
 def test_fork__pending_file_of_the_parent(p):
