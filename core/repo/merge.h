@@ -10,8 +10,9 @@
  * and differently, is a conflict.  A record happened before another session's
  * records if that session descends from its session at or after its sequence
  * number.  The result depends on the set of sections only, not on their order
- * (but for `favor`).  Documents of groups are the same, or unchanged, if they
- * are so without consolidated metadata, which a commit leaves out.
+ * (but for `favor`).  Who wrote a document as it was when the session began
+ * did not change it, where another did.  Documents of groups are the same, or
+ * unchanged, if they are so without consolidated metadata, which a commit leaves out.
  */
 typedef enum {
 	FIRN_CONFLICT_CHUNK,          /* one chunk written by two with different content        */

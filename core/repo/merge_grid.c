@@ -66,10 +66,10 @@ firn_merge_parents(const FirnMerging *m, FirnMergeParty *party)
 
 /* What a section says of the node's document. */
 static const FirnNodeChange *
-find_document(const FirnMergeSettling *s, const FirnSection *section)
+find_document(const FirnMergeNode *node, const FirnSection *section)
 {
-	for (guint i = 0; i < s->node->touches->len; i++) {
-		const FirnNodeChange *touch = firn_merge_touch(s->node, i)->change;
+	for (guint i = 0; i < node->touches->len; i++) {
+		const FirnNodeChange *touch = firn_merge_touch(node, i)->change;
 		const FirnNodeChange *change = firn_changes_find(section->changes, &touch->id);
 
 		if (change != NULL && change->meta != NULL)
@@ -79,10 +79,9 @@ find_document(const FirnMergeSettling *s, const FirnSection *section)
 }
 
 /* The document as `party`'s fork started with it, from the youngest ancestor that has it. */
-static const FirnMeta *
-inherited_document(const FirnMergeSettling *s, FirnMergeParty *party)
+static const FirnNodeChange *
+inherited_document(const FirnMergeNode *node, const FirnMergeParty *party, const GPtrArray *parents)
 {
-	const GPtrArray *parents = firn_merge_parents(s->m, party);
 	const GArray *ancestors = party->section->header->ancestors;
 
 	for (guint i = ancestors->len; i-- > 0;) {
@@ -93,44 +92,58 @@ inherited_document(const FirnMergeSettling *s, FirnMergeParty *party)
 			const FirnNodeChange *change = NULL;
 
 			if (firn_id12_equal(&section->header->session, session))
-				change = find_document(s, section);
+				change = find_document(node, section);
 			if (change != NULL)
-				return change->meta;
+				return change;
 		}
 	}
 	return NULL;
 }
 
 /*
- * The document a party began with; NULL: the base's.  An ancestor's journal says only what its
- * document was last: if it was written again after the fork, what the fork
- * started from is looked up where it was published.
+ * An ancestor's journal says only what its document was last: if it was written again after the
+ * fork, what the fork started from is looked up where it was published.
  */
-static const FirnMeta *
-seen_document(const FirnMergeSettling *s, unsigned y)
+const FirnNodeChange *
+firn_merge_seen_document(const FirnMerging *m, const FirnMergeNode *node, unsigned y,
+			 bool *out_known)
 {
 	const FirnMergeTouch *latest = NULL;
 	bool rewritten = false;
 
-	for (guint i = 0; i < s->node->touches->len; i++) {
-		const FirnMergeTouch *touch = firn_merge_touch(s->node, i);
-		uint64_t seen = firn_merge_seen(s->m, touch->party, y);
+	*out_known = true;
+	for (guint i = 0; i < node->touches->len; i++) {
+		const FirnMergeTouch *touch = firn_merge_touch(node, i);
+		uint64_t seen = firn_merge_seen(m, touch->party, y);
 
 		if (touch->change->kind != FIRN_CHANGE_PUT || touch->party == y)
 			continue;
 		if (touch->change->seq > seen)
 			rewritten = rewritten || seen > 0;
 		else if (latest == NULL ||
-			 firn_merge_before(s->m, latest->party, latest->change->seq, touch->party))
+			 firn_merge_before(m, latest->party, latest->change->seq, touch->party))
 			latest = touch;
 	}
 	if (rewritten) {
-		const FirnMeta *meta = inherited_document(s, firn_merge_party(s->m, y));
+		FirnMergeParty *party = firn_merge_party(m, y);
+		const GPtrArray *parents = firn_merge_parents(m, party);
+		const FirnNodeChange *change = inherited_document(node, party, parents);
 
-		if (meta != NULL)
-			return meta;
+		*out_known = parents->len > 0;
+		if (change != NULL)
+			return change;
 	}
-	return latest != NULL ? latest->change->meta : NULL;
+	return latest != NULL ? latest->change : NULL;
+}
+
+/* The same, as well as it is known. */
+static const FirnMeta *
+seen_document(const FirnMergeSettling *s, unsigned y)
+{
+	bool known;
+	const FirnNodeChange *change = firn_merge_seen_document(s->m, s->node, y, &known);
+
+	return change != NULL ? change->meta : NULL;
 }
 
 /* The geometry a party without a document of its own wrote under. */
@@ -207,7 +220,7 @@ find_known(const FirnMergeSettling *s, FirnMergeParty *other, FirnMergeShrink *s
 		const FirnNodeChange *change = NULL;
 
 		if (firn_id12_equal(&section->header->session, &by->header->session))
-			change = find_document(s, section);
+			change = find_document(s->node, section);
 		if (change == NULL)
 			continue;
 		shrink->known = change->keep;

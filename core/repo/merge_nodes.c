@@ -210,47 +210,33 @@ compare_records(FirnMerging *m, FirnMergeNode *node, const GArray *latest)
 	}
 }
 
-/* Whether a record of a group says what the base does. */
+/* Whether a party wrote the document as it was when it began. */
 static bool
-says_as_base(const FirnMergeTouch *touch, FirnSpan document)
+left_alone(const FirnMerging *m, const FirnMergeNode *node, const FirnMergeTouch *touch)
 {
-	return touch->change->kind == FIRN_CHANGE_PUT &&
-	       firn_commit_same_document(document, touch->change->meta);
-}
+	const FirnNodeChange *change = touch->change, *seen;
+	FirnSnapshotNode base;
+	bool known;
 
-/* Whether a party that says what the base does had, for all we know, not seen anything else. */
-static bool
-left_alone(const FirnMerging *m, const FirnMergeNode *node, const FirnMergeTouch *touch,
-	   FirnSpan document)
-{
-	if (!says_as_base(touch, document))
+	if (change->kind != FIRN_CHANGE_PUT || node->creator == (int)touch->party)
 		return false;
-	for (guint i = 0; i < node->touches->len; i++) {
-		const FirnMergeTouch *other = firn_merge_touch(node, i);
-		uint64_t seen = firn_merge_seen(m, other->party, touch->party);
-
-		if (other->party == touch->party || !is_record(other) || seen == 0)
-			continue;
-		if (other->change->seq > seen || !says_as_base(other, document))
-			return false;
-	}
-	return true;
+	seen = firn_merge_seen_document(m, node, touch->party, &known);
+	if (!known || (seen == NULL && !node->in_base))
+		return false;
+	if (seen != NULL)
+		return strcmp(seen->path, change->path) == 0 &&
+		       same_document(seen->meta, change->meta);
+	firn_snapshot_node(m->base, node->base_index, &base);
+	return firn_commit_same_document(base.meta, change->meta);
 }
 
-/*
- * Take those out of `latest` that did not change a group of the base, but for its consolidated
- * metadata, where others did.
- */
+/* Take those out of `latest` that did not change the document, but for consolidated metadata, where others did. */
 static void
 drop_unchanged(const FirnMerging *m, const FirnMergeNode *node, GArray *latest)
 {
 	g_autoptr(GArray) changed = g_array_new(FALSE, FALSE, sizeof(guint));
-	FirnSnapshotNode base;
 
-	if (!node->in_base || latest->len < 2)
-		return;
-	firn_snapshot_node(m->base, node->base_index, &base);
-	if (base.kind != FIRN_NODE_GROUP)
+	if (latest->len < 2)
 		return;
 	for (guint i = 0; i < latest->len; i++) {
 		guint at = g_array_index(latest, guint, i);
@@ -258,7 +244,7 @@ drop_unchanged(const FirnMerging *m, const FirnMergeNode *node, GArray *latest)
 
 		if (touch->change->kind == FIRN_CHANGE_DELETE)
 			return;
-		if (!left_alone(m, node, touch, base.meta))
+		if (!left_alone(m, node, touch))
 			g_array_append_val(changed, at);
 	}
 	if (changed->len == 0)

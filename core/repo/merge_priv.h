@@ -97,6 +97,9 @@ const char *firn_merge_creator_name(const FirnMerging *m, const FirnMergeNode *n
 bool firn_merge_knows(const FirnMerging *m, const FirnMergeNode *node, unsigned party);
 /* What a fork started from (FirnSection *); an empty array if that cannot be read. */
 const GPtrArray *firn_merge_parents(const FirnMerging *m, FirnMergeParty *party);
+/* What a party began with as the node's document; NULL: the base's.  `*out_known` false: that may be older. */
+const FirnNodeChange *firn_merge_seen_document(const FirnMerging *m, const FirnMergeNode *node,
+					       unsigned y, bool *out_known);
 /* The kind of a live node. */
 FirnNodeKind firn_merge_node_kind(const FirnMerging *m, const FirnMergeNode *node);
 

@@ -157,6 +157,54 @@ def test_fork__parent_changes_the_geometry_back_and_forth(p):
     p.refused(p.m, worker, conflicts={("chunk-geometry", "/n", (1,), worker, p.m)})
 
 
+def there_and_back(path, document=DOC):
+    """A worker that changes a document and puts it back as it was."""
+    def work(root):
+        put(root, f"{path}/zarr.json", array_json((8,), (2,), attributes={"not": "this"}))
+        put(root, f"{path}/c/1", b"worker")
+        put(root, f"{path}/zarr.json", document)
+    return work
+
+
+@pytest.mark.parametrize("path", ["a", "n"], ids=["base", "parent"])
+@pytest.mark.parametrize("changes", ["worker", "parent"])
+def test_fork__document_written_as_it_was(p, path, changes):
+    """By one; and changed by another: that is what counts, and no conflict."""
+    put(p.m.main, "n/zarr.json", DOC)
+    token = p.fork()
+    other = array_json((8,), (2,), attributes={"other": 1})
+    back = p.journal("back", there_and_back(path), token)
+    sources = [back, p.journal("changed", {f"{path}/zarr.json": other}, token)] if changes == "worker" else [back]
+    if changes == "parent":
+        put(p.m.main, f"{path}/zarr.json", other)
+    p.commit(p.m, *sources)
+    tree = store_tree(p.repo.store())
+    assert tree[f"{path}/zarr.json"] == other and tree[f"{path}/c/1"] == b"worker"
+    assert_committed(p.repo, p.m.main)
+
+
+def test_fork__document_put_back_to_what_the_base_has(p):
+    """Not what the worker began with: a change like any other."""
+    put(p.m.main, "a/zarr.json", array_json((8,), (2,), attributes={"parent": 1}))
+    token = p.fork()
+    back = p.journal("back", {"a/zarr.json": DOC, "a/c/0": b"worker"}, token)
+    other = p.journal("other", {"a/zarr.json": array_json((8,), (2,), attributes={"other": 1})}, token)
+    p.refused(p.m, back, other, conflicts={("meta", "/a", None, back, other)})
+    p.commit(p.m, back)
+    assert store_tree(p.repo.store())["a/zarr.json"] == DOC
+
+
+def test_fork__document_written_as_it_was_of_which_nobody_knows_any_more(p):
+    """What the fork started from is gone from the repository, and its parent went on: no guess is made."""
+    put(p.m.main, "n/zarr.json", DOC)
+    token = p.fork()
+    back = p.journal("back", there_and_back("n"), token)
+    other = p.journal("other", {"n/zarr.json": array_json((8,), (2,), attributes={"other": 1})}, token)
+    put(p.m.main, "n/zarr.json", array_json((8,), (2,), attributes={"parent": 1}))
+    (p.repo.path / "firn/sessions" / json.loads(token.read_text())["fork"] / "parent").unlink()
+    p.refused(p.m, back, other)
+
+
 @pytest.mark.parametrize("driver", ["the same", "another", "resumed", "dead"])
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_fork__parent_erases_a_chunk_of_its_own_array_later(p, driver, when):
