@@ -166,6 +166,39 @@ check_repository(const FirnMerging *m, const FirnMergeParty *party, GError **err
 }
 
 static bool
+was_forked_from(const FirnJournalHeader *header, const FirnJournalHeader *parent)
+{
+	for (guint i = 0; i < header->ancestors->len; i++)
+		if (firn_id12_equal(&g_array_index(header->ancestors, FirnAncestor, i).session,
+				    &parent->session))
+			return true;
+	return false;
+}
+
+/* Somebody may have committed both, and not have heard of it. */
+static void
+fail_gone_on(const FirnMergeParty *child, const FirnMergeParty *parent, GError **error)
+{
+	const FirnJournalHeader *header = child->section->header;
+	bool more = false;
+	char base[FIRN_ID12_TEXT + 1];
+	g_autofree char *with = NULL;
+
+	for (guint i = 0; i < header->ancestors->len; i++)
+		more = more || g_array_index(header->ancestors, FirnAncestor, i).seq > 0;
+	if (more && header->fork != NULL)
+		with = g_strdup_printf(", but with firn/sessions/%s/parent of the repository",
+				       header->fork);
+	firn_id12_format(&parent->section->header->base, base);
+	g_set_error(error, FIRN_ERROR, FIRN_ERROR_CONFLICT,
+		    "%s was forked from %s, which has gone on to snapshot %s since: what a commit "
+		    "took in together is there (a commit may have been done although its command "
+		    "was interrupted: see 'firn log'); what is not, commit with --rebase, without "
+		    "%s%s",
+		    child->name, parent->name, base, parent->name, with != NULL ? with : "");
+}
+
+static bool
 check_start(const FirnMergeParty *first, const FirnMergeParty *party, GError **error)
 {
 	const FirnJournalHeader *a = first->section->header, *b = party->section->header;
@@ -173,6 +206,14 @@ check_start(const FirnMergeParty *first, const FirnMergeParty *party, GError **e
 
 	if (g_strcmp0(a->branch, b->branch) == 0 && firn_id12_compare(&a->base, &b->base) == 0)
 		return true;
+	if (g_strcmp0(a->branch, b->branch) == 0 && was_forked_from(b, a)) {
+		fail_gone_on(party, first, error);
+		return false;
+	}
+	if (g_strcmp0(a->branch, b->branch) == 0 && was_forked_from(a, b)) {
+		fail_gone_on(first, party, error);
+		return false;
+	}
 	firn_id12_format(&a->base, base_a);
 	firn_id12_format(&b->base, base_b);
 	g_set_error(error, FIRN_ERROR, FIRN_ERROR_CONFLICT,

@@ -118,6 +118,22 @@ def test_expect__worker_that_was_committed_as_a_mount(p):
     assert not list((p.repo.path / "firn/sessions").rglob("*.journal"))
 
 
+@pytest.mark.parametrize("dirty", [True, False], ids=["uncommitted_parent", "committed_parent"])
+def test_commit_again__it_was_done_before_the_command_was_killed(p, dirty):
+    """The refusal says that this can be, and how to find out; and what it advises does no harm."""
+    if dirty:
+        put(p.m.main, "n/zarr.json", DOC)
+    token = p.fork()
+    parent = p.repo.path / "firn/sessions" / json.loads(token.read_text())["fork"] / "parent"
+    workers = [p.journal(f"w{i}", {f"a/c/{i}": b"w%d" % i}, token) for i in range(2)]
+    with p.firn.watching({"FIRN_CRASH_AT": "updated"}):
+        assert p.firn.run("commit", p.m, *workers, "-m", "m").returncode < 0
+    p.refused(p.m, *workers, saying=["firn log", "--rebase", *([str(parent.relative_to(p.repo.path))] if dirty else [])])
+    assert (p.m.main / "a/c/0").read_bytes() == b"w0"
+    again = [parent, *workers] if dirty else workers
+    assert p.firn.run("commit", *again, "-m", "m", "--rebase").returncode == 4
+
+
 # ---- what a parent does after the fork ----
 
 def test_fork__parent_rewrites_the_document_later(p):
