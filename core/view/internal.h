@@ -72,6 +72,7 @@ struct FirnLeaf {
 	uint32_t rank;     /* CHUNK: number of `coords` */
 	uint64_t key; /* what the keep finds its content by: its first number, or one of its own */
 	bool kept;    /* its content was put into the keep once */
+	bool dropped; /* by a smaller grid: dead, though its name may be known for a moment */
 	bool lost;    /* what was written is gone: EIO until it is truncated */
 	bool is_lock; /* "*.__lock": goes with its last handle */
 	bool transient;  /* a base chunk with no number of its own: in `children` while known */

@@ -462,6 +462,7 @@ firn_tree_forget_outside(FirnView *view, FirnDir *array)
 		if (leaf->kind != FIRN_LEAF_CHUNK || leaf->array != array ||
 		    firn_meta_contains(array->meta, leaf->coords, array->meta->rank))
 			continue;
+		leaf->dropped = leaf->dropped || !leaf->inode.dead;
 		leaf->inode.dead = true;
 		firn_keep_mark(&leaf->inode);
 		if (leaf->inode.parent != NULL)

@@ -95,6 +95,8 @@ firn_chunk_is_current(FirnView *view, const FirnLeaf *leaf)
 	FirnDir *array = leaf->array;
 	const FirnLeaf *writing;
 
+	if (leaf->dropped)
+		return false;
 	if (leaf->kind != FIRN_LEAF_CHUNK || leaf->transient || leaf->inode.dead ||
 	    array->inode.dead || !firn_dir_is_array(array) || array->meta->rank != leaf->rank)
 		return true;

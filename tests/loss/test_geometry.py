@@ -1,6 +1,7 @@
 """A committed array gets another chunk grid, and its document changes again after chunks were written: these are of the
 new grid, whoever commits, and what was written before is still refused."""
 import errno
+import os
 
 import pytest
 
@@ -95,6 +96,43 @@ def test_grid_of_the_base_again__refused_at_once(a, driver):
     a.m.commit("m")
     assert a.firn("cat", a.repo, "a/c/3") == "old grid" * 2
     assert not (a.m.main / "a/c/1").exists()
+
+
+@pytest.mark.parametrize("grown", [True, False])
+def test_chunk_written_right_after_a_shrink__is_no_file_that_is_gone(a, grown):
+    """The kernel may not have been told yet that the name is another file's, or none's."""
+    for n in range(30):
+        put(a.m.main, "a/c/7", b"before" * 500)
+        put(a.m.main, "a/zarr.json", array_json((20,), (10,)))
+        if grown:
+            a.document(10)
+        data = b"after %d" % n
+        put(a.m.main, "a/c/7", data)
+        if not grown:
+            a.document(10)
+        assert (a.m.main / "a/c/7").read_bytes() == data
+        assert os.listdir(a.m.main / "a/c") == ["7"]
+    a.m.commit("m")
+    assert a.firn("cat", a.repo, "a/c/7") == "after 29"
+
+
+@pytest.mark.parametrize("grown", [True, False])
+def test_committed_chunk_written_right_after_a_shrink__is_there(a, grown):
+    for n in range(15):
+        a.document(10)
+        put(a.m.main, "a/c/7", b"before %d" % n * 500)
+        a.m.commit(f"{n}")
+        assert (a.m.main / "a/c/7").read_bytes() == b"before %d" % n * 500
+        put(a.m.main, "a/zarr.json", array_json((20,), (10,)))
+        if grown:
+            a.document(10)
+        put(a.m.main, "a/c/7", b"after %d" % n)
+        if not grown:
+            a.document(10)
+        assert (a.m.main / "a/c/7").read_bytes() == b"after %d" % n
+        assert os.listdir(a.m.main / "a/c") == ["7"]
+    a.m.commit("m")
+    assert a.firn("cat", a.repo, "a/c/7") == "after 14"
 
 
 def test_fork_between__the_parents_later_document_is_still_a_conflict(a, tmp_path):
