@@ -90,17 +90,24 @@ check_session(FirnView *view, GError **error)
 	return true;
 }
 
+static bool
+make_durable(FirnView *view, GError **error)
+{
+	if (firn_view_fsync_all(view) == 0)
+		return true;
+	g_set_error(error, FIRN_ERROR, FIRN_ERROR_STORE,
+		    "written data cannot be made durable: see .firn/errors");
+	return false;
+}
+
 bool
 firn_view_commit_intent(FirnView *view, const FirnId12 *snapshot, GError **error)
 {
 	bool ok = false;
 
 	/* Records came after the sync that the commit began with. */
-	if (firn_view_fsync_all(view) != 0) {
-		g_set_error(error, FIRN_ERROR, FIRN_ERROR_STORE,
-			    "written data cannot be made durable: see .firn/errors");
+	if (!make_durable(view, error))
 		return false;
-	}
 	pthread_mutex_lock(&view->lock);
 	if (!view->committing)
 		g_set_error(error, FIRN_ERROR, FIRN_ERROR_INVALID, "no commit was begun");
@@ -264,11 +271,8 @@ firn_view_commit_begin(FirnView *view, unsigned wait_ms, bool alone, GBytes **ou
 
 	if (!firn_view_settle_intent(view, error))
 		return false;
-	if (firn_view_fsync_all(view) != 0) {
-		g_set_error(error, FIRN_ERROR, FIRN_ERROR_STORE,
-			    "written data cannot be made durable: see .firn/errors");
+	if (!make_durable(view, error))
 		return false;
-	}
 	pthread_mutex_lock(&view->lock);
 	ok = check_session(view, error) && wait_for_writers(view, wait_ms, error) &&
 	     check_session(view, error) && settle_documents(view, error);
@@ -360,13 +364,8 @@ firn_view_fork(FirnView *view, GError **error)
 	FirnSession *session = view->session;
 	FirnForkToken *token = NULL;
 
-	if (!firn_view_settle_intent(view, error))
+	if (!firn_view_settle_intent(view, error) || !make_durable(view, error))
 		return NULL;
-	if (firn_view_fsync_all(view) != 0) {
-		g_set_error(error, FIRN_ERROR, FIRN_ERROR_STORE,
-			    "written data cannot be made durable: see .firn/errors");
-		return NULL;
-	}
 	pthread_mutex_lock(&view->lock);
 	if (check_session(view, error) && settle_documents(view, error)) {
 		view->exported_seq = firn_journal_last_seq(session->journal);
@@ -374,6 +373,9 @@ firn_view_fork(FirnView *view, GError **error)
 		token = firn_session_fork(session, error);
 	}
 	firn_view_unlock(view);
+	/* Also what was recorded since, before the token was made. */
+	if (token != NULL && !make_durable(view, error))
+		g_clear_pointer(&token, firn_fork_token_free);
 	return token;
 }
 
