@@ -393,6 +393,9 @@ compare(FirnCommitCompare *x, const FirnRepoInfo *info, const FirnId12 *tip, GEr
 
 	if (logs == NULL)
 		return false;
+	/* Nothing is put on top of anything, whatever the branch did. */
+	if (changes->len == 0)
+		return true;
 	for (guint i = 0; i < logs->len; i++)
 		if (!read_log(x, &g_array_index(logs, FirnId12, i), error))
 			return false;

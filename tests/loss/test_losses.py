@@ -442,6 +442,24 @@ def test_d21_branch_that_moved_nodes(p):
         p.refused(p.m, args=[policy], conflicts={("moved", "/a", None, OURS, tip)})
 
 
+def test_d21_branch_that_moved_nodes__a_mount_without_changes_follows(p, firn):
+    """As the refusal says: drop the changes, and go on from there."""
+    s = p.repo.official().rearrange_session("main")
+    s.move("/a", "/old")
+    s.move("/g/b", "/a")
+    tip = s.commit("moved")
+    put(p.m.main, "a/c/0", b"CC")
+    p.refused(p.m, args=["--rebase"], saying=["firn discard"])
+    firn("discard", p.m)
+    assert firn.run("commit", p.m, "-m", "m", "--rebase").returncode == 4
+    assert p.repo.official().lookup_branch("main") == tip
+    assert_committed(p.repo, p.m.main)
+    put(p.m.main, "old/c/0", b"CC")
+    put(p.m.main, "a/c/1", b"CC")
+    firn("commit", p.m, "-m", "on top of moves")
+    assert_committed(p.repo, p.m.main)
+
+
 def test_d22_collected_while_in_flight(p):
     """The commit succeeds, and what it names is gone."""
     worker = p.journal("worker", {"a/c/2": b"W" * 3000})
