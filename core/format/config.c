@@ -7,7 +7,6 @@
 #define DEFAULT_INLINE     512u
 #define DEFAULT_LEVEL      3
 #define DEFAULT_OPS_LENGTH 1000u
-#define MAX_RULES          10000u
 
 typedef enum {
 	COND_NEVER, /* also what we do not know */
@@ -334,9 +333,10 @@ read_rules(FirnConfig *config, JsonObject *root, GError **error)
 	if (!JSON_NODE_HOLDS_ARRAY(node))
 		return wrong_type("split_sizes", "a list of rules", error);
 	list = json_node_get_array(node);
-	if (json_array_get_length(list) > MAX_RULES) {
+	if (json_array_get_length(list) > FIRN_CONFIG_MAX_RULES) {
 		g_set_error(error, FIRN_ERROR, FIRN_ERROR_LIMIT,
-			    "repository config: more than %u splitting rules", MAX_RULES);
+			    "repository config: more than %u splitting rules",
+			    FIRN_CONFIG_MAX_RULES);
 		return false;
 	}
 	for (guint i = 0; i < json_array_get_length(list); i++)

@@ -33,10 +33,22 @@ void firn_config_split_sizes(const FirnConfig *config, const char *path, uint32_
 /* The configuration a new repository of ours starts with.  Caller owns. */
 JsonNode *firn_config_initial(void);
 
+/* Rules a configuration can have; with more of them it is refused. */
+#define FIRN_CONFIG_MAX_RULES 10000u
+
+/* That the array at `path` is split every `size` chunks along `axis`. */
+typedef struct {
+	const char *path;
+	uint32_t axis;
+	uint32_t size;
+} FirnConfigSplit;
+
 /*
- * A copy of `json` (NULL: the empty configuration) with a rule put first that
- * splits the array at `path` every `size` chunks along `axis`.  Caller owns.
+ * A copy of `json` (NULL: the empty configuration) with rules put first that
+ * split arrays, as if one after the other were added; those there is no room for are
+ * left out.  Caller owns.
  */
+JsonNode *firn_config_with_splits(JsonNode *json, const FirnConfigSplit *splits, size_t n);
 JsonNode *firn_config_with_split(JsonNode *json, const char *path, uint32_t axis, uint32_t size);
 
 /*

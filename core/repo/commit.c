@@ -39,12 +39,6 @@ clear_log_array(gpointer data)
 	g_array_unref(((FirnCommitLogArray *)data)->coords);
 }
 
-static void
-clear_split(gpointer data)
-{
-	g_free(((FirnCommitSplit *)data)->path);
-}
-
 static GArray *
 new_array(guint size, GDestroyNotify clear)
 {
@@ -67,7 +61,7 @@ committing_init(FirnCommitting *c, FirnRepo *repo, const FirnChanges *changes,
 	for (unsigned i = 0; i < FIRN_TXLOG_N_LISTS; i++)
 		c->log_ids[i] = new_array(sizeof(FirnId8), NULL);
 	c->log_arrays = new_array(sizeof(FirnCommitLogArray), clear_log_array);
-	c->splits = new_array(sizeof(FirnCommitSplit), clear_split);
+	c->splits = new_array(sizeof(FirnConfigSplit), NULL);
 	c->written = g_ptr_array_new_with_free_func(g_free);
 }
 

@@ -454,7 +454,7 @@ static void
 split_along(FirnCommitArray *array, uint32_t axis, double *refs, uint32_t *cells)
 {
 	double slice = *refs / array->grid[axis];
-	FirnCommitSplit split = { .path = g_strdup(array->path), .axis = axis };
+	FirnConfigSplit split = { .path = array->path, .axis = axis };
 
 	split.size = slice >= REFS_GOOD ? 1 : (uint32_t)(REFS_GOOD / slice);
 	split.size = MAX(split.size, (array->grid[axis] - 1) / (CELLS_MAX / *cells) + 1);

@@ -44,12 +44,6 @@ typedef struct {
 	FirnExtent *extents; /* rank items, owned */
 } FirnCommitManifest;
 
-typedef struct {
-	char *path;
-	uint32_t axis;
-	uint32_t size;
-} FirnCommitSplit;
-
 /* Changed chunks of one array in the log. */
 typedef struct {
 	FirnId8 node;
@@ -79,7 +73,7 @@ typedef struct {
 	GArray *rows;                        /* FirnCommitRow, by path */
 	GArray *log_ids[FIRN_TXLOG_N_LISTS]; /* FirnId8, sorted */
 	GArray *log_arrays;                  /* FirnCommitLogArray, by node */
-	GArray *splits;     /* FirnCommitSplit: rules to add to the configuration */
+	GArray *splits;     /* FirnConfigSplit: rules to add to the configuration */
 	uint64_t n_nodes;   /* created, changed or deleted */
 	uint64_t n_chunks;  /* changed */
 	uint64_t n_settled; /* collisions of chunks, by the policy of the rebase */

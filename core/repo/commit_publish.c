@@ -65,15 +65,16 @@ typedef struct {
 static void
 update_config(const FirnCommitting *c, FirnRepoInfo *info)
 {
-	for (guint i = 0; i < c->splits->len; i++) {
-		const FirnCommitSplit *split = &g_array_index(c->splits, FirnCommitSplit, i);
-		JsonNode *config =
-			firn_config_with_split(info->config, split->path, split->axis, split->size);
+	JsonNode *config;
 
-		if (info->config != NULL)
-			json_node_unref(info->config);
-		info->config = config;
-	}
+	if (c->splits->len == 0)
+		return;
+	config = firn_config_with_splits(info->config,
+					 (const FirnConfigSplit *)(const void *)c->splits->data,
+					 c->splits->len);
+	if (info->config != NULL)
+		json_node_unref(info->config);
+	info->config = config;
 }
 
 static bool

@@ -180,6 +180,54 @@ START_TEST(with_split__new_rule__first_and_exact)
 }
 END_TEST
 
+START_TEST(with_splits__several__as_one_after_the_other)
+{
+	const FirnConfigSplit splits[] = {
+		{ "/a", 0, 10 }, { "/a", 1, 20 }, { "/b", 0, 7 }, { "/a", 0, 30 }
+	};
+	g_autoptr(JsonNode) before = firn_config_with_split(NULL, "/a", 2, 5);
+	g_autoptr(JsonNode) all = firn_config_with_splits(before, splits, 4);
+	g_autoptr(JsonNode) steps = json_node_ref(before);
+
+	for (size_t i = 0; i < 4; i++) {
+		JsonNode *next = firn_config_with_split(steps, splits[i].path, splits[i].axis,
+							splits[i].size);
+
+		json_node_unref(steps);
+		steps = next;
+	}
+	ck_assert(json_node_equal(all, steps));
+}
+END_TEST
+
+START_TEST(with_split__no_room__still_read)
+{
+	g_autofree FirnConfigSplit *splits = g_new0(FirnConfigSplit, FIRN_CONFIG_MAX_RULES);
+	g_autoptr(GStringChunk) paths = g_string_chunk_new(4096);
+	g_autoptr(GError) error = NULL;
+	uint32_t size;
+
+	for (uint32_t i = 0; i < FIRN_CONFIG_MAX_RULES; i++) {
+		char path[32];
+
+		(void)g_snprintf(path, sizeof path, "/a%u", i);
+		splits[i] = (FirnConfigSplit){ g_string_chunk_insert(paths, path), 0, i + 1 };
+	}
+	{
+		g_autoptr(JsonNode) full =
+			firn_config_with_splits(NULL, splits, FIRN_CONFIG_MAX_RULES);
+		g_autoptr(JsonNode) more = firn_config_with_split(full, "/more", 0, 3);
+		g_autoptr(FirnConfig) config = firn_config_parse(more, &error);
+
+		ck_assert_no_error(error);
+		firn_config_split_sizes(config, "/a9", 1, NULL, &size);
+		ck_assert_uint_eq(size, 10);
+		firn_config_split_sizes(config, "/more", 1, NULL, &size);
+		ck_assert_uint_eq(size, UINT32_MAX);
+	}
+}
+END_TEST
+
 START_TEST(resolve_location__containers__by_name)
 {
 	g_autoptr(GError) error = NULL;
@@ -341,6 +389,8 @@ make_suite(void)
 	tcase_add_test(tc, split_sizes__rules__first_match_per_axis);
 	tcase_add_test(tc, split_sizes__patterns_rust_refuses__never_match);
 	tcase_add_test(tc, with_split__new_rule__first_and_exact);
+	tcase_add_test(tc, with_splits__several__as_one_after_the_other);
+	tcase_add_test(tc, with_split__no_room__still_read);
 	tcase_add_test(tc, resolve_location__containers__by_name);
 	tcase_add_test(tc, from_yaml__official_notation__as_json);
 	tcase_add_test(tc, from_yaml__broken__refused);
