@@ -2,10 +2,12 @@
 #include "tools/commands.h"
 #include "tools/committing.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
-#define JSON_DEPTH 100u
+/* Of metadata, as deep as it is read again. */
+#define JSON_DEPTH 64u
 /* Where journals of workers come from. */
 #define HINT                                                                               \
 	"workers publish theirs with 'firn umount'; 'firn sessions' where they ran lists " \
@@ -31,7 +33,69 @@ options_clear(Options *options)
 	g_strfreev(options->forks);
 }
 
-/* "K=V": V as JSON if it is JSON, else as text. */
+/* What the escape at `at` is for, if it is a \u of four digits; else something harmless. */
+static guint
+escaped(const char *at)
+{
+	guint code = 0;
+
+	if (at[0] != '\\' || at[1] != 'u')
+		return 'x';
+	for (unsigned i = 2; i < 6; i++)
+		code = code * 16 + (guint)g_ascii_xdigit_value(at[i]);
+	return code;
+}
+
+/* Behind a valid string that begins at `at`; `*out_kept` false: it is no text without NUL. */
+static const char *
+skip_string(const char *at, bool *out_kept)
+{
+	for (at++; *at != '"'; at++) {
+		guint code = escaped(at);
+
+		if (*at == '\\')
+			at += at[1] == 'u' ? 5 : 1;
+		if ((code & 0xfc00) == 0xd800 && (escaped(at + 1) & 0xfc00) == 0xdc00)
+			at += 6;
+		else if (code == 0 || (code & 0xf800) == 0xd800)
+			*out_kept = false;
+	}
+	return at + 1;
+}
+
+static const char *
+skip_number(const char *at, bool *out_kept)
+{
+	size_t len = strspn(at, "+-.eE0123456789");
+	g_autofree char *number = g_strndup(at, len);
+
+	if (strpbrk(number, ".eE") != NULL
+		    ? !isfinite(g_ascii_strtod(number, NULL))
+		    : !g_ascii_string_to_signed(number, 10, G_MININT64, G_MAXINT64, NULL, NULL))
+		*out_kept = false;
+	return at + len;
+}
+
+/* Whether `text` is JSON all of which can be kept: numbers of 64 bits, texts without NUL. */
+static bool
+is_kept_as_json(const char *text)
+{
+	bool kept = true;
+
+	if (firn_json_check((FirnSpan){ (const uint8_t *)text, strlen(text) }, JSON_DEPTH, NULL))
+		return false;
+	while (*text != '\0' && kept) {
+		if (*text == '"')
+			text = skip_string(text, &kept);
+		else if (*text == '-' || g_ascii_isdigit(*text))
+			text = skip_number(text, &kept);
+		else
+			text++;
+	}
+	return kept;
+}
+
+/* "K=V": V as JSON if it is JSON that can be kept, else as text. */
 static bool
 add_metadata(JsonObject *object, const char *pair, GError **error)
 {
@@ -45,8 +109,7 @@ add_metadata(JsonObject *object, const char *pair, GError **error)
 		return false;
 	}
 	equals++;
-	if (!firn_json_check((FirnSpan){ (const uint8_t *)equals, strlen(equals) }, JSON_DEPTH,
-			     NULL))
+	if (is_kept_as_json(equals))
 		value = json_from_string(equals, NULL);
 	else
 		value = json_node_init_string(json_node_alloc(), equals);

@@ -28,6 +28,18 @@ def test_metadata_and_log(firn, repo, mount):
     assert id in firn("show", repo, id)
 
 
+@pytest.mark.parametrize("value", ["[" * 65 + "]" * 65, "123456789012345678901234567890", "9223372036854775808",
+                                   '{"a": [1, -9223372036854775809]}', "1e400", '"a\\u0000b"', '"\\ud800"',
+                                   '["\\ud83c\\ud83c\\udf89"]', '{"\\udf89": 1}'])
+def test_metadata__json_that_cannot_be_kept_is_text(firn, repo, mount, value):
+    put(mount.main, "zarr.json", group_json())
+    mount.commit("m", "--metadata", f"k={value}", "--metadata", 'l=[9223372036854775807, "\\ud83c\\udf89\\\\u0000", 1e300]',
+                 "--metadata", "d=" + "[" * 64 + "]" * 64)
+    info = next(iter(repo.official().ancestry(branch="main")))
+    assert info.metadata["k"] == value and info.metadata["l"] == [2**63 - 1, "🎉\\u0000", 1e300]
+    assert json.loads(firn("log", repo, "--json"))[0]["metadata"]["k"] == value
+
+
 def test_log_matches_official_over_many(firn, repo, mount):
     put_array(mount.main, "a", (9,), (1,))
     ids = [mount.commit("0")]
