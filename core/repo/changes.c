@@ -253,7 +253,7 @@ static bool
 changes_geometry(const FirnNodeChange *node, const FirnMeta *meta)
 {
 	return node->kind != FIRN_CHANGE_PUT || node->seq == 0 || node->meta->kind != meta->kind ||
-	       node->meta->geometry != meta->geometry;
+	       !firn_meta_same_geometry(node->meta, meta);
 }
 
 FirnNodeChange *

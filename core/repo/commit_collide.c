@@ -172,8 +172,8 @@ effect_of(const FirnCommitCompare *x, const FirnNodeChange *change, const FirnSn
 	const FirnMeta *meta = change->meta;
 	Effect effect = { .drops_all = meta->rank != node->rank };
 
-	effect.other_geometry = (before == NULL || before->geometry != meta->geometry) &&
-				(theirs == NULL || theirs->geometry != meta->geometry);
+	effect.other_geometry = (before == NULL || !firn_meta_same_geometry(before, meta)) &&
+				(theirs == NULL || !firn_meta_same_geometry(theirs, meta));
 	if (change->keep != NULL && (change->keep_rank != old->rank || old->rank != node->rank))
 		effect.drops_all = true;
 	if (effect.drops_all)
@@ -256,7 +256,7 @@ firn_commit_check_ours(const FirnCommitCompare *x, const FirnNodeChange *change,
 {
 	g_autoptr(FirnMeta) before = firn_commit_node_meta(old);
 	g_autoptr(FirnMeta) after = firn_commit_node_meta(node);
-	bool geometry = before == NULL || after == NULL || before->geometry != after->geometry;
+	bool geometry = before == NULL || after == NULL || !firn_meta_same_geometry(before, after);
 	uint32_t grid[FIRN_MAX_RANK];
 	const uint32_t *coords;
 	FirnChunkChange *chunk;

@@ -32,7 +32,7 @@ geometry_changed(const FirnCommitArray *array, const FirnMeta *meta)
 	if (!array->in_parent || meta == NULL)
 		return false;
 	old = firn_commit_node_meta(&array->node);
-	return old == NULL || old->geometry != meta->geometry;
+	return old == NULL || !firn_meta_same_geometry(old, meta);
 }
 
 static bool

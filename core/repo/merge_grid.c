@@ -26,21 +26,18 @@ inside(const uint32_t *coords, const uint32_t *grid, uint32_t rank)
 
 /* ---- geometry ---- */
 
-static bool
-base_geometry(const FirnMergeSettling *s, uint64_t *out_geometry)
+/* The document of the base; NULL without one.  Caller owns. */
+static FirnMeta *
+base_document(const FirnMergeSettling *s)
 {
 	g_autoptr(GBytes) raw = NULL;
-	g_autoptr(FirnMeta) meta = NULL;
 	FirnSnapshotNode base;
 
 	if (!s->node->in_base)
-		return false;
+		return NULL;
 	firn_snapshot_node(s->m->base, s->node->base_index, &base);
 	raw = g_bytes_new(base.meta.data, base.meta.len);
-	meta = firn_meta_parse(raw, NULL);
-	if (meta != NULL)
-		*out_geometry = meta->geometry;
-	return meta != NULL;
+	return firn_meta_parse(raw, NULL);
 }
 
 const GPtrArray *
@@ -137,7 +134,7 @@ firn_merge_seen_document(const FirnMerging *m, const FirnMergeNode *node, unsign
 }
 
 /* The same, as well as it is known. */
-static const FirnMeta *
+static FirnMeta *
 seen_document(const FirnMergeSettling *s, unsigned y)
 {
 	bool known;
@@ -146,30 +143,26 @@ seen_document(const FirnMergeSettling *s, unsigned y)
 	return change != NULL ? change->meta : NULL;
 }
 
-/* The geometry a party without a document of its own wrote under. */
-static bool
-seen_geometry(const FirnMergeSettling *s, unsigned y, uint64_t *out_geometry)
+/* The document a party wrote under; NULL if there is none.  Caller owns. */
+static FirnMeta *
+written_under(const FirnMergeSettling *s, const FirnMergeSource *source)
 {
-	const FirnMeta *meta = seen_document(s, y);
+	FirnMeta *meta = source->change->meta;
 
 	if (meta == NULL)
-		return base_geometry(s, out_geometry);
-	*out_geometry = meta->geometry;
-	return true;
+		meta = seen_document(s, source->party);
+	return meta != NULL ? firn_meta_ref(meta) : base_document(s);
 }
 
 static bool
 wrote_other_geometry(const FirnMergeSettling *s, const FirnMergeSource *source)
 {
-	uint64_t geometry = 0;
+	g_autoptr(FirnMeta) meta = NULL;
 
 	if (s->node->winner < 0)
 		return false;
-	if (source->change->meta != NULL)
-		geometry = source->change->meta->geometry;
-	else if (!seen_geometry(s, source->party, &geometry))
-		return true;
-	return geometry != s->node->meta->geometry;
+	meta = written_under(s, source);
+	return meta == NULL || !firn_meta_same_geometry(meta, s->node->meta);
 }
 
 /* ---- sources ---- */

@@ -334,7 +334,7 @@ is_base_geometry(const FirnDir *dir, const FirnMeta *meta)
 	firn_snapshot_node(dir->tree->base, dir->base_index, &node);
 	raw = g_bytes_new(node.meta.data, node.meta.len);
 	base = firn_meta_parse(raw, NULL);
-	return base != NULL && base->geometry == meta->geometry;
+	return base != NULL && firn_meta_same_geometry(base, meta);
 }
 
 /*
@@ -348,7 +348,7 @@ check_geometry(FirnView *view, FirnDir *dir, const FirnMeta *meta, const char *p
 	FirnNodeChange *change = firn_changes_find(view->session->changes, &dir->id);
 	bool misread;
 
-	if (!firn_dir_is_array(dir) || change == NULL || dir->meta->geometry == meta->geometry)
+	if (!firn_dir_is_array(dir) || change == NULL || firn_meta_same_geometry(dir->meta, meta))
 		return 0;
 	if (change->created)
 		misread = firn_chunk_any_changed(view, dir, NULL, 0);

@@ -2,6 +2,7 @@
 
 #include "core/base/error.h"
 #include "core/base/json_check.h"
+#include "core/zarr/edges.h"
 #include "core/zarr/json_hash.h"
 
 #include <json-glib/json-glib.h>
@@ -173,55 +174,64 @@ read_regular(FirnMeta *meta, JsonArray *sizes, GError **error)
 	return true;
 }
 
-/* How many chunks an item stands for: a length is one, [length, count] is count. */
+/* The chunks an item stands for: a length is one, [length, count] is count. */
 static bool
-count_edges(JsonNode *edge, uint64_t *out)
+read_edge(JsonNode *edge, uint64_t *out_size, uint64_t *out_count)
 {
-	uint64_t size;
 	JsonArray *pair;
 
-	*out = 1;
-	if (get_count(edge, &size))
+	*out_count = 1;
+	if (get_count(edge, out_size))
 		return true;
 	if (edge == NULL || !JSON_NODE_HOLDS_ARRAY(edge))
 		return false;
 	pair = json_node_get_array(edge);
 	return json_array_get_length(pair) == 2 &&
-	       get_count(json_array_get_element(pair, 0), &size) &&
-	       get_count(json_array_get_element(pair, 1), out);
+	       get_count(json_array_get_element(pair, 0), out_size) &&
+	       get_count(json_array_get_element(pair, 1), out_count);
+}
+
+static bool
+read_edges(FirnMeta *meta, uint32_t i, JsonArray *edges, GError **error)
+{
+	uint64_t n = 0;
+
+	for (guint k = 0; k < json_array_get_length(edges); k++) {
+		uint64_t size;
+		uint64_t count;
+
+		if (!read_edge(json_array_get_element(edges, k), &size, &count))
+			return refuse(error, "\"chunk_shapes\" item %u is not a list of lengths",
+				      i);
+		/* Bounded after each step, so that the sum cannot wrap. */
+		n += MIN(count, (uint64_t)UINT32_MAX + 1);
+		if (!set_chunks(meta, i, n, error))
+			return false;
+		firn_edges_add(meta->edges, i, size, (uint32_t)count);
+	}
+	return true;
 }
 
 static bool
 read_rectilinear(FirnMeta *meta, JsonArray *axes, GError **error)
 {
+	meta->edges = g_array_new(FALSE, FALSE, sizeof(FirnEdgeRun));
 	for (uint32_t i = 0; i < meta->rank; i++) {
 		JsonNode *axis = json_array_get_element(axes, i);
-		uint64_t n = 0;
 		uint64_t size;
-		JsonArray *edges;
 
 		/* A bare length is an axis cut evenly, as zarr-python writes it. */
 		if (get_count(axis, &size)) {
 			if (!set_even(meta, i, size, error))
 				return false;
+			firn_edges_add(meta->edges, i, size, meta->n_chunks[i]);
 			continue;
 		}
 		if (!JSON_NODE_HOLDS_ARRAY(axis))
 			return refuse(error, "\"chunk_shapes\" item %u is not a list of lengths",
 				      i);
-		edges = json_node_get_array(axis);
-		for (guint k = 0; k < json_array_get_length(edges); k++) {
-			uint64_t count;
-
-			if (!count_edges(json_array_get_element(edges, k), &count))
-				return refuse(error,
-					      "\"chunk_shapes\" item %u is not a list of lengths",
-					      i);
-			/* Bounded after each step, so that the sum cannot wrap. */
-			n += MIN(count, (uint64_t)UINT32_MAX + 1);
-			if (!set_chunks(meta, i, n, error))
-				return false;
-		}
+		if (!read_edges(meta, i, json_node_get_array(axis), error))
+			return false;
 	}
 	return true;
 }
@@ -346,33 +356,6 @@ hash_member(XXH3_state_t *state, FirnSpan value, const char *name, GError **erro
 	return true;
 }
 
-/*
- * A rectilinear axis grows by another edge at its end, which leaves the chunks
- * there are where they are: the first edge stands for the axis.
- */
-static void
-hash_grid(XXH3_state_t *state, JsonNode *grid)
-{
-	JsonObject *object = json_node_get_object(grid);
-	JsonObject *config = json_object_get_object_member(object, "configuration");
-	JsonArray *axes;
-
-	if (!json_object_has_member(config, "chunk_shapes")) {
-		firn_json_hash(state, grid);
-		return;
-	}
-	firn_json_hash_text(state, 'm', "rectilinear");
-	axes = json_object_get_array_member(config, "chunk_shapes");
-	for (guint i = 0; i < json_array_get_length(axes); i++) {
-		JsonNode *edge = json_array_get_element(axes, i);
-
-		while (JSON_NODE_HOLDS_ARRAY(edge) &&
-		       json_array_get_length(json_node_get_array(edge)) > 0)
-			edge = json_array_get_element(json_node_get_array(edge), 0);
-		firn_json_hash(state, edge);
-	}
-}
-
 static bool
 hash_geometry(FirnMeta *meta, const struct members *members, JsonNode *grid, GError **error)
 {
@@ -382,7 +365,11 @@ hash_geometry(FirnMeta *meta, const struct members *members, JsonNode *grid, GEr
 	g_assert(state != NULL);
 	XXH3_64bits_reset(state);
 	XXH3_64bits_update(state, &meta->rank, sizeof meta->rank);
-	hash_grid(state, grid);
+	/* Edges are compared one by one. */
+	if (meta->edges != NULL)
+		firn_json_hash_text(state, 'm', "rectilinear");
+	else
+		firn_json_hash(state, grid);
 	/* One chunk key encoding is accepted, so it adds nothing. */
 	ok = hash_member(state, members->data_type, "data_type", error) &&
 	     hash_member(state, members->codecs, "codecs", error);
@@ -475,6 +462,7 @@ firn_meta_unref(FirnMeta *meta)
 	g_free(meta->dimension_names);
 	g_free(meta->lengths);
 	g_free(meta->n_chunks);
+	g_clear_pointer(&meta->edges, g_array_unref);
 	g_bytes_unref(meta->raw);
 	g_free(meta);
 }
@@ -483,6 +471,14 @@ bool
 firn_meta_equal(const FirnMeta *a, const FirnMeta *b)
 {
 	return a == b || g_bytes_equal(a->raw, b->raw);
+}
+
+bool
+firn_meta_same_geometry(const FirnMeta *a, const FirnMeta *b)
+{
+	if (a->geometry != b->geometry || (a->edges == NULL) != (b->edges == NULL))
+		return false;
+	return a->edges == NULL || firn_edges_match(a->edges, b->edges, a->rank);
 }
 
 bool

@@ -16,9 +16,9 @@ typedef struct {
 		n_chunks; /* rank items: chunks along each axis; 0 where length or chunk length is 0 */
 	bool has_dimension_names;
 	char **dimension_names; /* rank items, each may be NULL */
-	uint64_t geometry; /* hash of rank, data_type, chunk_grid, chunk_key_encoding, codecs: equal
-			    * hashes mean old chunks still decode; of a rectilinear axis the first
-			    * edge counts, for it grows at its end */
+	uint64_t geometry; /* hash of rank, data_type, chunk_grid, chunk_key_encoding, codecs, but
+			    * not of edges: see firn_meta_same_geometry() */
+	GArray *edges;     /* of FirnEdgeRun: those of a rectilinear grid; NULL for any other */
 	bool has_consolidated; /* a group with a `consolidated_metadata` member */
 	int ref_count;         /* private */
 } FirnMeta;
@@ -39,6 +39,16 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(FirnMeta, firn_meta_unref)
 
 /* Same bytes? */
 bool firn_meta_equal(const FirnMeta *a, const FirnMeta *b);
+
+/*
+ * Whether chunks written under one document decode under the other: rank, data type, codecs
+ * and chunk grid say the same.  A rectilinear axis grows by further edges at its end, which
+ * leave the chunks there are where they are: along each axis the edges of one document are
+ * to be the first of the other's.  All edges given count, also those behind the array's end;
+ * of a length that repeats, as many as there are chunks.  Not transitive: [1,2] and [1,3]
+ * differ, and both are the same as [1].  Two groups are the same.
+ */
+bool firn_meta_same_geometry(const FirnMeta *a, const FirnMeta *b);
 
 /* Whether `coords` (`rank` items) names a place in the array's grid; a rank-0 array has one. */
 bool firn_meta_contains(const FirnMeta *meta, const uint32_t *coords, uint32_t rank);

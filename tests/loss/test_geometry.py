@@ -189,3 +189,70 @@ def test_fork_before__worker_commits_with_the_parent(a, tmp_path):
     w.umount("--export", out)
     a.firn.snapshot("commit", a.m, out, "-m", "m")
     a.check()
+
+
+def rectilinear(length, *edges):
+    grid = {"name": "rectilinear", "configuration": {"kind": "inline", "chunk_shapes": [list(edges)]}}
+    return array_json((length,), (1,), chunk_grid=grid)
+
+
+@pytest.fixture
+def edged(repo, mounts):
+    """A committed array of chunks of one, two and three elements, all there."""
+    m = mounts.enter_context(repo.mount())
+    put(m.main, "a/zarr.json", rectilinear(6, 1, 2, 3))
+    for i, data in enumerate([b"A", b"BB", b"CCC"]):
+        put(m.main, f"a/c/{i}", data)
+    m.commit("edges")
+    return m
+
+
+@pytest.mark.parametrize("edges", [(1, 3, 2), (1, 5), (2, 1, 3)])
+def test_other_edges__old_chunks_refused(repo, edged, edges):
+    put(edged.main, "a/zarr.json", rectilinear(6, *edges))
+    repo.firn.refuses("commit", edged, "-m", "m", saying=["/a:", "c/0", "before"])
+    for i, size in enumerate(edges):
+        put(edged.main, f"a/c/{i}", b"n" * size)
+    edged.commit("all of them anew")
+    assert repo.firn("cat", repo, "a/c/1") == "n" * edges[1]
+    repo.check()
+
+
+@pytest.mark.parametrize("edges", [(1, 2, 3, 4), (1, 2, [3, 3], 9), ([1, 1], [2, 1], 3, 1)])
+def test_more_edges__committed(repo, edged, edges):
+    put(edged.main, "a/zarr.json", rectilinear(7, *edges))
+    put(edged.main, "a/c/3", b"more")
+    edged.commit("m")
+    assert [repo.firn("cat", repo, f"a/c/{i}") for i in range(4)] == ["A", "BB", "CCC", "more"]
+    repo.check()
+
+
+@pytest.mark.parametrize("grown", [True, False])
+def test_edges_against_a_forks_chunk(repo, mounts, edged, tmp_path, grown):
+    repo.firn("fork", edged, "-o", tmp_path / "t")
+    w = mounts.enter_context(repo.worker(tmp_path / "t"))
+    put(w.main, "a/c/1", b"bb")
+    out = tmp_path / "w.journal"
+    w.umount("--export", out)
+    if not grown:
+        for i in range(3):
+            (edged.main / f"a/c/{i}").unlink()
+    put(edged.main, "a/zarr.json", rectilinear(7, 1, 2, 3, 1) if grown else rectilinear(6, 1, 3, 2))
+    if grown:
+        repo.firn.snapshot("commit", edged, out, "-m", "m")
+        assert [repo.firn("cat", repo, f"a/c/{i}") for i in range(3)] == ["A", "bb", "CCC"]
+    else:
+        p = repo.firn.run("commit", edged, out, "-m", "m")
+        assert p.returncode == 3 and "/a" in p.stderr and "c/1" in p.stderr, p.stderr
+
+
+def test_other_edges_of_an_array_of_this_session__refused_at_once(repo, mounts):
+    m = mounts.enter_context(repo.mount())
+    put(m.main, "a/zarr.json", rectilinear(6, 1, 2, 3))
+    put(m.main, "a/c/1", b"BB")
+    with pytest.raises(OSError) as e:
+        put(m.main, "a/zarr.json", rectilinear(6, 1, 3, 2))
+    assert e.value.errno == errno.EINVAL
+    put(m.main, "a/zarr.json", rectilinear(7, 1, 2, 3, 1))
+    m.commit("m")
+    assert repo.firn("cat", repo, "a/c/1") == "BB"

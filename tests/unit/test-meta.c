@@ -219,16 +219,82 @@ START_TEST(parse__broken_documents__refused_by_name)
 }
 END_TEST
 
-START_TEST(geometry__rectilinear_axis_grows__stays)
-{
-	g_autoptr(FirnMeta) a = good(ARRAY("[10]", RECTILINEAR("[[2,8]]"), ""));
-	g_autoptr(FirnMeta) b = good(ARRAY("[13]", RECTILINEAR("[[2,8,3]]"), ""));
-	g_autoptr(FirnMeta) c = good(ARRAY("[10]", RECTILINEAR("[[[2,5]]]"), ""));
-	g_autoptr(FirnMeta) d = good(ARRAY("[10]", RECTILINEAR("[[5,5]]"), ""));
+#define EDGES(shapes) ARRAY("[10]", RECTILINEAR(shapes), "")
+#define AREA(shapes)  ARRAY("[10,10]", RECTILINEAR(shapes), "")
 
-	ck_assert_uint_eq(a->geometry, b->geometry);
-	ck_assert_uint_eq(a->geometry, c->geometry);
-	ck_assert_uint_ne(a->geometry, d->geometry);
+static const struct {
+	const char *a;
+	const char *b;
+	bool same;
+} grids[] = {
+	/* further edges at the end, either way */
+	{ EDGES("[[2,8]]"), ARRAY("[13]", RECTILINEAR("[[2,8,3]]"), ""), true },
+	{ EDGES("[[2,8]]"), EDGES("[[2]]"), true },
+	{ EDGES("[[2,8]]"), EDGES("[[]]"), true },
+	{ AREA("[[2,8],[10]]"), AREA("[[2],[10,4]]"), true },
+	/* others */
+	{ EDGES("[[2,8]]"), EDGES("[[5,5]]"), false },
+	{ EDGES("[[1,2,3,4]]"), EDGES("[[1,3,2,4]]"), false },
+	{ EDGES("[[1,2,3,4]]"), EDGES("[[1,9]]"), false },
+	{ EDGES("[[10,7]]"), EDGES("[[10,8]]"), false },
+	{ AREA("[[2,8],[10]]"), AREA("[[2],[4,10]]"), false },
+	{ AREA("[[2],[3,3,4]]"), AREA("[[2,3,3],[4]]"), false },
+	{ AREA("[[5,5],[5]]"), AREA("[[5],[5,6]]"), true },
+	/* runs */
+	{ EDGES("[[[2,5]]]"), EDGES("[[2,2,2,2,2]]"), true },
+	{ EDGES("[[[2,5]]]"), EDGES("[[[2,2],2,[2,1],[9,0],[2,1]]]"), true },
+	{ EDGES("[[[2,5]]]"), EDGES("[[2,[2,2]]]"), true },
+	{ EDGES("[[[2,5],3]]"), EDGES("[[[2,4],3]]"), false },
+	{ EDGES("[[[2,5]]]"), EDGES("[[[2,4],3]]"), false },
+	{ EDGES("[[[2,4294967295]]]"), EDGES("[[[2,4294967294],2]]"), true },
+	{ EDGES("[[[2,4294967295]]]"), EDGES("[[[2,4294967294],3]]"), false },
+	/* a length that repeats */
+	{ EDGES("[5]"), ARRAY("[90]", RECTILINEAR("[5]"), ""), true },
+	{ EDGES("[5]"), EDGES("[4]"), false },
+	{ EDGES("[5]"), EDGES("[[5,5]]"), true },
+	{ EDGES("[5]"), EDGES("[[5,5,3]]"), true },
+	{ EDGES("[5]"), EDGES("[[5,3,2]]"), false },
+	{ EDGES("[5]"), EDGES("[[[5,7]]]"), true },
+	{ ARRAY("[15]", RECTILINEAR("[5]"), ""), EDGES("[[5,5,3]]"), false },
+	{ AREA("[5,[4,6]]"), AREA("[5,[4,3,3]]"), false },
+	/* other kinds of grids, and what else counts */
+	{ EDGES("[5]"), ARRAY("[10]", REGULAR("[5]"), ""), false },
+	{ EDGES("[[2]]"), AREA("[[2],[2]]"), false },
+	{ EDGES("[[2]]"), ARRAY("[10]", RECTILINEAR("[[2]]"), ",\"codecs\":[]"), false },
+};
+
+START_TEST(geometry__rectilinear__edges_of_one_start_those_of_the_other)
+{
+	g_autoptr(FirnMeta) a = good(grids[_i].a);
+	g_autoptr(FirnMeta) b = good(grids[_i].b);
+
+	ck_assert_msg(firn_meta_same_geometry(a, b) == grids[_i].same, "%s %s", grids[_i].a,
+		      grids[_i].b);
+	ck_assert_msg(firn_meta_same_geometry(b, a) == grids[_i].same, "%s %s", grids[_i].b,
+		      grids[_i].a);
+	ck_assert(firn_meta_same_geometry(a, a));
+	ck_assert(firn_meta_same_geometry(b, b));
+}
+END_TEST
+
+/* Runs of one length are one, however they are written. */
+START_TEST(geometry__many_equal_edges__take_no_room)
+{
+	g_autoptr(FirnMeta) a = good(EDGES("[[1,1,1,[1,4294967000],1,2,[2,200]]]"));
+
+	ck_assert_uint_eq(a->edges->len, 2);
+}
+END_TEST
+
+/* A member that only a rectilinear grid has says nothing in a regular one. */
+START_TEST(geometry__regular_with_edges__chunk_shape_counts)
+{
+#define BOTH(size) \
+	"{\"name\":\"regular\",\"configuration\":{\"chunk_shapes\":[[1]],\"chunk_shape\":" size "}}"
+	g_autoptr(FirnMeta) a = good(ARRAY("[4]", BOTH("[2]"), ""));
+	g_autoptr(FirnMeta) b = good(ARRAY("[4]", BOTH("[3]"), ""));
+
+	ck_assert(!firn_meta_same_geometry(a, b));
 }
 END_TEST
 
@@ -243,10 +309,10 @@ START_TEST(geometry__spelling__does_not_matter)
 	g_autoptr(FirnMeta) c = good(ARRAY("[4]", REGULAR("[3]"), ""));
 	g_autoptr(FirnMeta) d = good(ARRAY("[4,4]", REGULAR("[2,2]"), ""));
 
-	ck_assert_uint_eq(a->geometry, b->geometry);
+	ck_assert(firn_meta_same_geometry(a, b));
 	ck_assert_uint_eq(b->lengths[0], 9);
-	ck_assert_uint_ne(a->geometry, c->geometry);
-	ck_assert_uint_ne(a->geometry, d->geometry);
+	ck_assert(!firn_meta_same_geometry(a, c));
+	ck_assert(!firn_meta_same_geometry(a, d));
 	ck_assert(!firn_meta_equal(a, b));
 	ck_assert(firn_meta_equal(a, a));
 }
@@ -334,7 +400,10 @@ make_suite(void)
 	tcase_add_test(tc, parse__encodings__only_default_with_slash);
 	tcase_add_test(tc, parse__broken_documents__refused_by_name);
 	tcase_add_test(tc, geometry__spelling__does_not_matter);
-	tcase_add_test(tc, geometry__rectilinear_axis_grows__stays);
+	tcase_add_loop_test(tc, geometry__rectilinear__edges_of_one_start_those_of_the_other, 0,
+			    (int)G_N_ELEMENTS(grids));
+	tcase_add_test(tc, geometry__many_equal_edges__take_no_room);
+	tcase_add_test(tc, geometry__regular_with_edges__chunk_shape_counts);
 	tcase_add_test(tc, strip_consolidated__anywhere__rest_untouched);
 	tcase_add_test(tc, has_consolidated__groups__also_when_null);
 	tcase_add_test(tc, parse__every_cut_and_flip__never_crashes);
