@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Of metadata, as deep as it is read again. */
+/* Of metadata: what is deeper than others may read stays a text. */
 #define JSON_DEPTH 64u
 /* Where journals of workers come from. */
 #define HINT                                                                               \

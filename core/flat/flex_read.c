@@ -1,11 +1,11 @@
 #include "core/flat/flex.h"
 
 #include "core/base/error.h"
+#include "core/flat/flex_text.h"
 
 #include <math.h>
 #include <string.h>
 
-#define MAX_DEPTH  64u
 #define TEXT_SPARE (1u << 20) /* bytes of keys that any value may unfold to */
 
 enum {
@@ -150,16 +150,19 @@ read_number(struct reader *r, size_t at, uint8_t width, uint8_t type)
 static char *
 take_text(struct reader *r, size_t at, size_t len)
 {
-	if (len > r->text_left) {
+	FirnSpan bytes = { r->data + at, len };
+	size_t n = len <= r->text_left ? firn_flex_text_length(bytes) : len;
+	char *text;
+
+	if (n > r->text_left) {
 		too_big(r);
 		return NULL;
 	}
-	r->text_left -= len;
-	if (!g_utf8_validate_len((const char *)r->data + at, len, NULL)) {
+	r->text_left -= n;
+	text = firn_flex_text_read(bytes);
+	if (text == NULL)
 		broken(r, "a text that is not UTF-8");
-		return NULL;
-	}
-	return g_strndup((const char *)r->data + at, len);
+	return text;
 }
 
 static char *
@@ -371,7 +374,7 @@ read_slot(struct reader *r, const struct slot *slot)
 		return read_number(r, slot->at, slot->width, slot->type);
 	if (r->depth_left == 0) {
 		g_set_error(r->error, FIRN_ERROR, FIRN_ERROR_LIMIT,
-			    "FlexBuffers value is nested deeper than %u", MAX_DEPTH);
+			    "FlexBuffers value is nested deeper than %u", FIRN_FLEX_MAX_DEPTH);
 		return NULL;
 	}
 	r->depth_left--;
@@ -392,7 +395,7 @@ firn_flex_read(FirnSpan bytes, GError **error)
 		.len = bytes.len,
 		.values_left = bytes.len,
 		.text_left = bytes.len * 64 + TEXT_SPARE,
-		.depth_left = MAX_DEPTH,
+		.depth_left = FIRN_FLEX_MAX_DEPTH,
 		.error = error,
 	};
 	struct slot root;

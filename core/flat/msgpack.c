@@ -1,11 +1,10 @@
 #include "core/flat/flex.h"
 
 #include "core/base/error.h"
+#include "core/flat/flex_text.h"
 
 #include <math.h>
 #include <string.h>
-
-#define MAX_DEPTH 64u
 
 struct reader {
 	const uint8_t *at;
@@ -102,9 +101,9 @@ read_text(struct reader *r, uint64_t len)
 
 	if (len > left(r))
 		return broken(r, "it is cut short");
-	if (!g_utf8_validate_len((const char *)r->at, (gsize)len, NULL))
+	text = firn_flex_text_read((FirnSpan){ r->at, (size_t)len });
+	if (text == NULL)
 		return broken(r, "a text that is not UTF-8");
-	text = g_strndup((const char *)r->at, (gsize)len);
 	r->at += len;
 	return json_node_init_string(json_node_alloc(), text);
 }
@@ -227,7 +226,7 @@ read_value(struct reader *r)
 		return json_node_init_int(json_node_alloc(), (gint64)code - 0x100);
 	if (r->depth_left == 0) {
 		g_set_error(r->error, FIRN_ERROR, FIRN_ERROR_LIMIT,
-			    "MessagePack value is nested deeper than %u", MAX_DEPTH);
+			    "MessagePack value is nested deeper than %u", FIRN_FLEX_MAX_DEPTH);
 		return NULL;
 	}
 	r->depth_left--;
@@ -246,7 +245,7 @@ read_value(struct reader *r)
 JsonNode *
 firn_flex_read_msgpack(FirnSpan bytes, GError **error)
 {
-	struct reader r = { bytes.data, bytes.data + bytes.len, MAX_DEPTH, error };
+	struct reader r = { bytes.data, bytes.data + bytes.len, FIRN_FLEX_MAX_DEPTH, error };
 	g_autoptr(JsonNode) node = NULL;
 
 	if (bytes.len == 0)

@@ -152,6 +152,27 @@ value_bytes(JsonNode *value, FirnSpan before)
 	return firn_flex_build(value);
 }
 
+/* Whether the items still say what they were read as. */
+static bool
+metadata_unchanged(JsonObject *metadata, FirnSpan b, size_t before)
+{
+	g_autoptr(JsonObject) then = json_object_new();
+
+	for (uint32_t i = 0; i < firn_flat_count(b, before); i++) {
+		size_t item = firn_flat_item(b, before, i);
+		FirnSpan name = firn_flat_get_bytes(b, item, FIRN_ITEM_NAME);
+		FirnSpan bytes = firn_flat_get_bytes(b, item, FIRN_ITEM_VALUE);
+		JsonNode *value = firn_flex_read(bytes, NULL);
+		/* As it was read: up to a NUL. */
+		g_autofree char *text = g_strndup((const char *)name.data, name.len);
+
+		if (value == NULL)
+			return false;
+		json_object_set_member(then, text, value);
+	}
+	return json_object_equal(then, metadata);
+}
+
 static struct origin
 find_item(FirnSpan b, size_t vector, const char *name)
 {
@@ -175,6 +196,9 @@ put_metadata(struct encode *e, JsonObject *metadata, FirnSpan b, size_t before)
 
 	if (metadata == NULL)
 		return firn_flat_build_offsets(e->builder, 0);
+	/* The names too may hold what a C string cannot. */
+	if (before != 0 && metadata_unchanged(metadata, b, before))
+		return repeat_metadata(e, b, before);
 	names = g_list_sort(json_object_get_members(metadata), (GCompareFunc)strcmp);
 	vector = firn_flat_build_offsets(e->builder, json_object_get_size(metadata));
 	for (GList *at = names; at != NULL; at = at->next) {

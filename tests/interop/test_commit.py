@@ -40,6 +40,44 @@ def test_metadata__json_that_cannot_be_kept_is_text(firn, repo, mount, value):
     assert json.loads(firn("log", repo, "--json"))[0]["metadata"]["k"] == value
 
 
+def raw_metadata(repo):
+    """The metadata of the repository and of the snapshots, values as bytes."""
+    import icedump
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(icedump, "flex_decode", bytes)
+        _, doc = icedump.decode_file((repo.path / "repo").read_bytes())
+    return doc["metadata"], {s["id"]: s["metadata"] for s in doc["snapshots"]}
+
+
+def nested(n):
+    return [nested(n - 1)] if n else "x\0"
+
+
+ODD = {"k": "a\0b", "end": ["x\0", {"deep": "\0\0"}], "a\0b": 1, "a": 2, "n": nested(110), "i": float("inf")}
+
+
+def test_metadata_of_others__what_json_cannot_hold_stays(firn, repo, mounts):
+    official = repo.official()
+    session = official.writable_session("main")
+    zarr.create_group(session.store)
+    theirs = session.commit("m", metadata=ODD)
+    official.set_metadata(ODD)
+    values = official.metadata, next(iter(official.ancestry(branch="main"))).metadata
+    before = raw_metadata(repo)
+    assert values[0]["k"] == "a\0b" and before[0]["k"] == before[1][theirs]["k"]
+    shown = firn.json("log", repo)[0]["metadata"]
+    assert shown["k"] == "a\ufffdb" and shown["end"] == ["x\ufffd", {"deep": "\ufffd\ufffd"}]
+    m = mounts.enter_context(repo.mount())
+    put(m.main, "zarr.json", group_json(a=1))
+    ours = m.commit("ours", "--metadata", "k=v")
+    after = raw_metadata(repo)
+    assert after[1].pop(ours).keys() == {"k"}
+    assert after == before
+    official = repo.official()
+    assert (official.metadata, list(official.ancestry(branch="main"))[1].metadata) == values
+    repo.check()
+
+
 def test_log_matches_official_over_many(firn, repo, mount):
     put_array(mount.main, "a", (9,), (1,))
     ids = [mount.commit("0")]

@@ -2,6 +2,7 @@
 #include "core/flat/flex.h"
 #include "tests/unit/harness.h"
 
+#include <pthread.h>
 #include <string.h>
 
 /* What tests/oracle/flexenc.py makes of them. */
@@ -179,8 +180,14 @@ static const struct {
 	{ "00fc01", NULL },         /* unknown type */
 	{ "006803", NULL },         /* unknown width */
 	{ "02ff6d00031401", NULL }, /* not UTF-8 */
-	{ "6d031001", NULL },       /* key out of bounds */
-	{ "6d6d011001", NULL },     /* key without an end runs into the root: no NUL */
+	{ "0361006200041401", "\"a\xef\xbf\xbd"
+			      "b\"" }, /* NUL */
+	{ "0200000003"
+	  "1401",
+	  "\"\xef\xbf\xbd\xef\xbf\xbd\"" },
+	{ "0300ff6100041401", NULL }, /* not UTF-8 behind it */
+	{ "6d031001", NULL },         /* key out of bounds */
+	{ "6d6d011001", NULL },       /* key without an end runs into the root: no NUL */
 };
 
 START_TEST(flex_read__other_writers__as_the_format_says)
@@ -222,9 +229,83 @@ START_TEST(flex_read__shared_vectors__bounded)
 }
 END_TEST
 
+/* A string of 2000 times `c`, 300 times. */
+static JsonNode *
+read_shared_string(char c, GError **error)
+{
+	g_autoptr(GByteArray) out = g_byte_array_new();
+
+	g_byte_array_append(out, (const guint8 *)"\xd0\x07", 2);
+	g_byte_array_set_size(out, 2002);
+	memset(out->data + 2, c, 2000);
+	g_byte_array_append(out, (const guint8 *)"\0\0\x2c\x01", 4);
+	for (unsigned i = 0; i < 300; i++) {
+		guint16 back = GUINT16_TO_LE((guint16)(out->len - 2));
+
+		g_byte_array_append(out, (const guint8 *)&back, 2);
+	}
+	for (unsigned i = 0; i < 300; i++)
+		g_byte_array_append(out, (const guint8 *)"\x15", 1);
+	g_byte_array_append(out, (const guint8 *)"\x84\x03\x29\x02", 4);
+	return firn_flex_read((FirnSpan){ out->data, out->len }, error);
+}
+
+/* What is shown for a NUL takes more room than the NUL. */
+START_TEST(flex_read__shared_text__bounded_as_shown)
+{
+	g_autoptr(GError) error = NULL;
+	g_autoptr(JsonNode) plain = read_shared_string('x', &error);
+
+	ck_assert_no_error(error);
+	ck_assert_uint_eq(json_array_get_length(json_node_get_array(plain)), 300);
+	ck_assert_ptr_null(read_shared_string('\0', &error));
+	ck_assert_error(error, FIRN_ERROR, FIRN_ERROR_LIMIT);
+}
+END_TEST
+
+/* The deepest map that is read, through everything that is done with values. */
+static void *
+turn_around(void *unused)
+{
+	static const uint8_t level[] = { 0x81, 0xa1, 'k' };
+	g_autoptr(GByteArray) deep = g_byte_array_new();
+	g_autoptr(JsonNode) value = NULL;
+	g_autoptr(JsonNode) again = NULL;
+	g_autoptr(JsonNode) parsed = NULL;
+	g_autoptr(GBytes) bytes = NULL;
+	g_autofree char *text = NULL;
+
+	for (unsigned i = 1; i < FIRN_FLEX_MAX_DEPTH; i++)
+		g_byte_array_append(deep, level, sizeof level);
+	g_byte_array_append(deep, (const guint8 *)"\xc0", 1);
+	value = firn_flex_read_msgpack((FirnSpan){ deep->data, deep->len }, NULL);
+	ck_assert_ptr_nonnull(value);
+	bytes = firn_flex_build(value);
+	again = firn_flex_read(span_of(bytes), NULL);
+	ck_assert_ptr_nonnull(again);
+	ck_assert(json_node_equal(value, again));
+	text = json_to_string(again, TRUE);
+	parsed = json_from_string(text, NULL);
+	ck_assert(json_node_equal(value, parsed));
+	return unused;
+}
+
+START_TEST(flex__deepest_value__small_stack_suffices)
+{
+	pthread_attr_t attr;
+	pthread_t thread;
+
+	ck_assert_int_eq(pthread_attr_init(&attr), 0);
+	ck_assert_int_eq(pthread_attr_setstacksize(&attr, 256 * 1024), 0);
+	ck_assert_int_eq(pthread_create(&thread, &attr, turn_around, NULL), 0);
+	ck_assert_int_eq(pthread_join(thread, NULL), 0);
+	pthread_attr_destroy(&attr);
+}
+END_TEST
+
 START_TEST(flex_read__too_deep__refused)
 {
-	for (unsigned depth = 60; depth < 70; depth++) {
+	for (unsigned depth = 250; depth < 260; depth++) {
 		g_autoptr(GError) error = NULL;
 		g_autoptr(JsonNode) value = json_from_string("1", NULL);
 		g_autoptr(GBytes) bytes = NULL;
@@ -238,7 +319,7 @@ START_TEST(flex_read__too_deep__refused)
 		}
 		bytes = firn_flex_build(value);
 		got = firn_flex_read(span_of(bytes), &error);
-		ck_assert((got != NULL) == (depth <= 64));
+		ck_assert((got != NULL) == (depth <= FIRN_FLEX_MAX_DEPTH));
 		if (got != NULL)
 			json_node_unref(got);
 		else
@@ -272,6 +353,9 @@ static const struct {
 	{ "93010203", "[1,2,3]" },
 	{ "dc000101", "[1]" },
 	{ "dd0000000101", "[1]" },
+	{ "a3610062", "\"a\xef\xbf\xbd"
+		      "b\"" },
+	{ "81a2610001", "{\"a\xef\xbf\xbd\":1}" },
 	{ "82a16101a16290", "{\"a\":1,\"b\":[]}" },
 	{ "de0001a161c0", "{\"a\":null}" },
 	{ "c40201ff", "[1,255]" },
@@ -281,6 +365,7 @@ static const struct {
 	{ "c0c0", NULL },
 	{ "8101c0", NULL },
 	{ "a1ff", NULL },
+	{ "a200ff", NULL },
 	{ "dd7fffffff", NULL },
 	{ "df7fffffff", NULL },
 	{ "dbffffffff61", NULL },
@@ -310,7 +395,7 @@ END_TEST
 START_TEST(read_msgpack__too_deep__refused)
 {
 	g_autoptr(GError) error = NULL;
-	uint8_t deep[80];
+	uint8_t deep[FIRN_FLEX_MAX_DEPTH + 2];
 
 	memset(deep, 0x91, sizeof deep);
 	deep[sizeof deep - 1] = 0xc0;
@@ -333,6 +418,8 @@ make_suite(void)
 	tcase_add_loop_test(tc, flex_read__other_writers__as_the_format_says, 0,
 			    (int)G_N_ELEMENTS(foreign));
 	tcase_add_test(tc, flex_read__shared_vectors__bounded);
+	tcase_add_test(tc, flex_read__shared_text__bounded_as_shown);
+	tcase_add_test(tc, flex__deepest_value__small_stack_suffices);
 	tcase_add_test(tc, flex_read__too_deep__refused);
 	tcase_add_loop_test(tc, read_msgpack__values__as_the_format_says, 0,
 			    (int)G_N_ELEMENTS(packed));
