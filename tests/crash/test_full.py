@@ -21,30 +21,33 @@ def full(firn, tmp_path, mounts):
     return Repo(firn, at / "repo", tmp_path / "mnt")
 
 
-def fill(main):
-    """Until not even a few bytes are taken; what is there then."""
-    failed = 0
-    for i, size in enumerate([300_000] * 30 + [3000] * 600 + [300] * 1000):
-        path = main / f"a/c/{i}"
-        try:
-            path.write_bytes(b"%d," % i * (size // 4))
-        except OSError as error:
-            assert error.errno == errno.ENOSPC
-            path.unlink(missing_ok=True)
-            failed += 1
-    assert failed > 100
+def fill(main, names):
+    """Until not even a few bytes are taken, again and again: room comes back a little later.  What is there then."""
+    for size in 300_000, 3000, 300:
+        in_a_row = 0
+        while in_a_row < 50:
+            i = next(names)
+            path = main / f"a/c/{i}"
+            try:
+                path.write_bytes(b"%d," % i * (size // 4))
+                in_a_row = 0
+            except OSError as error:
+                assert error.errno == errno.ENOSPC
+                path.unlink(missing_ok=True)
+                in_a_row += 1
     return read_tree(main)
 
 
 @pytest.mark.parametrize("killed", [False, True])
 def test_removing_makes_room(full, mounts, killed):
     m = mounts.enter_context(full.mount())
-    put_array(m.main, "a", (5000,), (1,))
+    put_array(m.main, "a", (20_000,), (1,))
     (m.main / "a/c").mkdir()
+    names = iter(range(19_999))
     for _ in range(3):
         if killed:
             replaced(m)
-        want = fill(m.main)
+        want = fill(m.main, names)
         chunks = sorted(path for path in want if "/c/" in path)
         assert len(chunks) > 100
         for path in chunks[::2]:
@@ -52,8 +55,8 @@ def test_removing_makes_room(full, mounts, killed):
             del want[path]
         os.fsync(fd := os.open(m.main, os.O_RDONLY))
         os.close(fd)
-        put(m.main, "a/c/4001", b"fits again" * 1000)
-        want["a/c/4001"] = b"fits again" * 1000
+        put(m.main, "a/c/19999", b"fits again" * 1000)
+        want["a/c/19999"] = b"fits again" * 1000
         assert_same(read_tree(m.main), want)
     for path in sorted(path for path in want if "/c/" in path)[::3]:
         os.unlink(m.main / path)
