@@ -10,6 +10,7 @@
  *   journal       its journal
  *   parent        the journal image of the state it was forked from (forks of
  *                 sessions with uncommitted changes only); sections, sealed
+ *   forked        up to which record forks were made of the session (session_fork.c)
  *   session.json  id, repository, branch, base, mode, fork_of, pid, mountpoint,
  *                 started, version: what `firn sessions` shows; host and boot: where the
  *                 driver ran, and since when that machine runs
