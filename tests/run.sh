@@ -38,6 +38,7 @@ for variant in release ${VARIANTS-asan tsan}; do
     make -s VARIANT="$variant" check programs
     units "$variant"
 done
+make -s VARIANT=release benchmarks # run by hand only, built whenever the library changes
 summary+=("$(printf '%-28s %6d files replayed' 'fuzz corpus, each variant' "$(find tests/fuzz/corpus -type f | wc -l)")")
 part "mounts with the tools people use"
 run_pytest release interop

@@ -64,7 +64,7 @@ find_all(FirnChanges *changes)
 		uint32_t coords[3];
 
 		coords_of(scatter(i), coords);
-		sum += firn_chunk_map_find(node->chunks, coords)->length;
+		sum += firn_chunk_change_length(firn_chunk_map_find(node->chunks, coords));
 	}
 	printf("chunk_map/find-scattered %u %.0f ns\n", N, seconds_since(from) * 1e9 / N);
 	from = firn_clock_now_ns();
