@@ -1,4 +1,3 @@
-#include "core/base/error.h"
 #include "core/repo/session_priv.h"
 
 #include <inttypes.h>
@@ -31,17 +30,8 @@ write_forked(const FirnSession *session, uint64_t seq, GError **error)
 {
 	g_autofree char *path = forked_path(session);
 	g_autofree char *text = forked_text(session, seq);
-	g_autoptr(GError) reason = NULL;
 
-	if (g_file_set_contents_full(path, text, -1,
-				     G_FILE_SET_CONTENTS_CONSISTENT | G_FILE_SET_CONTENTS_DURABLE,
-				     0600, &reason))
-		return true;
-	g_set_error(error, FIRN_ERROR,
-		    g_error_matches(reason, G_FILE_ERROR, G_FILE_ERROR_NOSPC) ? FIRN_ERROR_NO_SPACE
-									      : FIRN_ERROR_STORE,
-		    "%s", reason->message);
-	return false;
+	return firn_state_write(path, text, error);
 }
 
 /* All it had, if the file cannot be understood. */

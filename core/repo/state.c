@@ -216,7 +216,7 @@ boot_id(void)
 }
 
 static char *
-info_to_json(const FirnSessionInfo *info, gsize *out_len)
+info_to_json(const FirnSessionInfo *info)
 {
 	g_autoptr(JsonBuilder) builder = json_builder_new();
 	g_autoptr(JsonGenerator) generator = json_generator_new();
@@ -247,18 +247,15 @@ info_to_json(const FirnSessionInfo *info, gsize *out_len)
 	root = json_builder_get_root(builder);
 	json_generator_set_pretty(generator, TRUE);
 	json_generator_set_root(generator, root);
-	return json_generator_to_data(generator, out_len);
+	return json_generator_to_data(generator, NULL);
 }
 
 bool
-firn_state_write_info(const FirnSessionInfo *info, GError **error)
+firn_state_write(const char *path, const char *text, GError **error)
 {
-	g_autofree char *path = g_build_filename(info->directory, INFO_NAME, NULL);
 	g_autoptr(GError) reason = NULL;
-	gsize len;
-	g_autofree char *json = info_to_json(info, &len);
 
-	if (g_file_set_contents_full(path, json, (gssize)len,
+	if (g_file_set_contents_full(path, text, -1,
 				     G_FILE_SET_CONTENTS_CONSISTENT | G_FILE_SET_CONTENTS_DURABLE,
 				     0600, &reason))
 		return true;
@@ -267,6 +264,15 @@ firn_state_write_info(const FirnSessionInfo *info, GError **error)
 									      : FIRN_ERROR_STORE,
 		    "%s", reason->message);
 	return false;
+}
+
+bool
+firn_state_write_info(const FirnSessionInfo *info, GError **error)
+{
+	g_autofree char *path = g_build_filename(info->directory, INFO_NAME, NULL);
+	g_autofree char *json = info_to_json(info);
+
+	return firn_state_write(path, json, error);
 }
 
 /* NULL if it is missing, damaged, or not of a kind that could be ours. */

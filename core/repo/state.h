@@ -49,6 +49,8 @@ bool firn_state_create(const char *root, const FirnId12 *id, char **out_director
 int firn_state_lock(const char *directory, GError **error) FIRN_MUST_USE;
 /* The same for who only reads, beside others who do. */
 int firn_state_lock_reading(const char *directory, GError **error) FIRN_MUST_USE;
+/* Write a file of a state directory: all of it or none, durably.  Errors: NO_SPACE, STORE. */
+bool firn_state_write(const char *path, const char *text, GError **error) FIRN_MUST_USE;
 /*
  * Write `<info->directory>/session.json` (atomically) / read it.  `live` and
  * `journal_bytes` are not in the file: found out.  A directory whose session.json
