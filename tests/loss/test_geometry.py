@@ -159,6 +159,16 @@ def test_fork_between__the_parent_alone_is_committed(a, tmp_path):
     a.check()
 
 
+def commit_with_worker(a, tmp_path):
+    """A worker of the fork `t` makes an array, and its journal is committed with the parent."""
+    w = a.mounts.enter_context(a.repo.worker(tmp_path / "t"))
+    put(w.main, "b/zarr.json", array_json((10,), (1,)))
+    out = tmp_path / "w.journal"
+    w.umount("--export", out)
+    a.firn.snapshot("commit", a.m, out, "-m", "m")
+    a.check()
+
+
 @pytest.mark.parametrize("driver", ["another", "resumed"])
 def test_another_driver_between__committed_with_a_worker(a, tmp_path, driver):
     """It knows whether there are forks, and of what."""
@@ -172,23 +182,13 @@ def test_another_driver_between__committed_with_a_worker(a, tmp_path, driver):
         a.m.kill()
         a.m = a.mounts.enter_context(a.repo.resume(id))
     a.document(20, units="m")
-    w = a.mounts.enter_context(a.repo.worker(tmp_path / "t"))
-    put(w.main, "b/zarr.json", array_json((10,), (1,)))
-    out = tmp_path / "w.journal"
-    w.umount("--export", out)
-    a.firn.snapshot("commit", a.m, out, "-m", "m")
-    a.check()
+    commit_with_worker(a, tmp_path)
 
 
 def test_fork_before__worker_commits_with_the_parent(a, tmp_path):
     a.firn("fork", a.m, "-o", tmp_path / "t")
     a.work()
-    w = a.mounts.enter_context(a.repo.worker(tmp_path / "t"))
-    put(w.main, "b/zarr.json", array_json((10,), (1,)))
-    out = tmp_path / "w.journal"
-    w.umount("--export", out)
-    a.firn.snapshot("commit", a.m, out, "-m", "m")
-    a.check()
+    commit_with_worker(a, tmp_path)
 
 
 def rectilinear(length, *edges):
