@@ -180,6 +180,18 @@ END_TEST
 static const FirnSpan group = { (const uint8_t *)"{\"zarr_format\":3,\"node_type\":\"group\"}",
 				37 };
 
+/* What was built (taken) is refused, for a reason that says `what`. */
+static void
+assert_damaged(GByteArray *out, const char *what)
+{
+	g_autoptr(GBytes) bytes = g_byte_array_free_to_bytes(out);
+	g_autoptr(GError) error = NULL;
+
+	ck_assert_ptr_null(firn_journal_decode(bytes, "j", NULL, &error));
+	ck_assert_error(error, FIRN_ERROR, FIRN_ERROR_FORMAT);
+	ck_assert_ptr_nonnull(strstr(error->message, what));
+}
+
 static void
 good_put(FirnRecord *record, uint64_t seq)
 {
@@ -245,8 +257,6 @@ START_TEST(decode__whole_record_with_bad_content__format_error_names_offset)
 {
 	g_autoptr(FirnJournalHeader) header = make_header(1);
 	uint64_t seed = firn_journal_record_seed(&header->session);
-	g_autoptr(GError) error = NULL;
-	g_autoptr(GBytes) bytes = NULL;
 	GByteArray *out = g_byte_array_new();
 	FirnRecord first, second;
 
@@ -256,10 +266,7 @@ START_TEST(decode__whole_record_with_bad_content__format_error_names_offset)
 	spoil(_i, &first, &second);
 	ck_assert(firn_journal_record_encode(&first, seed, out));
 	ck_assert(firn_journal_record_encode(&second, seed, out));
-	bytes = g_byte_array_free_to_bytes(out);
-	ck_assert_ptr_null(firn_journal_decode(bytes, "j", NULL, &error));
-	ck_assert_error(error, FIRN_ERROR, FIRN_ERROR_FORMAT);
-	ck_assert_ptr_nonnull(strstr(error->message, "offset "));
+	assert_damaged(out, "offset ");
 }
 END_TEST
 
@@ -267,8 +274,6 @@ START_TEST(decode__net_form_with_repeats__format_error)
 {
 	g_autoptr(FirnJournalHeader) header = make_header(1);
 	uint64_t seed = firn_journal_record_seed(&header->session);
-	g_autoptr(GError) error = NULL;
-	g_autoptr(GBytes) bytes = NULL;
 	GByteArray *out = g_byte_array_new();
 	FirnRecord record;
 
@@ -282,10 +287,7 @@ START_TEST(decode__net_form_with_repeats__format_error)
 	ck_assert(firn_journal_record_encode(&record, seed, out));
 	record.seq = 2;
 	ck_assert(firn_journal_record_encode(&record, seed, out));
-	bytes = g_byte_array_free_to_bytes(out);
-	ck_assert_ptr_null(firn_journal_decode(bytes, "j", NULL, &error));
-	ck_assert_error(error, FIRN_ERROR, FIRN_ERROR_FORMAT);
-	ck_assert_ptr_nonnull(strstr(error->message, "twice"));
+	assert_damaged(out, "twice");
 }
 END_TEST
 
@@ -293,18 +295,13 @@ START_TEST(decode__net_form_with_a_number_out_of_range__format_error)
 {
 	g_autoptr(FirnJournalHeader) header = make_header(1);
 	uint64_t seed = firn_journal_record_seed(&header->session);
-	g_autoptr(GError) error = NULL;
-	g_autoptr(GBytes) bytes = NULL;
 	GByteArray *out = g_byte_array_new();
 	FirnRecord record;
 
 	firn_journal_record_add_header(header, FIRN_JOURNAL_NET, out);
 	good_put(&record, FIRN_CHUNK_SEQ_MAX + 1);
 	ck_assert(firn_journal_record_encode(&record, seed, out));
-	bytes = g_byte_array_free_to_bytes(out);
-	ck_assert_ptr_null(firn_journal_decode(bytes, "j", NULL, &error));
-	ck_assert_error(error, FIRN_ERROR, FIRN_ERROR_FORMAT);
-	ck_assert_ptr_nonnull(strstr(error->message, "out of range"));
+	assert_damaged(out, "out of range");
 }
 END_TEST
 
