@@ -1,6 +1,7 @@
 #include "core/base/json_check.h"
 #include "tools/commands.h"
 #include "tools/committing.h"
+#include "tools/fork_arg.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -147,61 +148,6 @@ resolve_sources(int argc, char **argv, const Options *options, GError **error)
 	return g_steal_pointer(&origins);
 }
 
-/* A fork that was named. */
-typedef struct {
-	char *id;
-	char *token;      /* the token's file; NULL: its id was given */
-	char *repository; /* of the token; NULL: not known */
-} Fork;
-
-static void
-fork_free(gpointer data)
-{
-	Fork *fork = data;
-
-	g_free(fork->id);
-	g_free(fork->token);
-	g_free(fork->repository);
-	g_free(fork);
-}
-
-static Fork *
-fork_of(const char *given, GError **error)
-{
-	g_autoptr(FirnForkToken) token = NULL;
-	g_autofree char *text = NULL;
-	Fork *fork;
-
-	if (g_file_test(given, G_FILE_TEST_IS_REGULAR)) {
-		if (!g_file_get_contents(given, &text, NULL, error))
-			return NULL;
-		token = firn_fork_token_from_json(text, given, error);
-		if (!token)
-			return NULL;
-	}
-	fork = g_new0(Fork, 1);
-	fork->id = g_strdup(token ? token->fork : given);
-	fork->token = token ? g_strdup(given) : NULL;
-	fork->repository = token ? g_strdup(token->start->repository) : NULL;
-	return fork;
-}
-
-/* All that were named (Fork *). */
-static GPtrArray *
-forks_of(char **given, GError **error)
-{
-	g_autoptr(GPtrArray) forks = g_ptr_array_new_with_free_func(fork_free);
-
-	for (; given && *given; given++) {
-		Fork *fork = fork_of(*given, error);
-
-		if (!fork)
-			return NULL;
-		g_ptr_array_add(forks, fork);
-	}
-	return g_steal_pointer(&forks);
-}
-
 /* "fork A", "forks A, B".  Caller owns. */
 static char *
 name_forks(GPtrArray *forks)
@@ -210,7 +156,7 @@ name_forks(GPtrArray *forks)
 
 	for (guint i = 0; i < forks->len; i++)
 		g_string_append_printf(names, "%s %s", i ? "," : "",
-				       ((const Fork *)g_ptr_array_index(forks, i))->id);
+				       ((const FirnForkArg *)g_ptr_array_index(forks, i))->id);
 	return g_string_free(names, FALSE);
 }
 
@@ -247,7 +193,7 @@ add_forks(FirnRepo *repo, GPtrArray *forks, int expect, GPtrArray *origins, GErr
 	g_autoptr(GPtrArray) all = g_ptr_array_new_with_free_func(g_free);
 
 	for (guint i = 0; i < forks->len; i++) {
-		const Fork *fork = g_ptr_array_index(forks, i);
+		const FirnForkArg *fork = g_ptr_array_index(forks, i);
 		GPtrArray *keys = firn_fork_list(repo, fork->id, error);
 
 		if (!keys)
@@ -284,25 +230,6 @@ check_not_only_forks(GPtrArray *origins, GError **error)
 	return false;
 }
 
-static FirnRepo *
-open_repo(const Options *options, GPtrArray *origins, GPtrArray *forks, GError **error)
-{
-	if (options->repo)
-		return firn_repo_open(options->repo, error);
-	if (origins->len)
-		return firn_origin_open_repo(g_ptr_array_index(origins, 0), NULL, error);
-	for (guint i = 0; i < forks->len; i++) {
-		const Fork *fork = g_ptr_array_index(forks, i);
-
-		if (fork->repository)
-			return firn_source_open_repo(fork->repository, fork->token, "with --repo",
-						     error);
-	}
-	g_set_error(error, FIRN_ERROR, FIRN_ERROR_INVALID,
-		    "which repository? give the fork's token file, a source, or --repo");
-	return NULL;
-}
-
 static int
 commit(FirnCli *cli, int argc, char **argv, const Options *options, FirnCommitRequest *request)
 {
@@ -318,9 +245,11 @@ commit(FirnCli *cli, int argc, char **argv, const Options *options, FirnCommitRe
 	origins = resolve_sources(argc, argv, options, &error);
 	if (!origins || !check_not_only_forks(origins, &error))
 		return firn_cli_fail(cli, error);
-	forks = forks_of(options->forks, &error);
-	if (forks)
-		repo = open_repo(options, origins, forks, &error);
+	forks = firn_fork_args(options->forks, &error);
+	if (forks && !options->repo && origins->len)
+		repo = firn_origin_open_repo(g_ptr_array_index(origins, 0), NULL, &error);
+	else if (forks)
+		repo = firn_fork_args_open_repo(forks, options->repo, &error);
 	if (!repo || !add_forks(repo, forks, options->expect, origins, &error))
 		return firn_cli_fail(cli, error);
 	return firn_committing_run(cli, repo, origins, request);

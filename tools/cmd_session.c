@@ -1,5 +1,6 @@
 #include "core/repo/state.h"
 #include "tools/commands.h"
+#include "tools/fork_arg.h"
 #include "tools/source.h"
 
 #include <stdio.h>
@@ -94,11 +95,60 @@ discard_origin(FirnCli *cli, const FirnOrigin *origin)
 	return discarded(cli, id);
 }
 
+/* What its workers published, and what they start from, so that no more of them can. */
+static bool
+discard_fork(FirnRepo *repo, const char *fork, GError **error)
+{
+	FirnStore *store = firn_repo_store(repo);
+	g_autoptr(GPtrArray) keys = firn_fork_list(repo, fork, error);
+	g_autofree char *parent = firn_fork_parent_key(fork);
+	bool exists = false;
+
+	if (!keys || !firn_store_stat(store, parent, &exists, NULL, NULL, error))
+		return false;
+	if (!exists && !keys->len) {
+		g_set_error(error, FIRN_ERROR, FIRN_ERROR_NOT_FOUND,
+			    "there is nothing of fork %s in %s", fork, firn_repo_url(repo));
+		return false;
+	}
+	g_ptr_array_insert(keys, 0, g_steal_pointer(&parent));
+	for (guint i = 0; i < keys->len; i++)
+		if (!firn_store_remove(store, g_ptr_array_index(keys, i), error))
+			return false;
+	return true;
+}
+
+static int
+discard_forks(FirnCli *cli, char **given, const char *repo_name)
+{
+	g_autoptr(GError) error = NULL;
+	g_autoptr(GPtrArray) forks = firn_fork_args(given, &error);
+	g_autoptr(FirnRepo) repo = NULL;
+	g_autoptr(GString) ids = g_string_new(NULL);
+
+	if (forks)
+		repo = firn_fork_args_open_repo(forks, repo_name, &error);
+	for (guint i = 0; repo && i < forks->len; i++) {
+		const FirnForkArg *fork = g_ptr_array_index(forks, i);
+
+		if (!discard_fork(repo, fork->id, &error))
+			return firn_cli_fail(cli, error);
+		g_string_append_printf(ids, "%s%s", i ? ", " : "", fork->id);
+	}
+	return repo ? discarded(cli, ids->str) : firn_cli_fail(cli, error);
+}
+
 int
 firn_cmd_discard(FirnCli *cli, int argc, char **argv)
 {
 	g_autofree char *state_dir = NULL;
+	g_autofree char *repo = NULL;
+	g_auto(GStrv) forks = NULL;
 	const GOptionEntry entries[] = {
+		{ "fork", 0, 0, G_OPTION_ARG_FILENAME_ARRAY, &forks,
+		  "Instead what the workers of a fork published (token file or id)", "FORK" },
+		{ "repo", 0, 0, G_OPTION_ARG_FILENAME, &repo,
+		  "Of a fork: the repository, if it moved since", "REPO" },
 		{ "state-dir", 0, 0, G_OPTION_ARG_FILENAME, &state_dir,
 		  "Where sessions keep their state", "DIR" },
 		{ NULL, 0, 0, 0, NULL, NULL, NULL },
@@ -110,8 +160,14 @@ firn_cmd_discard(FirnCli *cli, int argc, char **argv)
 	g_autoptr(JsonObject) reply = NULL;
 	g_autoptr(GError) error = NULL;
 
+	if (result < 0 && forks && argc > 1)
+		result = firn_cli_usage(cli, "--fork or a mount or session, one of them");
+	if (result < 0 && repo && !forks)
+		result = firn_cli_usage(cli, "--repo belongs to --fork");
 	if (result >= 0)
 		return result;
+	if (forks)
+		return discard_forks(cli, forks, repo);
 	root = firn_state_root(state_dir);
 	origin = firn_origin_resolve(argc > 1 ? argv[1] : ".", root, &error);
 	if (!origin)

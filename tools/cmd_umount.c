@@ -91,7 +91,7 @@ take_published(const FirnMount *mount, const char *path, bool *out_nothing, GErr
 
 	if (!repo)
 		return false;
-	sections = firn_fork_read(repo, key, &local);
+	sections = firn_fork_read(firn_repo_store(repo), key, &local);
 	*out_nothing = g_error_matches(local, FIRN_ERROR, FIRN_ERROR_NOT_FOUND);
 	if (*out_nothing)
 		return true;

@@ -12,8 +12,11 @@
 #define NAMES_SHOWN         10u
 
 typedef struct {
+	FirnRepo *repo;
 	GPtrArray *origins;
 	FirnProgress progress;
+	FirnId12 snapshot; /* about to be made */
+	bool noted;        /* there is a note of what it takes */
 } Work;
 
 bool
@@ -223,11 +226,39 @@ begin_all(FirnRepo *repo, GPtrArray *origins, GError **error)
 	return true;
 }
 
+/* What is taken of published journals, of all origins (FirnTaken *, borrowed).  Caller owns. */
+static GPtrArray *
+taken_of_all(GPtrArray *origins)
+{
+	GPtrArray *all = g_ptr_array_new();
+
+	for (guint i = 0; i < origins->len; i++) {
+		const FirnOrigin *origin = g_ptr_array_index(origins, i);
+
+		g_ptr_array_extend(all, origin->taken, NULL, NULL);
+	}
+	return all;
+}
+
+/* Also when a commit that did not come to pass is tried again as another snapshot. */
+static bool
+note_taken(Work *work, const FirnId12 *snapshot, GError **error)
+{
+	g_autoptr(GPtrArray) taken = taken_of_all(work->origins);
+
+	if (work->noted && !firn_taken_forget(firn_repo_store(work->repo), &work->snapshot, error))
+		return false;
+	work->snapshot = *snapshot;
+	return firn_taken_note(work->repo, snapshot, taken, &work->noted, error);
+}
+
 static bool
 intent_all(const FirnId12 *snapshot, void *data, GError **error)
 {
 	Work *work = data;
 
+	if (!note_taken(work, snapshot, error))
+		return false;
 	for (guint i = 0; i < work->origins->len; i++)
 		if (!firn_origin_intent(g_ptr_array_index(work->origins, i), snapshot, error))
 			return false;
@@ -245,16 +276,42 @@ progress(const char *what, uint64_t done, uint64_t total, void *data)
 
 /* The commit stands: what goes wrong from here on is worth a warning, not a failure. */
 static void
-end_all(FirnRepo *repo, GPtrArray *origins, const FirnId12 *snapshot)
+end_all(const Work *work)
 {
-	for (guint i = 0; i < origins->len; i++) {
-		FirnOrigin *origin = g_ptr_array_index(origins, i);
+	g_autoptr(GError) failed = NULL;
+	bool all = true;
+
+	for (guint i = 0; i < work->origins->len; i++) {
+		FirnOrigin *origin = g_ptr_array_index(work->origins, i);
 		g_autoptr(GError) error = NULL;
 
-		if (firn_origin_end(origin, repo, snapshot, &error))
+		if (firn_origin_end(origin, work->repo, &work->snapshot, &error))
 			continue;
 		firn_cli_warn("committed, but %s did not follow: %s", origin->name, error->message);
+		all = false;
 	}
+	/* What is still published stays noted, for the next commit. */
+	if (!all)
+		return;
+	if ((work->noted &&
+	     !firn_taken_forget(firn_repo_store(work->repo), &work->snapshot, &failed)) ||
+	    !firn_taken_collect(work->repo, &failed))
+		firn_cli_warn("committed, but journals that commits took may still be published "
+			      "(the next commit tries again): %s",
+			      failed->message);
+}
+
+/* Nothing was committed, unless it failed in a way that does not tell. */
+static void
+give_up_note(const Work *work)
+{
+	g_autoptr(FirnRepoInfo) info = NULL;
+
+	if (!work->noted)
+		return;
+	info = firn_repo_read_info(work->repo, NULL);
+	if (info && !firn_repo_info_find_snapshot(info, &work->snapshot))
+		(void)!firn_taken_forget(firn_repo_store(work->repo), &work->snapshot, NULL);
 }
 
 static void
@@ -326,7 +383,7 @@ static int
 commit_merged(FirnCli *cli, FirnRepo *repo, GPtrArray *origins, const FirnMerge *merge,
 	      const FirnCommitRequest *request)
 {
-	Work work = { .origins = origins, .progress = firn_progress_new() };
+	Work work = { .repo = repo, .origins = origins, .progress = firn_progress_new() };
 	FirnCommitOptions options = {
 		.branch = merge->header->branch,
 		.base = merge->header->base,
@@ -346,6 +403,8 @@ commit_merged(FirnCli *cli, FirnRepo *repo, GPtrArray *origins, const FirnMerge 
 	bool ok = firn_commit(repo, merge->changes, &options, &result, &conflicts, &error);
 
 	firn_progress_end(&work.progress);
+	if (!ok)
+		give_up_note(&work);
 	if (!ok && conflicts && conflicts->len)
 		return firn_committing_conflicts(cli, conflicts, error);
 	if (g_error_matches(error, FIRN_ERROR, FIRN_ERROR_NOTHING) &&
@@ -354,7 +413,8 @@ commit_merged(FirnCli *cli, FirnRepo *repo, GPtrArray *origins, const FirnMerge 
 		follow_branch(repo, origins, &result.parent);
 	if (!ok)
 		return firn_cli_fail(cli, error);
-	end_all(repo, origins, &result.snapshot);
+	work.snapshot = result.snapshot;
+	end_all(&work);
 	firn_crash_point(FIRN_CRASH_SOURCES_ENDED);
 	print_result(cli, origins, merge, request, &result);
 	return FIRN_EXIT_DONE;

@@ -46,18 +46,12 @@ firn_origin_free(FirnOrigin *origin)
 	replace(&origin->sections, NULL);
 	replace(&origin->pending, NULL);
 	replace(&origin->scratch, NULL);
-	g_array_unref(origin->workers);
+	replace(&origin->taken, NULL);
 	g_free(origin->name);
 	g_free(origin->repository);
 	g_free(origin->path);
 	g_free(origin->cut);
 	g_free(origin);
-}
-
-static void
-clear_worker(gpointer data)
-{
-	g_free(((FirnWorkerJournal *)data)->key);
 }
 
 static FirnOrigin *
@@ -67,8 +61,7 @@ origin_new(FirnOriginKind kind, const char *name)
 
 	origin->kind = kind;
 	origin->name = g_strdup(name);
-	origin->workers = g_array_new(FALSE, FALSE, sizeof(FirnWorkerJournal));
-	g_array_set_clear_func(origin->workers, clear_worker);
+	origin->taken = firn_taken_new();
 	return origin;
 }
 
@@ -250,6 +243,16 @@ read_session_journal(FirnOrigin *origin, uint64_t *out_torn, GError **error)
 	return sections;
 }
 
+static GPtrArray *
+read_published(FirnOrigin *origin, FirnStore *store, GError **error)
+{
+	g_autoptr(GBytes) nothing = NULL;
+
+	return firn_store_get(store, origin->path, 0, 0, &nothing, &origin->version, error)
+		       ? firn_fork_read(store, origin->path, error)
+		       : NULL;
+}
+
 bool
 firn_origin_read(FirnOrigin *origin, FirnRepo *repo, GError **error)
 {
@@ -271,7 +274,7 @@ firn_origin_read(FirnOrigin *origin, FirnRepo *repo, GError **error)
 		origin->sections = read_session_journal(origin, &torn, error);
 		break;
 	case FIRN_ORIGIN_PUBLISHED:
-		origin->sections = firn_fork_read(repo, origin->path, error);
+		origin->sections = read_published(origin, firn_repo_store(repo), error);
 		break;
 	}
 	origin->torn = torn;
@@ -416,20 +419,17 @@ begin_session(FirnOrigin *origin, FirnRepo *repo, GError **error)
 	return origin->sections != NULL;
 }
 
+/*
+ * A worker's mount publishes its journal also where a copy was handed back: it is of no use any
+ * more.  What is published ends with the section of who published it.
+ */
 static void
-note_workers(FirnOrigin *origin)
+note_taken(FirnOrigin *origin)
 {
-	for (guint i = 0; i < origin->sections->len; i++) {
-		const FirnSection *section = g_ptr_array_index(origin->sections, i);
-		FirnWorkerJournal worker = { .last_seq = section->last_seq };
-		char id[FIRN_ID12_TEXT + 1];
+	guint n = origin->sections->len;
 
-		if (!section->header->fork)
-			continue;
-		firn_id12_format(&section->header->session, id);
-		worker.key = firn_fork_journal_key(section->header->fork, id);
-		g_array_append_val(origin->workers, worker);
-	}
+	for (guint i = origin->kind == FIRN_ORIGIN_PUBLISHED && n ? n - 1 : 0; i < n; i++)
+		firn_taken_add(origin->taken, g_ptr_array_index(origin->sections, i));
 }
 
 bool
@@ -441,8 +441,7 @@ firn_origin_begin(FirnOrigin *origin, FirnRepo *repo, unsigned wait_ms, GError *
 		return begin_session(origin, repo, error);
 	if (!firn_origin_read(origin, repo, error) || !firn_origin_check_whole(origin, error))
 		return false;
-	if (origin->kind == FIRN_ORIGIN_FILE)
-		note_workers(origin);
+	note_taken(origin);
 	return true;
 }
 
@@ -471,30 +470,25 @@ firn_origin_intent(FirnOrigin *origin, const FirnId12 *snapshot, GError **error)
 	return true;
 }
 
-/* A worker's mount publishes its journal also where a copy was handed back: it is of no use any more. */
+/* Unless it was published again since it was read, it need not be read again. */
 static bool
-withdraw(FirnRepo *repo, const FirnWorkerJournal *worker, GError **error)
+is_as_read(const FirnOrigin *origin, FirnStore *store)
 {
-	FirnStore *store = firn_repo_store(repo);
-	g_autoptr(GPtrArray) published = NULL;
-	const FirnSection *last;
-	bool exists = false;
+	g_autoptr(GBytes) nothing = NULL;
+	FirnVersion now;
 
-	if (!firn_store_stat(store, worker->key, &exists, NULL, NULL, error))
-		return false;
-	published = exists ? firn_fork_read(repo, worker->key, error) : NULL;
-	if (!published || !published->len)
-		return !exists;
-	last = g_ptr_array_index(published, published->len - 1);
-	/* What came after the copy is nowhere else. */
-	return last->last_seq != worker->last_seq || firn_store_remove(store, worker->key, error);
+	return origin->kind == FIRN_ORIGIN_PUBLISHED &&
+	       firn_store_get(store, origin->path, 0, 0, &nothing, &now, NULL) &&
+	       !strcmp(now.tag, origin->version.tag);
 }
 
 static bool
-withdraw_all(FirnRepo *repo, const FirnOrigin *origin, GError **error)
+remove_published(const FirnOrigin *origin, FirnStore *store, GError **error)
 {
-	for (guint i = 0; i < origin->workers->len; i++)
-		if (!withdraw(repo, &g_array_index(origin->workers, FirnWorkerJournal, i), error))
+	if (is_as_read(origin, store))
+		return firn_store_remove(store, origin->path, error);
+	for (guint i = 0; i < origin->taken->len; i++)
+		if (!firn_taken_remove(store, g_ptr_array_index(origin->taken, i), error))
 			return false;
 	return true;
 }
@@ -523,7 +517,5 @@ firn_origin_end(FirnOrigin *origin, FirnRepo *repo, const FirnId12 *snapshot, GE
 	}
 	if (origin->session)
 		return end_session(origin, repo, snapshot, error);
-	if (origin->kind == FIRN_ORIGIN_PUBLISHED)
-		return firn_store_remove(firn_repo_store(repo), origin->path, error);
-	return withdraw_all(repo, origin, error);
+	return remove_published(origin, firn_repo_store(repo), error);
 }

@@ -3,6 +3,8 @@
 
 #include "core/repo/merge.h"
 #include "core/repo/session.h"
+#include "core/repo/taken.h"
+#include "core/store/store.h"
 #include "tools/ctl_client.h"
 
 /*
@@ -20,12 +22,6 @@ typedef enum {
 	FIRN_ORIGIN_PUBLISHED,
 } FirnOriginKind;
 
-/* What a worker's mount may have published besides a copy of its journal. */
-typedef struct {
-	char *key;
-	uint64_t last_seq; /* of the copy */
-} FirnWorkerJournal;
-
 typedef struct {
 	FirnOriginKind kind;
 	char *name;            /* as the user wrote it */
@@ -38,7 +34,8 @@ typedef struct {
 	GPtrArray *scratch;    /* char *: MOUNT, once begun */
 	uint64_t torn;         /* once read: bytes of a torn tail that were left out */
 	char *cut;             /* SESSION, begun: where they are kept; NULL: they are not */
-	GArray *workers;       /* FirnWorkerJournal: FILE, once begun */
+	FirnVersion version;   /* PUBLISHED, once read: of the object */
+	GPtrArray *taken;      /* FirnTaken: FILE, PUBLISHED, once begun */
 	uint64_t seq;          /* up to where a begun commit goes */
 	FirnCtl *ctl;          /* MOUNT, begun */
 	bool begun;            /* MOUNT: it holds still until the commit ends or is given up */

@@ -324,20 +324,20 @@ firn_fork_token_from_json(const char *json, const char *name, GError **error)
 /* ---- what is published ---- */
 
 static GPtrArray *
-read_object(FirnRepo *repo, const char *key, GError **error)
+read_object(FirnStore *store, const char *key, GError **error)
 {
 	g_autoptr(GBytes) bytes = NULL;
 	g_autoptr(GError) failed = NULL;
-	int fd = firn_store_open_fd(firn_repo_store(repo), key, &failed);
+	int fd = firn_store_open_fd(store, key, &failed);
 
 	if (fd >= 0)
 		return firn_journal_read_fd(fd, key, NULL, error);
 	/* What is not there, or no file, is found out here. */
-	if (!firn_store_get(firn_repo_store(repo), key, 0, UINT64_MAX, &bytes, NULL, error))
+	if (!firn_store_get(store, key, 0, UINT64_MAX, &bytes, NULL, error))
 		return NULL;
 	if (bytes == NULL) {
 		g_set_error(error, FIRN_ERROR, FIRN_ERROR_NOT_FOUND,
-			    "%s is not in %s: was the fork removed?", key, firn_repo_url(repo));
+			    "%s is not in %s: was the fork removed?", key, firn_store_url(store));
 		return NULL;
 	}
 	return firn_journal_decode(bytes, key, NULL, error);
@@ -378,7 +378,7 @@ firn_fork_token_parents(FirnRepo *repo, const FirnForkToken *token, GError **err
 			    token->fork, firn_repo_url(repo), token->start->repository);
 		return NULL;
 	}
-	sections = read_object(repo, token->parent_key, error);
+	sections = read_object(firn_repo_store(repo), token->parent_key, error);
 	for (guint i = 0; sections != NULL && i < sections->len; i++) {
 		if (is_ancestor(token, sections->pdata[i]))
 			continue;
@@ -427,7 +427,7 @@ firn_fork_list(FirnRepo *repo, const char *fork, GError **error)
 }
 
 GPtrArray *
-firn_fork_read(FirnRepo *repo, const char *key, GError **error)
+firn_fork_read(FirnStore *store, const char *key, GError **error)
 {
-	return read_object(repo, key, error);
+	return read_object(store, key, error);
 }

@@ -39,8 +39,9 @@ typedef struct {
 
 typedef struct {
 	bool deep;   /* also compare native references with the chunk objects there are */
-	bool repair; /* remove what writers left that died a day ago or earlier: temporary files, and
-			 backups of `repo` that no update followed and another one equals */
+	bool repair; /* remove what writers left that died a day ago or earlier: temporary files,
+			 backups of `repo` that no update followed and another one equals, and
+			 published journals that are committed (taken.h) */
 	/* May be NULL.  Steps done of total (0: unknown); called by the calling thread. */
 	void (*progress)(const char *what, uint64_t done, uint64_t total, void *data);
 	void *data; /* for progress */

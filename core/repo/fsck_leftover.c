@@ -1,12 +1,14 @@
 #include "core/base/clock.h"
 #include "core/repo/fsck_priv.h"
 #include "core/repo/repo_internal.h"
+#include "core/repo/taken.h"
 
 #include <string.h>
 
 /*
  * What killed writers leave that no collection of objects looks at: temporary
- * files, and a second name of `repo` whose update never came.
+ * files, a second name of `repo` whose update never came, and journals of workers
+ * that a commit took and did not remove.
  */
 
 /* Writing takes seconds: what is older than this belongs to nobody. */
@@ -17,13 +19,18 @@ typedef struct {
 	GPtrArray *old; /* char *: keys */
 } Leftovers;
 
+static bool
+repair(FirnFsck *f, const char *key)
+{
+	return f->options->repair && firn_store_remove(f->store, key, NULL);
+}
+
 static void
-report(FirnFsck *f, const char *key, const char *what)
+report(FirnFsck *f, const char *key, const char *what, bool removed)
 {
 	FirnFsckAbout about = { .kind = "leftover",
 				.object = key,
 				.remedy = "firn fsck --repair removes it" };
-	bool removed = f->options->repair && firn_store_remove(f->store, key, NULL);
 	GPtrArray *findings = f->report->findings;
 	guint before = findings->len;
 
@@ -60,7 +67,8 @@ find_temporaries(FirnFsck *f)
 		return;
 	}
 	for (guint i = 0; i < old->len; i++)
-		report(f, old->pdata[i], "a writer died before the file was whole");
+		report(f, old->pdata[i], "a writer died before the file was whole",
+		       repair(f, old->pdata[i]));
 }
 
 /* ---- backups of `repo` ---- */
@@ -144,7 +152,33 @@ find_backups(FirnFsck *f)
 		else if (firn_repo_backup_time(name, &at_ms) &&
 			 at_ms + ABANDONED_US / 1000 < now_ms && is_same(f, key, newer))
 			report(f, key,
-			       "a second name of repo, whose writer died before it replaced it");
+			       "a second name of repo, whose writer died before it replaced it",
+			       repair(f, key));
+	}
+}
+
+/* ---- published journals ---- */
+
+static void
+find_taken(FirnFsck *f)
+{
+	g_autoptr(GError) error = NULL;
+	g_autoptr(GPtrArray) keys = firn_taken_list(f->store, f->info, &error);
+
+	if (keys == NULL)
+		firn_fsck_find(f,
+			       &(FirnFsckAbout){ "unreadable", "firn/taken", NULL,
+						 "see to it that the directory can be listed" },
+			       "%s", error->message);
+	for (guint i = 0; keys != NULL && i < keys->len; i++) {
+		const char *key = keys->pdata[i];
+		FirnFsckAbout about = { "unreadable", key, NULL, "see what it says there" };
+		bool done = f->options->repair && firn_taken_settle(f->store, f->info, key, &error);
+
+		report(f, key, "a commit died before it removed journals that it had taken", done);
+		if (error != NULL)
+			firn_fsck_find(f, &about, "%s", error->message);
+		g_clear_error(&error);
 	}
 }
 
@@ -152,6 +186,8 @@ void
 firn_fsck_leftovers(FirnFsck *f)
 {
 	find_temporaries(f);
-	if (f->spec_version >= 2 && f->info != NULL)
-		find_backups(f);
+	if (f->spec_version < 2 || f->info == NULL)
+		return;
+	find_backups(f);
+	find_taken(f);
 }

@@ -110,6 +110,6 @@ char *firn_fork_journal_key(const char *fork, const char *session);
 bool firn_fork_publish(FirnRepo *repo, const char *fork, const FirnId12 *session, GBytes *journal,
 		       GError **error) FIRN_MUST_USE;
 GPtrArray *firn_fork_list(FirnRepo *repo, const char *fork, GError **error) FIRN_MUST_USE;
-GPtrArray *firn_fork_read(FirnRepo *repo, const char *key, GError **error) FIRN_MUST_USE;
+GPtrArray *firn_fork_read(FirnStore *store, const char *key, GError **error) FIRN_MUST_USE;
 
 #endif

@@ -498,7 +498,7 @@ START_TEST(fork_publish__two_sessions__listed_and_read)
 	ck_assert_no_error(error);
 	ck_assert_uint_eq(keys->len, 2);
 	ck_assert_int_lt(strcmp(keys->pdata[0], keys->pdata[1]), 0);
-	sections = firn_fork_read(repo, keys->pdata[1], &error);
+	sections = firn_fork_read(firn_repo_store(repo), keys->pdata[1], &error);
 	ck_assert_no_error(error);
 	ck_assert_uint_eq(sections->len, 1);
 	none = firn_fork_list(repo, "ZZZZZZZZZZZZZZZZZZZZ", &error);
@@ -507,7 +507,8 @@ START_TEST(fork_publish__two_sessions__listed_and_read)
 	ck_assert_ptr_null(firn_fork_list(repo, "../..", &error));
 	ck_assert_error(error, FIRN_ERROR, FIRN_ERROR_INVALID);
 	g_clear_error(&error);
-	ck_assert_ptr_null(firn_fork_read(repo, "firn/sessions/x/y.journal", &error));
+	ck_assert_ptr_null(
+		firn_fork_read(firn_repo_store(repo), "firn/sessions/x/y.journal", &error));
 	ck_assert_error(error, FIRN_ERROR, FIRN_ERROR_NOT_FOUND);
 }
 END_TEST
