@@ -20,8 +20,11 @@
 /* The name an object has before it is published: a temporary's. */
 #define UNPUBLISHED "#unpublished"
 
-/* Threads that wait for the disk, at most, besides the caller. */
-#define MAX_HELPERS 7
+/*
+ * Threads that wait for the disk, at most, besides the caller: it flushes its cache once for all that
+ * ask meanwhile, which takes the more time the more others have written.
+ */
+#define MAX_HELPERS 31
 
 static GHashTable *
 dirs_of(const char *const *keys, size_t n_keys)
