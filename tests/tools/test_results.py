@@ -345,6 +345,19 @@ def test_another_users_mount__said(firn, repo):
             firn("umount", at)
 
 
+@pytest.mark.parametrize("driver, ns, result", [("haltpoll", 0, "warning"), ("haltpoll", 200_000, "ok"), ("acpi_idle", 0, None)])
+def test_doctor__processors_that_halt(tmp_path, driver, ns, result):
+    """Whatever this machine has, by files laid over its own."""
+    system = tmp_path / "sys"
+    for name, text in (("devices/system/cpu/cpuidle/current_driver", driver), ("module/haltpoll/parameters/guest_halt_poll_ns", ns)):
+        (system / name).parent.mkdir(parents=True)
+        (system / name).write_text(f"{text}\n")
+    p = as_root("unshare", "-m", "sh", "-c", 'mount --bind "$0" /sys && exec "$1" doctor --json --state-dir "$2"', system, BIN / "firn", tmp_path / "state")
+    found = [c for c in json.loads(p.stdout)["checks"] if c["check"] == "idle processors"]
+    assert [c["result"] for c in found] == ([result] if result else []), p
+    assert not found or ("200 us" if ns else "guest_halt_poll_ns") in found[0]["detail"]
+
+
 def test_doctor__read_only_file_system__nothing_left_behind(firn, repo, tmp_path):
     (repo.path / "firn").mkdir()
     (tmp_path / "ro").mkdir()
