@@ -162,14 +162,15 @@ def test_many_commits__memory_of_the_driver(mount):
             return next(int(line.split()[1]) for line in f if line.startswith("VmRSS"))
 
     put_array(mount.main, "a", (100,), (1,), attributes={"long": "x" * 3_000_000})
-    for i in range(50):
+    then = []
+    for i in range(90):
         put(mount.main, "a/c/0", b"%d" % i)
         mount.commit(str(i))
         (mount.main / "a/c/0").read_bytes()
-        if i == 29:
-            before = resident()
+        then.append(resident())
+    # It goes up and down by ten snapshots; 45 that stayed would be 135 MB.
     if VARIANT not in ("asan", "tsan"):       # which keep what is freed
-        assert resident() < before + 25_000, (before, resident())
+        assert min(then[75:]) < max(then[30:45]) + 25_000, then
 
 
 @pytest.mark.parametrize("after", ["scalar", "one_dim", "group"])
