@@ -1,16 +1,18 @@
 """Journals that workers published: they go with the commit that takes them, or, if its command died, with the next;
 and what is not committed stays."""
 import errno
+import fcntl
 import json
 import os
 import shutil
 import signal
+import subprocess
 import time
 
 import pytest
 
 from calls import ALONE, KILL, KILL_AFTER, Calls, points
-from conftest import assert_committed, assert_same, put, put_array, read_tree
+from conftest import BIN, assert_committed, assert_same, put, put_array, read_tree
 from test_sweep import end_round, stepped, sweep
 
 COMMAND = [name for name, driver in points().items() if not driver]
@@ -134,6 +136,35 @@ def test_published_again_after_the_commit__stays(repo, mounts, array, tmp_path):
     [left] = journals(repo)
     assert "c/1" in repo.firn("journal", "show", left)
     assert not notes(repo)
+
+
+def test_published_again_during_the_commit__stays(repo, mounts, array, tmp_path):
+    token = fork_of(repo, array, tmp_path)
+    with repo.firn.watching({"FIRN_CRASH_AT": "fork-published"}):
+        w = mounts.enter_context(repo.worker(token, *ALONE))
+    id = w.session()["id"]
+    put(w.main, "a/c/0", b"taken")
+    repo.firn.run("umount", w)
+    w.died()
+    [journal] = journals(repo)
+    first = journal.read_bytes()
+    with repo.resume(id) as again:
+        put(again.main, "a/c/1", b"later")
+    later = journal.read_bytes()
+    journal.write_bytes(first)
+    with open(repo.path / "firn/lock", "a") as lock:          # the branch cannot move
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        p = subprocess.Popen([BIN / "firn", "commit", array.path, "--fork", token, "-m", "slow"], env=repo.firn.env, stdout=subprocess.PIPE)
+        end = time.monotonic() + 20
+        while not notes(repo) and time.monotonic() < end:
+            time.sleep(0.01)
+        assert notes(repo) and p.poll() is None
+        (tmp_path / "later").write_bytes(later)
+        os.replace(tmp_path / "later", journal)
+    assert p.wait(60) == 0
+    p.stdout.close()
+    assert (array.main / "a/c/0").read_bytes() == b"taken" and not (array.main / "a/c/1").exists()
+    assert journal.read_bytes() == later and not notes(repo)
 
 
 @stepped
