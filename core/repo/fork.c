@@ -323,8 +323,8 @@ firn_fork_token_from_json(const char *json, const char *name, GError **error)
 
 /* ---- what is published ---- */
 
-static GPtrArray *
-read_object(FirnStore *store, const char *key, GError **error)
+GPtrArray *
+firn_fork_read(FirnStore *store, const char *key, GError **error)
 {
 	g_autoptr(GBytes) bytes = NULL;
 	g_autoptr(GError) failed = NULL;
@@ -378,7 +378,7 @@ firn_fork_token_parents(FirnRepo *repo, const FirnForkToken *token, GError **err
 			    token->fork, firn_repo_url(repo), token->start->repository);
 		return NULL;
 	}
-	sections = read_object(firn_repo_store(repo), token->parent_key, error);
+	sections = firn_fork_read(firn_repo_store(repo), token->parent_key, error);
 	for (guint i = 0; sections != NULL && i < sections->len; i++) {
 		if (is_ancestor(token, sections->pdata[i]))
 			continue;
@@ -424,10 +424,4 @@ firn_fork_list(FirnRepo *repo, const char *fork, GError **error)
 	if (!check_fork(fork, error))
 		return NULL;
 	return firn_store_list_keys(firn_repo_store(repo), prefix, SUFFIX, error);
-}
-
-GPtrArray *
-firn_fork_read(FirnStore *store, const char *key, GError **error)
-{
-	return read_object(store, key, error);
 }

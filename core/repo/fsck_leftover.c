@@ -11,9 +11,6 @@
  * that a commit took and did not remove.
  */
 
-/* Writing takes seconds: what is older than this belongs to nobody. */
-#define ABANDONED_US ((int64_t)24 * 3600 * 1000000)
-
 typedef struct {
 	int64_t now_us;
 	GPtrArray *old; /* char *: keys */
@@ -39,6 +36,15 @@ report(FirnFsck *f, const char *key, const char *what, bool removed)
 		((FirnFsckFinding *)findings->pdata[before])->repaired = removed;
 }
 
+static void
+unlistable(FirnFsck *f, const char *directory, const GError *error)
+{
+	FirnFsckAbout about = { "unreadable", directory, NULL,
+				"see to it that the directory can be listed" };
+
+	firn_fsck_find(f, &about, "%s", error->message);
+}
+
 /* ---- temporary files ---- */
 
 static bool
@@ -47,7 +53,7 @@ note_old(const char *key, uint64_t size, int64_t mtime_us, void *data)
 	Leftovers *leftovers = data;
 
 	(void)size;
-	if (mtime_us < leftovers->now_us - ABANDONED_US)
+	if (mtime_us < leftovers->now_us - FIRN_ABANDONED_US)
 		g_ptr_array_add(leftovers->old, g_strdup(key));
 	return true;
 }
@@ -59,13 +65,8 @@ find_temporaries(FirnFsck *f)
 	Leftovers leftovers = { (int64_t)firn_clock_now_us(), old };
 	g_autoptr(GError) error = NULL;
 
-	if (!firn_store_list_temporaries(f->store, note_old, &leftovers, &error)) {
-		firn_fsck_find(f,
-			       &(FirnFsckAbout){ "unreadable", "", NULL,
-						 "see to it that the directory can be listed" },
-			       "%s", error->message);
-		return;
-	}
+	if (!firn_store_list_temporaries(f->store, note_old, &leftovers, &error))
+		return unlistable(f, "", error);
 	for (guint i = 0; i < old->len; i++)
 		report(f, old->pdata[i], "a writer died before the file was whole",
 		       repair(f, old->pdata[i]));
@@ -150,7 +151,7 @@ find_backups(FirnFsck *f)
 		if (g_hash_table_contains(logged, name))
 			newer = key;
 		else if (firn_repo_backup_time(name, &at_ms) &&
-			 at_ms + ABANDONED_US / 1000 < now_ms && is_same(f, key, newer))
+			 at_ms + FIRN_ABANDONED_US / 1000 < now_ms && is_same(f, key, newer))
 			report(f, key,
 			       "a second name of repo, whose writer died before it replaced it",
 			       repair(f, key));
@@ -166,11 +167,8 @@ find_taken(FirnFsck *f)
 	g_autoptr(GPtrArray) keys = firn_taken_list(f->store, f->info, &error);
 
 	if (keys == NULL)
-		firn_fsck_find(f,
-			       &(FirnFsckAbout){ "unreadable", "firn/taken", NULL,
-						 "see to it that the directory can be listed" },
-			       "%s", error->message);
-	for (guint i = 0; keys != NULL && i < keys->len; i++) {
+		return unlistable(f, "firn/taken", error);
+	for (guint i = 0; i < keys->len; i++) {
 		const char *key = keys->pdata[i];
 		FirnFsckAbout about = { "unreadable", key, NULL, "see what it says there" };
 		bool done = f->options->repair && firn_taken_settle(f->store, f->info, key, &error);

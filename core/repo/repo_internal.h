@@ -34,6 +34,9 @@ GBytes *firn_repo_fetch(FirnRepo *repo, const char *key, uint64_t len, GError **
 /* When, of "repo.<14 digits>.<id>": milliseconds since the epoch.  False: it is no such name. */
 bool firn_repo_backup_time(const char *name, uint64_t *out_ms);
 
+/* Writing takes seconds, a commit minutes: what is older than this belongs to nobody. */
+#define FIRN_ABANDONED_US ((int64_t)24 * 3600 * 1000000)
+
 /* Remove an object nobody refers to; if that fails it stays as garbage for a gc. */
 void firn_repo_discard(FirnStore *store, const char *key);
 

@@ -2,14 +2,12 @@
 
 #include "core/base/clock.h"
 #include "core/base/error.h"
+#include "core/repo/repo_internal.h"
 #include "core/repo/state.h"
 
 #include <string.h>
 
 #define PREFIX "firn/taken/"
-
-/* A commit takes minutes at most between its note and its end. */
-#define ABANDONED_US ((int64_t)24 * 3600 * 1000000)
 
 static void
 taken_free(gpointer data)
@@ -133,12 +131,6 @@ firn_taken_remove(FirnStore *store, const FirnTaken *taken, GError **error)
 
 /* ---- what commands that were killed left ---- */
 
-typedef struct {
-	const FirnRepoInfo *info;
-	int64_t now_us;
-	GPtrArray *keys;
-} Listing;
-
 static bool
 in_history(const FirnRepoInfo *info, const char *key)
 {
@@ -149,33 +141,27 @@ in_history(const FirnRepoInfo *info, const char *key)
 	       firn_repo_info_find_snapshot(info, &snapshot) != NULL;
 }
 
+/* Whether nobody is about to make its commit, or to do what it says. */
 static bool
-list_note(const char *key, uint64_t size, int64_t mtime_us, void *data)
+is_left(FirnStore *store, const FirnRepoInfo *info, const char *key)
 {
-	const Listing *listing = data;
+	int64_t now_us = (int64_t)firn_clock_now_us(), mtime_us;
+	bool exists;
 
-	(void)size;
-	if (in_history(listing->info, key) || mtime_us < listing->now_us - ABANDONED_US)
-		g_ptr_array_add(listing->keys, g_strdup(key));
-	return true;
-}
-
-static int
-compare_keys(const void *a, const void *b)
-{
-	return strcmp(*(char *const *)a, *(char *const *)b);
+	return in_history(info, key) ||
+	       (firn_store_stat(store, key, &exists, NULL, &mtime_us, NULL) && exists &&
+		mtime_us < now_us - FIRN_ABANDONED_US);
 }
 
 GPtrArray *
 firn_taken_list(FirnStore *store, const FirnRepoInfo *info, GError **error)
 {
-	g_autoptr(GPtrArray) keys = g_ptr_array_new_with_free_func(g_free);
-	Listing listing = { info, (int64_t)firn_clock_now_us(), keys };
+	GPtrArray *keys = firn_store_list_keys(store, PREFIX, "", error);
 
-	if (!firn_store_list(store, PREFIX, list_note, &listing, error))
-		return NULL;
-	g_ptr_array_sort(keys, compare_keys);
-	return g_steal_pointer(&keys);
+	for (guint i = keys != NULL ? keys->len : 0; i-- > 0;)
+		if (!is_left(store, info, g_ptr_array_index(keys, i)))
+			g_ptr_array_remove_index(keys, i);
+	return keys;
 }
 
 /* What a note says (FirnTaken *).  Caller owns. */
@@ -231,16 +217,17 @@ bool
 firn_taken_collect(FirnRepo *repo, GError **error)
 {
 	FirnStore *store = firn_repo_store(repo);
-	g_autoptr(GPtrArray) any = firn_store_list_keys(store, PREFIX, "", error);
+	g_autoptr(GPtrArray) keys = firn_store_list_keys(store, PREFIX, "", error);
 	g_autoptr(FirnRepoInfo) info = NULL;
-	g_autoptr(GPtrArray) keys = NULL;
 
-	if (any == NULL || any->len == 0)
-		return any != NULL;
+	if (keys == NULL || keys->len == 0)
+		return keys != NULL;
 	info = firn_repo_read_info(repo, error);
-	keys = info != NULL ? firn_taken_list(store, info, error) : NULL;
-	for (guint i = 0; keys != NULL && i < keys->len; i++)
-		if (!firn_taken_settle(store, info, g_ptr_array_index(keys, i), error))
+	for (guint i = 0; info != NULL && i < keys->len; i++) {
+		const char *key = g_ptr_array_index(keys, i);
+
+		if (is_left(store, info, key) && !firn_taken_settle(store, info, key, error))
 			return false;
-	return keys != NULL;
+	}
+	return info != NULL;
 }

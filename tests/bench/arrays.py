@@ -200,19 +200,23 @@ def read(b, tool, name, state, processes=1):
     assert len({r["sum"] for side in row["runs"].values() for r in side}) == 1
 
 
-def read_warm(b, state="warm"):
+def read_each(b, state):
     for name in "small", "large":
         for tool in "zarr-python", "tensorstore", "zarrs":
             read(b, tool, name, state)
 
 
+def read_warm(b):
+    read_each(b, "warm")
+
+
 def read_new(b):
-    read_warm(b, "new mount")
+    read_each(b, "new mount")
 
 
 def read_cold(b):
     if b.can_drop_caches():
-        read_warm(b, "cold")
+        read_each(b, "cold")
 
 
 def read_many(b):

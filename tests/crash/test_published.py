@@ -48,6 +48,18 @@ def published(repo, m, tmp_path, way, n=0):
     return copies or ["--fork", token, "--expect", str(WORKERS)], wrote
 
 
+def published_and_dead(repo, mounts, m, tmp_path):
+    """The token of a fork, and a worker's session that has published and can be resumed all the same."""
+    token = fork_of(repo, m, tmp_path)
+    with repo.firn.watching({"FIRN_CRASH_AT": "fork-published"}):
+        w = mounts.enter_context(repo.worker(token, *ALONE))
+    id = w.session()["id"]
+    put(w.main, "a/c/0", b"taken")
+    repo.firn.run("umount", w)
+    w.died()
+    return token, id
+
+
 @pytest.fixture
 def array(repo, mounts):
     m = mounts.enter_context(repo.mount())
@@ -119,13 +131,7 @@ def test_damaged_note(repo, array, tmp_path):
 
 def test_published_again_after_the_commit__stays(repo, mounts, array, tmp_path):
     """A worker that goes on where it was taken has what is nowhere else."""
-    token = fork_of(repo, array, tmp_path)
-    with repo.firn.watching({"FIRN_CRASH_AT": "fork-published"}):
-        w = mounts.enter_context(repo.worker(token, *ALONE))
-    id = w.session()["id"]
-    put(w.main, "a/c/0", b"taken")
-    repo.firn.run("umount", w)
-    w.died()
+    token, id = published_and_dead(repo, mounts, array, tmp_path)
     with repo.firn.watching({"FIRN_CRASH_AT": "updated"}):
         p = repo.firn.run("commit", array, "--fork", token, "-m", "killed")
     assert p.returncode == -signal.SIGKILL
@@ -139,13 +145,7 @@ def test_published_again_after_the_commit__stays(repo, mounts, array, tmp_path):
 
 
 def test_published_again_during_the_commit__stays(repo, mounts, array, tmp_path):
-    token = fork_of(repo, array, tmp_path)
-    with repo.firn.watching({"FIRN_CRASH_AT": "fork-published"}):
-        w = mounts.enter_context(repo.worker(token, *ALONE))
-    id = w.session()["id"]
-    put(w.main, "a/c/0", b"taken")
-    repo.firn.run("umount", w)
-    w.died()
+    token, id = published_and_dead(repo, mounts, array, tmp_path)
     [journal] = journals(repo)
     first = journal.read_bytes()
     with repo.resume(id) as again:
