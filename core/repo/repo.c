@@ -218,11 +218,20 @@ take_spare(FirnRepo *repo, const FirnVersion *version)
 	return g_steal_pointer(&repo->spare);
 }
 
+/* Under the mutex of who replaces it: what was read is ordered before its end, for all to see. */
+static void
+leave_info_file(FirnRepo *repo, GBytes *file)
+{
+	FIRN_LOCK_SCOPE(&repo->mutex);
+
+	g_bytes_unref(file);
+}
+
 FirnRepoInfo *
 firn_repo_read_info_versioned(FirnRepo *repo, FirnVersion *out_version, GError **error)
 {
 	GError *failed = NULL;
-	g_autoptr(GBytes) file = read_info_file(repo, out_version, &failed);
+	GBytes *file = read_info_file(repo, out_version, &failed);
 	FirnRepoInfo *info;
 
 	if (failed != NULL) {
@@ -239,6 +248,7 @@ firn_repo_read_info_versioned(FirnRepo *repo, FirnVersion *out_version, GError *
 	info = take_spare(repo, out_version);
 	if (info == NULL)
 		info = firn_repo_info_decode(file, error);
+	leave_info_file(repo, file);
 	if (info == NULL)
 		g_prefix_error(error, "%s: " FIRN_REPO_KEY ": ", firn_store_url(repo->store));
 	return info;
