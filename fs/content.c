@@ -162,10 +162,12 @@ GBytes *
 firn_content_stats(FirnDriver *driver, GError **error)
 {
 	FirnViewStats stats;
+	uint64_t decompressed, shared;
 	GString *out = g_string_new(NULL);
 
 	(void)error;
 	firn_view_get_stats(driver->view, &stats);
+	firn_repo_count_manifests(driver->repo, &decompressed, &shared);
 	const struct {
 		const char *name;
 		const char *type;
@@ -187,6 +189,10 @@ firn_content_stats(FirnDriver *driver, GError **error)
 		  driver->passthrough ? firn_passthrough_count(driver->passthrough) : 0 },
 		{ "firn_prefills_total", "counter", "Small files given to the kernel when opened",
 		  firn_prefill_count(driver->prefill) },
+		{ "firn_manifests_read_total", "counter", "Manifests read and decompressed",
+		  decompressed },
+		{ "firn_manifests_shared_total", "counter",
+		  "Manifests other mounts of this host had in memory", shared },
 		{ "firn_restarts_total", "counter", "Times the driver died and was replaced",
 		  driver->succession.n_restarts },
 		{ "firn_changed_chunks", "gauge", "Chunks changed and not committed",

@@ -31,6 +31,7 @@ const char firn_options_usage[] =
 	"  -o state_dir=DIR    where sessions keep their state\n"
 	"  -o virtual=PREFIX   allow reading virtual chunks below this URL (repeatable)\n"
 	"  -o cache_size=N     bytes for decoded manifests, K, M or G after it\n"
+	"  -o cache_dir=DIR    where mounts of this host share them (/dev/shm), or off\n"
 	"  -o inodes=N         changed chunks the kernel may remember at once (128K)\n"
 	"  -o restart=off      end the mount if the driver dies; on: another one goes on\n"
 	"  -o auto_unmount     unmount when the driver ends or dies (restart=off)\n"
@@ -68,6 +69,7 @@ static const struct fuse_opt option_table[] = {
 	STRING("fork=%s", fork),
 	STRING("resume=%s", resume),
 	STRING("cache_size=%s", cache_size),
+	STRING("cache_dir=%s", cache_dir),
 	STRING("inodes=%s", inodes),
 	STRING("restart=%s", restart),
 	FLAG("ro", read_only),
@@ -282,6 +284,8 @@ check_arguments(FirnOptions *options, GPtrArray *arguments, GError **error)
 	options->mountpoint = real_path(g_ptr_array_index(arguments, arguments->len - 1));
 	make_absolute(&options->state_dir);
 	make_absolute(&options->fork);
+	if (options->cache_dir && strcmp(options->cache_dir, "off") != 0)
+		make_absolute(&options->cache_dir);
 	for (guint i = 0; i < options->virtual_prefixes->len; i++)
 		if (!firn_foreign_check_prefix(options->virtual_prefixes->pdata[i], error))
 			return false;
@@ -342,6 +346,7 @@ firn_options_free(FirnOptions *options)
 	free(options->fork);
 	free(options->resume);
 	free(options->cache_size);
+	free(options->cache_dir);
 	free(options->inodes);
 	free(options->restart);
 	g_free(options->repository);

@@ -21,6 +21,7 @@ typedef struct {
 	char *restart;   /* "on", "off"; NULL: on */
 	char *cache_size;
 	size_t cache_bytes; /* 0: default */
+	char *cache_dir;    /* absolute, or "off"; NULL: default */
 	char *inodes;
 	uint32_t max_inodes;         /* 0: default */
 	GPtrArray *virtual_prefixes; /* char * */

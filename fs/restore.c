@@ -93,6 +93,7 @@ firn_restore_open(FirnDriver *driver, const FirnKept *kept, GError **error)
 	driver->uid = view_options.uid = getuid();
 	driver->gid = view_options.gid = getgid();
 	driver->discard = firn_kept_find(kept, FIRN_KEPT_DISCARD, 0) != NULL;
+	/* No manifests shared: a file cut off under its predecessor may be what that died of. */
 	driver->repo = firn_repo_open(url, error);
 	if (!driver->repo)
 		return false;

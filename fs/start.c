@@ -7,6 +7,40 @@
 #include <string.h>
 #include <unistd.h>
 
+#define SHARED_MEMORY "/dev/shm"
+
+/* Where this user's drivers share manifests. */
+static bool
+share_manifests(FirnDriver *driver, GError **error)
+{
+	const FirnOptions *options = driver->options;
+	g_autofree char *directory = NULL;
+	GError *failed = NULL;
+	FirnShared *shared;
+
+	if (options->cache_dir && !strcmp(options->cache_dir, "off"))
+		return true;
+	directory = g_strdup_printf("%s/firn-%u",
+				    options->cache_dir ? options->cache_dir : SHARED_MEMORY,
+				    (unsigned)geteuid());
+	shared = firn_shared_open(directory,
+				  options->cache_bytes ? options->cache_bytes
+						       : FIRN_REPO_CACHE_BYTES,
+				  &failed);
+	if (shared) {
+		firn_repo_share_manifests(driver->repo, shared);
+		return true;
+	}
+	if (options->cache_dir) {
+		g_propagate_prefixed_error(error, failed, "cache_dir=%s: ", options->cache_dir);
+		return false;
+	}
+	/* Nobody asked for it: each has its own then. */
+	g_info("%s", failed->message);
+	g_error_free(failed);
+	return true;
+}
+
 static bool
 open_repository(FirnDriver *driver, const char *url, GError **error)
 {
@@ -15,7 +49,7 @@ open_repository(FirnDriver *driver, const char *url, GError **error)
 		return false;
 	if (driver->options->cache_bytes)
 		firn_repo_set_cache_size(driver->repo, driver->options->cache_bytes);
-	return true;
+	return share_manifests(driver, error);
 }
 
 /* The repository that `who` names, unless another place was given. */

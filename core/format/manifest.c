@@ -154,7 +154,7 @@ check_ref(FirnSpan b, size_t table, GError **error)
 	length = firn_flat_get_u64(b, table, FIRN_MANIFEST_REF_LENGTH, 0);
 	if (offset > INT64_MAX || length > INT64_MAX - offset)
 		return bad(error, "a chunk reference has an impossible range");
-	if (location.len > 0 && memchr(location.data, '\0', location.len) != NULL)
+	if (location.data != NULL && memchr(location.data, '\0', location.len) != NULL)
 		return bad(error, "a location has a NUL byte");
 	return true;
 }
@@ -287,17 +287,13 @@ firn_manifest_location(const FirnManifest *m, const FirnRef *ref, GError **error
 
 /* ---- the manifest ---- */
 
-FirnManifest *
-firn_manifest_open(GBytes *file, GError **error)
+/* Of a payload that is verified; takes it. */
+static FirnManifest *
+view_of(GBytes *payload, GError **error)
 {
-	g_autoptr(FirnManifest) m = NULL;
+	g_autoptr(FirnManifest) m = g_new0(FirnManifest, 1);
 	FirnSpan dictionary;
-	GBytes *payload = firn_payload_open(file, FIRN_KIND_MANIFEST, &manifest_table,
-					    FIRN_PAYLOAD_MAX_TABLES_MANIFEST, NULL, error);
 
-	if (payload == NULL)
-		return NULL;
-	m = g_new0(FirnManifest, 1);
 	m->refs = 1;
 	m->payload = payload;
 	m->b = firn_payload_span(payload);
@@ -311,6 +307,39 @@ firn_manifest_open(GBytes *file, GError **error)
 			     FIRN_MANIFEST_ALGORITHM_ZSTD) == FIRN_MANIFEST_ALGORITHM_ZSTD)
 		m->locator = locator_new(dictionary);
 	return g_steal_pointer(&m);
+}
+
+FirnManifest *
+firn_manifest_open(GBytes *file, GError **error)
+{
+	GBytes *payload = firn_payload_open(file, FIRN_KIND_MANIFEST, &manifest_table,
+					    FIRN_PAYLOAD_MAX_TABLES_MANIFEST, NULL, error);
+
+	return payload != NULL ? view_of(payload, error) : NULL;
+}
+
+FirnManifest *
+firn_manifest_open_payload(GBytes *payload, GError **error)
+{
+	if (!firn_payload_verify(firn_payload_span(payload), &manifest_table,
+				 FIRN_PAYLOAD_MAX_TABLES_MANIFEST, error))
+		return NULL;
+	return view_of(g_bytes_ref(payload), error);
+}
+
+FirnSpan
+firn_manifest_payload(const FirnManifest *m)
+{
+	return m->b;
+}
+
+void
+firn_manifest_move(FirnManifest *m, GBytes *payload)
+{
+	g_assert(g_bytes_get_size(payload) == m->b.len);
+	g_bytes_unref(m->payload);
+	m->payload = g_bytes_ref(payload);
+	m->b = firn_payload_span(payload);
 }
 
 FirnManifest *

@@ -12,6 +12,12 @@ typedef struct FirnManifest FirnManifest;
 
 /* Errors: FORMAT, UNSUPPORTED, LIMIT.  Caller owns (firn_manifest_unref). */
 FirnManifest *firn_manifest_open(GBytes *file, GError **error) FIRN_MUST_USE;
+/* The same of what such a file decompresses to, at a multiple of 8 in memory. */
+FirnManifest *firn_manifest_open_payload(GBytes *payload, GError **error) FIRN_MUST_USE;
+/* What its file decompresses to; borrowed. */
+FirnSpan firn_manifest_payload(const FirnManifest *manifest);
+/* Hold `payload` instead, a copy at a multiple of 8, before anybody else has the manifest. */
+void firn_manifest_move(FirnManifest *manifest, GBytes *payload);
 FirnManifest *firn_manifest_ref(FirnManifest *manifest);
 void firn_manifest_unref(FirnManifest *manifest); /* NULL is a no-op */
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(FirnManifest, firn_manifest_unref)

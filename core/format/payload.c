@@ -71,13 +71,21 @@ align(GBytes *payload, GError **error)
 	return g_bytes_new_take(copy, span.len);
 }
 
-GBytes *
-firn_payload_open(GBytes *file, FirnKind kind, const FirnFlatTable *root, uint64_t max_tables,
-		  uint8_t *out_spec_version, GError **error)
+bool
+firn_payload_verify(FirnSpan payload, const FirnFlatTable *root, uint64_t max_tables,
+		    GError **error)
 {
 	FirnFlatLimits limits = { .max_depth = MAX_DEPTH,
 				  .max_tables = max_tables,
 				  .max_bytes = MAX_APPARENT_BYTES };
+
+	return firn_flat_verify(payload, root, &limits, error);
+}
+
+GBytes *
+firn_payload_open(GBytes *file, FirnKind kind, const FirnFlatTable *root, uint64_t max_tables,
+		  uint8_t *out_spec_version, GError **error)
+{
 	g_autoptr(GBytes) opened = NULL;
 	g_autoptr(GBytes) payload = NULL;
 	FirnEnvelope envelope;
@@ -92,7 +100,8 @@ firn_payload_open(GBytes *file, FirnKind kind, const FirnFlatTable *root, uint64
 		return NULL;
 	}
 	payload = align(opened, error);
-	if (payload == NULL || !firn_flat_verify(firn_payload_span(payload), root, &limits, error))
+	if (payload == NULL ||
+	    !firn_payload_verify(firn_payload_span(payload), root, max_tables, error))
 		return NULL;
 	if (out_spec_version != NULL)
 		*out_spec_version = envelope.spec_version;

@@ -27,6 +27,10 @@ GBytes *firn_payload_open(GBytes *file, FirnKind kind, const FirnFlatTable *root
 			  uint64_t max_tables, uint8_t *out_spec_version, GError **error)
 	FIRN_MUST_USE;
 
+/* Verify what was such a file's payload, at a multiple of 8.  Errors: FORMAT, LIMIT. */
+bool firn_payload_verify(FirnSpan payload, const FirnFlatTable *root, uint64_t max_tables,
+			 GError **error) FIRN_MUST_USE;
+
 /* The bytes as a span, borrowed from `bytes`. */
 FirnSpan firn_payload_span(GBytes *bytes);
 

@@ -4,8 +4,8 @@
 #include "core/repo/repo_internal.h"
 
 #include <string.h>
+#include <unistd.h>
 
-#define MANIFEST_CACHE_BYTES ((size_t)256 << 20)
 #define SNAPSHOT_CACHE_BYTES ((size_t)64 << 20)
 #define INDEX_CACHE_BYTES    ((size_t)16 << 20)
 
@@ -78,23 +78,73 @@ fetch_snapshot(const FirnId12 *id, void *data, size_t *out_bytes, GError **error
 typedef struct {
 	FirnRepo *repo;
 	uint64_t size;
+	FirnCacheUse use;
 } ManifestRequest;
+
+/*
+ * What others on this host have in memory, found by what the object's file is now; NULL without:
+ * then `*out_turn`, if set, is to be ended by whoever reads the object.
+ */
+static FirnManifest *
+find_shared(const ManifestRequest *request, const char *key, FirnSharedTurn **out_turn)
+{
+	FirnShared *shared = request->repo->shared;
+	int fd = shared != NULL ? firn_store_open_fd(request->repo->store, key, NULL) : -1;
+	/* Looked through once, by whoever lists all: not worth pushing out what is wanted. */
+	bool keep = request->use == FIRN_CACHE_KEEP;
+	g_autofree char *name = NULL;
+	g_autoptr(GBytes) payload = NULL;
+	FirnManifest *manifest;
+	uint64_t size;
+
+	if (fd < 0)
+		return NULL;
+	name = firn_shared_name(fd, &size);
+	close(fd);
+	if (name == NULL || (request->size != 0 && request->size != size))
+		return NULL;
+	payload = firn_shared_find(shared, name, keep ? out_turn : NULL);
+	if (payload == NULL)
+		return NULL;
+	manifest = firn_manifest_open_payload(payload, NULL);
+	if (manifest != NULL)
+		g_atomic_int_inc(&request->repo->n_shared);
+	return manifest;
+}
+
+static void
+share(FirnManifest *manifest, FirnSharedTurn *turn)
+{
+	g_autoptr(GBytes) payload = firn_shared_put(turn, firn_manifest_payload(manifest));
+
+	if (payload != NULL)
+		firn_manifest_move(manifest, payload);
+}
 
 static gpointer
 fetch_manifest(const FirnId12 *id, void *data, size_t *out_bytes, GError **error)
 {
 	ManifestRequest *request = data;
 	g_autofree char *key = firn_repo_key("manifests", id);
-	g_autoptr(GBytes) file = firn_repo_fetch(request->repo, key, request->size, error);
-	FirnManifest *manifest;
+	g_autoptr(FirnSharedTurn) turn = NULL;
+	g_autoptr(GBytes) file = NULL;
+	FirnManifest *manifest = find_shared(request, key, &turn);
 
-	if (file == NULL)
-		return NULL;
-	manifest = firn_manifest_open(file, error);
-	if (manifest == NULL)
-		g_prefix_error(error, "%s: %s: ", firn_store_url(request->repo->store), key);
-	else
-		*out_bytes = firn_manifest_size(manifest);
+	if (manifest == NULL) {
+		file = firn_repo_fetch(request->repo, key, request->size, error);
+		if (file == NULL)
+			return NULL;
+		manifest = firn_manifest_open(file, error);
+		if (manifest == NULL) {
+			g_prefix_error(error, "%s: %s: ", firn_store_url(request->repo->store),
+				       key);
+			return NULL;
+		}
+		g_atomic_int_inc(&request->repo->n_read);
+		if (turn != NULL)
+			share(manifest, g_steal_pointer(&turn));
+	}
+	*out_bytes = firn_manifest_size(manifest);
 	return manifest;
 }
 
@@ -132,7 +182,7 @@ FirnManifest *
 firn_repo_get_manifest(FirnRepo *repo, const FirnId12 *id, uint64_t size_bytes, FirnCacheUse use,
 		       GError **error)
 {
-	ManifestRequest request = { .repo = repo, .size = size_bytes };
+	ManifestRequest request = { .repo = repo, .size = size_bytes, .use = use };
 
 	return firn_cache_get(repo->manifests, id, use, &request, error);
 }
@@ -156,6 +206,20 @@ void
 firn_repo_set_cache_size(FirnRepo *repo, size_t bytes)
 {
 	firn_cache_set_max_bytes(repo->manifests, bytes);
+}
+
+void
+firn_repo_share_manifests(FirnRepo *repo, FirnShared *shared)
+{
+	g_assert(repo->shared == NULL);
+	repo->shared = shared;
+}
+
+void
+firn_repo_count_manifests(FirnRepo *repo, uint64_t *out_read, uint64_t *out_shared)
+{
+	*out_read = (uint64_t)(guint)g_atomic_int_get(&repo->n_read);
+	*out_shared = (uint64_t)(guint)g_atomic_int_get(&repo->n_shared);
 }
 
 /* ---- repo info ---- */
@@ -388,7 +452,7 @@ firn_repo_open_store(FirnStore *store, GError **error)
 
 	repo->store = store;
 	repo->snapshots = firn_cache_new(&snapshots, SNAPSHOT_CACHE_BYTES);
-	repo->manifests = firn_cache_new(&manifests, MANIFEST_CACHE_BYTES);
+	repo->manifests = firn_cache_new(&manifests, FIRN_REPO_CACHE_BYTES);
 	repo->indexes = firn_cache_new(&firn_repo_index_type, INDEX_CACHE_BYTES);
 	pthread_mutex_init(&repo->mutex, NULL);
 	if (detect(repo, error) &&
@@ -426,6 +490,7 @@ firn_repo_free(FirnRepo *repo)
 	firn_cache_free(repo->snapshots);
 	firn_cache_free(repo->manifests);
 	firn_cache_free(repo->indexes);
+	firn_shared_free(repo->shared);
 	g_clear_pointer(&repo->info_file, g_bytes_unref);
 	firn_repo_info_free(repo->spare);
 	pthread_mutex_destroy(&repo->mutex);

@@ -7,6 +7,7 @@
 #include "core/format/snapshot.h"
 #include "core/format/txlog.h"
 #include "core/repo/cache.h"
+#include "core/repo/shared.h"
 #include "core/store/store.h"
 
 /*
@@ -55,8 +56,13 @@ FirnManifest *firn_repo_get_manifest(FirnRepo *repo, const FirnId12 *id, uint64_
 				     FirnCacheUse use, GError **error) FIRN_MUST_USE;
 /* Not cached. */
 FirnTxlog *firn_repo_get_txlog(FirnRepo *repo, const FirnId12 *id, GError **error) FIRN_MUST_USE;
-/* Bound of the manifest cache, bytes; default 256 MiB. */
+/* Bound of the manifest cache, bytes; default FIRN_REPO_CACHE_BYTES. */
 void firn_repo_set_cache_size(FirnRepo *repo, size_t bytes);
+/* Before the first manifest: have them in memory once for all that use `shared` (takes it). */
+void firn_repo_share_manifests(FirnRepo *repo, FirnShared *shared);
+/* How many manifests were decompressed here so far, and how many others had in memory. */
+void firn_repo_count_manifests(FirnRepo *repo, uint64_t *out_read, uint64_t *out_shared);
+#define FIRN_REPO_CACHE_BYTES ((size_t)256 << 20)
 
 /*
  * Change `repo` with a compare-and-swap loop: read, check the status is online,

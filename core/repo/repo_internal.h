@@ -3,6 +3,7 @@
 
 #include "core/repo/cache.h"
 #include "core/repo/repo.h"
+#include "core/repo/shared.h"
 
 /* Shared by the files of FirnRepo; nobody else includes this. */
 struct FirnRepo {
@@ -11,6 +12,9 @@ struct FirnRepo {
 	uint64_t identity;
 	FirnCache *snapshots;
 	FirnCache *manifests;
+	FirnShared *shared; /* where manifests are for others too; may be NULL */
+	gint n_read;        /* manifests decompressed; atomic */
+	gint n_shared;      /* found in `shared`; atomic */
 	FirnCache *indexes; /* of nodes with many manifests, see find.c */
 	pthread_mutex_t mutex;
 	GBytes *info_file;        /* of `repo` as last read, or NULL; under mutex */

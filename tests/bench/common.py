@@ -41,6 +41,12 @@ def hwm(pid="self"):
         return next(int(line.split()[1]) / 1024 for line in f if line.startswith("VmHWM"))
 
 
+def pss(pid="self"):
+    """Resident size in MB; what several processes map counts for each in part."""
+    with open(f"/proc/{pid}/smaps_rollup") as f:
+        return next(int(line.split()[1]) / 1024 for line in f if line.startswith("Pss:"))
+
+
 def drop_caches():
     os.sync()
     root = [] if os.geteuid() == 0 else ["sudo", "-n"]

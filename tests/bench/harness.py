@@ -97,10 +97,10 @@ class Bench:
     def umount(self, m, *args):
         self.firn("umount", m, *args)
 
-    def driver_mb(self, m):
+    def driver_mb(self, m, of=hwm):
         """The driver proper, and the process that replaces it should it die."""
         session = json.loads((m / ".firn/session").read_text())
-        return sum(hwm(pid) for pid in {session["pid"], session["worker"]})
+        return sum(of(pid) for pid in {session["pid"], session["worker"]})
 
     # ---- repositories ----
 

@@ -1,8 +1,9 @@
-"""Eight processes that write at once: each with a mount of its own, and all in one."""
+"""Eight processes at once: writing, each in a mount of its own and all in one; looking at the same references."""
 import os
 import statistics
 
-from common import GROUP, array_json, child_main, timed, together
+import commit
+from common import GROUP, array_json, child_main, official, pss, timed, together
 
 WORKERS, EACH, SIZE = 8, 4_000, 16 * 1024
 
@@ -23,6 +24,48 @@ def child_write(*roots):
         return write
 
     return together(len(roots), prepare)[0]
+
+
+def child_look(kind, *roots):
+    """One process each: a chunk in every manifest of a million references."""
+    keys = [f"a/c/{i}" for i in range(7, commit.SMALL, commit.SMALL // 10)]
+
+    def prepare(k):
+        if kind == "official":
+            import icechunk  # noqa: F401
+            from zarr.core.sync import sync
+        before = pss()
+
+        def look():
+            if kind == "official":
+                store = official(roots[k]).readonly_session("main").store
+                assert all(sync(store.exists(key)) for key in keys)
+            else:
+                assert all(os.path.exists(f"{roots[k]}/main/{key}") for key in keys)
+            return pss() - before
+        return look
+
+    r, grown = together(len(roots), prepare)
+    return r | {"mb": max(0, sum(grown))}
+
+
+def look(b):
+    ours, other = b.fixture("million", commit.million)
+
+    def mounts(rep, place):
+        all_of_them = [b.mount(f"l{k}", "--read-only", "-o", f"cache_dir={place}", ours) for k in range(WORKERS)]
+        r = b.child("workers", "look", "firn", *all_of_them)
+        r["driver_mb"] = sum(b.driver_mb(m, pss) for m in all_of_them)
+        for m in all_of_them:
+            b.umount(m)
+        return r
+
+    runs = b.interleave(firn=lambda rep: mounts(rep, "/dev/shm"), alone=lambda rep: mounts(rep, "off"),
+                        official=lambda rep: b.child("workers", "look", "official", *[other] * WORKERS))
+    alone = runs.pop("alone")
+    b.row(f"{WORKERS} processes look at {commit.SMALL:,} refs, each in a new mount", runs)
+    b.note("without what the mounts of a host share (cache_dir=off) that takes "
+           f"{statistics.median(r['seconds'] for r in alone) * 1000:.0f} ms and {statistics.median(r['driver_mb'] for r in alone):.0f} MB")
 
 
 def write(b):
