@@ -13,12 +13,12 @@ VERSION := 0.1.0
 VARIANT ?= release
 PREFIX  ?= /usr/local
 BUILD   := build/$(VARIANT)
-PKGS    := fuse3 glib-2.0 libzstd json-glib-1.0 libxxhash yaml-0.1
+PKGS    := fuse3 liburing glib-2.0 libzstd json-glib-1.0 libxxhash yaml-0.1
 LLVM    ?= -14
 PYTHON  := build/venv/bin/python
 
 # What Debian calls it: needed, and for lint and fuzzing only.
-PACKAGES := gcc make pkg-config libc6-dev libfuse3-dev fuse3 libglib2.0-dev libzstd-dev \
+PACKAGES := gcc make pkg-config libc6-dev libfuse3-dev fuse3 liburing-dev libglib2.0-dev libzstd-dev \
             libjson-glib-dev libxxhash-dev libyaml-dev check valgrind attr rsync unzip zip vim-tiny git
 EXTRAS   := clang$(LLVM) clang-format$(LLVM) clang-tidy$(LLVM) libclang-rt$(LLVM)-dev
 

@@ -1,8 +1,10 @@
 #include "fs/channel.h"
 
 #include "fs/caller.h"
+#include "fs/daemon.h"
 #include "fs/passthrough.h"
 #include "fs/resend.h"
+#include "fs/ring.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -18,6 +20,8 @@
  */
 #define INIT_EXT         (UINT32_C(1) << 30)
 #define INIT_PASSTHROUGH (UINT64_C(1) << 37)
+#define INIT_OVER_URING  (UINT64_C(1) << 41)
+#define DEFAULT_PAGES    32u
 #define OPEN_KEEP_CACHE  (UINT32_C(1) << 1)
 #define OPEN_PASSTHROUGH (UINT32_C(1) << 7)
 
@@ -88,12 +92,40 @@ receive(int fd, void *buffer, size_t size, void *data)
 	return n;
 }
 
+static ssize_t
+put(int fd, const struct iovec *iov, int count)
+{
+	size_t size = 0;
+
+	if (!firn_ring_takes(iov, count))
+		return writev(fd, iov, count);
+	for (int i = 0; i < count; i++)
+		size += iov[i].iov_len;
+	return (ssize_t)size;
+}
+
+/* Where requests are to come from; NULL: the device. */
+static FirnRing *
+make_ring(FirnDriver *driver, const InitOut *out)
+{
+	size_t pages = out->flags & FUSE_MAX_PAGES ? out->max_pages : DEFAULT_PAGES;
+	size_t most = MAX(out->max_write, pages * (size_t)sysconf(_SC_PAGESIZE));
+	g_autoptr(GError) error = NULL;
+	FirnRing *ring = firn_ring_new(driver, most, &error);
+
+	if (ring == NULL)
+		firn_daemon_log("requests come through the device: %s", error->message);
+	return ring;
+}
+
 /* The answer to INIT as libfuse made it, with what we want besides. */
 static ssize_t
 send_init(int fd, const struct iovec *iov, FirnDriver *driver)
 {
 	InitOut out;
 	struct iovec patched[2] = { iov[0], { &out, sizeof out } };
+	FirnRing *ring = NULL;
+	ssize_t n;
 
 	driver->init_answered = true;
 	memcpy(&out, iov[1].iov_base, sizeof out);
@@ -104,10 +136,20 @@ send_init(int fd, const struct iovec *iov, FirnDriver *driver)
 		out.max_stack_depth = 1;
 		firn_passthrough_enable(driver->passthrough);
 	}
+	if (driver->wants_ring && (driver->init_flags & INIT_OVER_URING))
+		ring = make_ring(driver, &out);
+	if (ring != NULL) {
+		out.flags |= INIT_EXT;
+		out.flags2 |= (uint32_t)(INIT_OVER_URING >> 32);
+	}
 	/* It was answered before, by a driver that died. */
 	if (driver->muted)
 		return (ssize_t)(iov[0].iov_len + iov[1].iov_len);
-	return writev(fd, patched, 2);
+	n = writev(fd, patched, 2);
+	if (ring != NULL)
+		firn_ring_start(ring, n > 0);
+	__atomic_store_n(&driver->ring, ring, __ATOMIC_RELEASE);
+	return n;
 }
 
 static ssize_t
@@ -118,12 +160,12 @@ send_open(int fd, struct iovec *iov, int count)
 	struct iovec patched[2] = { iov[0], { &out, sizeof out } };
 
 	if (count != 2 || last->iov_len != sizeof out)
-		return writev(fd, iov, count);
+		return put(fd, iov, count);
 	memcpy(&out, last->iov_base, sizeof out);
 	/* No page cache, so nothing to be kept in it: the kernel refuses both at once. */
 	out.open_flags = (out.open_flags & ~OPEN_KEEP_CACHE) | OPEN_PASSTHROUGH;
 	out.backing = reply_backing;
-	return writev(fd, patched, 2);
+	return put(fd, patched, 2);
 }
 
 static ssize_t
@@ -135,7 +177,7 @@ send(int fd, struct iovec *iov, int count, void *data)
 		return send_open(fd, iov, count);
 	if (!driver->init_answered && count == 2 && iov[1].iov_len == sizeof(InitOut))
 		return send_init(fd, iov, driver);
-	return writev(fd, iov, count);
+	return put(fd, iov, count);
 }
 
 bool

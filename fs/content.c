@@ -3,6 +3,7 @@
 #include "core/base/clock.h"
 #include "core/repo/text.h"
 #include "fs/driver.h"
+#include "fs/ring.h"
 
 #include <string.h>
 #include <unistd.h>
@@ -189,6 +190,8 @@ firn_content_stats(FirnDriver *driver, GError **error)
 		  driver->passthrough ? firn_passthrough_count(driver->passthrough) : 0 },
 		{ "firn_prefills_total", "counter", "Small files given to the kernel when opened",
 		  firn_prefill_count(driver->prefill) },
+		{ "firn_ring_requests_total", "counter", "Requests answered through io_uring",
+		  firn_ring_count(__atomic_load_n(&driver->ring, __ATOMIC_ACQUIRE)) },
 		{ "firn_manifests_read_total", "counter", "Manifests read and decompressed",
 		  decompressed },
 		{ "firn_manifests_shared_total", "counter",

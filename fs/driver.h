@@ -36,10 +36,12 @@ struct FirnDriver {
 	FirnAdvice advice;
 	FirnPassthrough *passthrough; /* NULL: not wanted */
 	FirnPrefill *prefill;         /* NULL: not wanted, or files change */
-	char *name;                   /* of the hierarchy in the top directory */
-	char *branch;                 /* NULL: a tag or a snapshot is mounted */
-	char *session_id;             /* text; NULL: read-only */
-	char *fork_of;                /* NULL: no fork */
+	bool wants_ring;
+	struct FirnRing *ring; /* NULL: requests come through the device; atomic, set after INIT */
+	char *name;            /* of the hierarchy in the top directory */
+	char *branch;          /* NULL: a tag or a snapshot is mounted */
+	char *session_id;      /* text; NULL: read-only */
+	char *fork_of;         /* NULL: no fork */
 	uint64_t started_us;
 	uid_t uid;
 	gid_t gid;

@@ -7,6 +7,7 @@
 #include "fs/mountpoint.h"
 #include "fs/resend.h"
 #include "fs/restore.h"
+#include "fs/ring.h"
 #include "fs/start.h"
 
 #include <fcntl.h>
@@ -338,6 +339,9 @@ run_mounted(FirnDriver *driver, FirnDaemon *daemon, const FirnKept *kept, GError
 	if (ok)
 		result = serve(driver->fuse);
 	firn_readers_stop(&driver->readers);
+	/* Before the connection is closed, which they use. */
+	firn_ring_stop(driver->ring);
+	driver->ring = NULL;
 	stop_notify(driver);
 	end_mount(driver, kept != NULL);
 	/* Positive: the signal that ended it. */
@@ -382,9 +386,29 @@ mount_and_serve(FirnDriver *driver, FirnDaemon *daemon, struct fuse_args *args, 
 static bool
 wants_supervisor(const FirnOptions *options)
 {
+	if (options->io_uring && !strcmp(options->io_uring, "on"))
+		return false;
 	/* libfuse's helper unmounts as soon as who mounted is gone. */
 	return !options->foreground && !options->auto_unmount &&
 	       g_strcmp0(options->restart, "off") != 0;
+}
+
+/* Where nobody would go on with what a ring holds anyhow, unless it was asked for. */
+static bool
+wants_ring(const FirnOptions *options, GError **error)
+{
+	bool allowed = firn_ring_is_allowed();
+
+	if (!options->io_uring)
+		return allowed && firn_options_are_read_only(options) && !wants_supervisor(options);
+	if (!strcmp(options->io_uring, "off"))
+		return false;
+	if (!allowed)
+		g_set_error(
+			error, FIRN_ERROR, FIRN_ERROR_UNSUPPORTED,
+			"io_uring=on: the kernel does not let drivers use it; it needs Linux 6.14, "
+			"and an administrator's 'echo Y > " FIRN_RING_PARAMETER "'");
+	return allowed;
 }
 
 static int
@@ -396,7 +420,8 @@ run(FirnOptions *options, struct fuse_args *args)
 	bool detached;
 	int code = EXIT_SUCCESS;
 
-	if (!firn_mountpoint_prepare(options->mountpoint, &detached, &error) ||
+	driver.wants_ring = wants_ring(options, &error);
+	if (error || !firn_mountpoint_prepare(options->mountpoint, &detached, &error) ||
 	    (!options->foreground && !firn_daemon_fork(&daemon, options->mountpoint, &error))) {
 		fprintf(stderr, "firnfs: %s\n", error->message);
 		return exit_code(error);

@@ -35,6 +35,7 @@ const char firn_options_usage[] =
 	"  -o inodes=N         changed chunks the kernel may remember at once (128K)\n"
 	"  -o restart=off      end the mount if the driver dies; on: another one goes on\n"
 	"  -o auto_unmount     unmount when the driver ends or dies (restart=off)\n"
+	"  -o io_uring=on      requests through io_uring: read only, with restart=off (auto)\n"
 	"  -o noxattr          no extended attributes, and no requests for them\n"
 	"  -o passthrough=off  no reading of chunk files by the kernel itself (auto)\n"
 	"  -o prefill=off      no content of small files with their open, read only (on)\n"
@@ -49,6 +50,7 @@ enum {
 	KEY_ALLOW_OTHER,
 	KEY_PERMISSIONS,
 	KEY_AUTO_UNMOUNT,
+	KEY_URING,
 };
 
 #define STRING(template, member)                           \
@@ -72,6 +74,8 @@ static const struct fuse_opt option_table[] = {
 	STRING("cache_dir=%s", cache_dir),
 	STRING("inodes=%s", inodes),
 	STRING("restart=%s", restart),
+	STRING("io_uring=%s", io_uring),
+	FUSE_OPT_KEY("io_uring", KEY_URING),
 	FLAG("ro", read_only),
 	FLAG("read_only", read_only),
 	FLAG("noxattr", no_xattr),
@@ -160,6 +164,10 @@ take_option(void *data, const char *arg, int key, struct fuse_args *out_args)
 	case KEY_AUTO_UNMOUNT:
 		parse->options.auto_unmount = 1;
 		return 1;
+	case KEY_URING:
+		free(parse->options.io_uring);
+		parse->options.io_uring = g_strdup("on");
+		return 0;
 	case KEY_PERMISSIONS:
 		parse->options.default_permissions = 1;
 		return 1;
@@ -220,6 +228,28 @@ check_sources(const FirnOptions *options, GError **error)
 				   "branch cannot be given with tag, snapshot, fork or resume");
 	if (options->read_only && (options->fork || options->resume))
 		return usage_error(error, "%s", "a fork or a resumed session is not read-only");
+	return true;
+}
+
+/* What a ring holds is asked once, and who waits there keeps others waiting. */
+static bool
+check_uring(FirnOptions *options, GError **error)
+{
+	if (options->io_uring && !strcmp(options->io_uring, "auto")) {
+		free(options->io_uring);
+		options->io_uring = NULL;
+	}
+	if (!options->io_uring || !strcmp(options->io_uring, "off"))
+		return true;
+	if (strcmp(options->io_uring, "on") != 0)
+		return usage_error(error, "io_uring=%s: it can be on, off or auto",
+				   options->io_uring);
+	if (!firn_options_are_read_only(options))
+		return usage_error(error, "%s", "io_uring is for read-only mounts");
+	if (options->restart && !strcmp(options->restart, "on"))
+		return usage_error(error, "%s",
+				   "a driver that uses io_uring cannot be replaced: "
+				   "give io_uring with restart=off, or neither");
 	return true;
 }
 
@@ -302,7 +332,14 @@ check_arguments(FirnOptions *options, GPtrArray *arguments, GError **error)
 	if (options->restart && strcmp(options->restart, "on") != 0 &&
 	    strcmp(options->restart, "off") != 0)
 		return usage_error(error, "restart=%s: it can be on or off", options->restart);
-	return check_sources(options, error) && check_name(options->name, error);
+	return check_sources(options, error) && check_uring(options, error) &&
+	       check_name(options->name, error);
+}
+
+bool
+firn_options_are_read_only(const FirnOptions *options)
+{
+	return options->read_only || options->tag || options->snapshot || options->as_of;
 }
 
 FirnOptions *
@@ -349,6 +386,7 @@ firn_options_free(FirnOptions *options)
 	free(options->cache_dir);
 	free(options->inodes);
 	free(options->restart);
+	free(options->io_uring);
 	g_free(options->repository);
 	g_free(options->mountpoint);
 	g_ptr_array_unref(options->virtual_prefixes);

@@ -19,6 +19,7 @@ typedef struct {
 	char *fork;      /* token file */
 	char *resume;    /* session id, or its beginning */
 	char *restart;   /* "on", "off"; NULL: on */
+	char *io_uring;  /* "on", "off"; NULL: where nothing is lost by it */
 	char *cache_size;
 	size_t cache_bytes; /* 0: default */
 	char *cache_dir;    /* absolute, or "off"; NULL: default */
@@ -44,6 +45,8 @@ typedef struct {
  * `args`.  Errors: INVALID (usage).  Caller owns.
  */
 FirnOptions *firn_options_parse(struct fuse_args *args, GError **error) FIRN_MUST_USE;
+/* Whether no session is asked for. */
+bool firn_options_are_read_only(const FirnOptions *options);
 void firn_options_free(FirnOptions *options); /* NULL is a no-op */
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(FirnOptions, firn_options_free)
 

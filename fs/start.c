@@ -236,7 +236,7 @@ bool
 firn_start_open(FirnDriver *driver, GError **error)
 {
 	const FirnOptions *options = driver->options;
-	bool read_only = options->read_only || options->tag || options->snapshot || options->as_of;
+	bool read_only = firn_options_are_read_only(options);
 	g_autofree char *named_after = NULL;
 	FirnViewOptions view_options = { .virtual_prefixes = options->virtual_prefixes,
 					 .keep = driver->succession.keep,

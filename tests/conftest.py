@@ -57,6 +57,16 @@ def pytest_configure(config):
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
+# Whether drivers may use io_uring: tests let them, and in the end it is as it was.
+URING = pathlib.Path("/sys/module/fuse/parameters/enable_uring")
+URING_BEFORE = URING.read_text().strip() if URING.exists() else None
+
+
+def pytest_unconfigure(config):
+    if URING_BEFORE and not hasattr(config, "workerinput") and URING.read_text().strip() != URING_BEFORE:
+        as_root("sh", "-c", f"echo {URING_BEFORE} >{URING}")
+
+
 # ---- the table of tools ----
 
 def pytest_addoption(parser):

@@ -28,7 +28,7 @@ LONG = {
     "huge-merge": merge.huge, "huge-commit": commit.grown, "huge-first-byte": opening.huge, "huge-names": names.huge,
     "merge-long": merge.long, "history": commit.history, "manifests": commit.manifests, "names-long": names.long,
     "write-tiny": arrays.write_tiny, "read-new": arrays.read_new, "read-cold": arrays.read_cold, "read-many": arrays.read_many,
-    "workers": workers.write, "look": workers.look,
+    "workers": workers.write, "look": workers.look, "ring": workers.ring,
 }
 
 

@@ -5,6 +5,7 @@ import statistics
 import commit
 from common import GROUP, array_json, child_main, official, pss, timed, together
 
+URING = "/sys/module/fuse/parameters/enable_uring"
 WORKERS, EACH, SIZE = 8, 4_000, 16 * 1024
 
 
@@ -66,6 +67,59 @@ def look(b):
     b.row(f"{WORKERS} processes look at {commit.SMALL:,} refs, each in a new mount", runs)
     b.note("without what the mounts of a host share (cache_dir=off) that takes "
            f"{statistics.median(r['seconds'] for r in alone) * 1000:.0f} ms and {statistics.median(r['driver_mb'] for r in alone):.0f} MB")
+
+
+READS, BLOCK = 8_000, 16 * 1024
+
+
+def child_read(n, root):
+    """Plain read(2), by n processes."""
+    n = int(n)
+
+    def prepare(k):
+        def read():
+            for i in range(k, READS, n):
+                f = os.open(f"{root}/{i}", os.O_RDONLY)
+                assert len(os.read(f, BLOCK)) == BLOCK
+                os.close(f)
+        return read
+
+    return together(n, prepare)[0]
+
+
+def ring(b):
+    """What io_uring changes for small files of a new read-only mount."""
+    if not os.path.exists(URING) or open(URING).read().strip() != "Y":
+        b.note(f"io_uring is not measured: 'echo Y > {URING}' as root allows it")
+        return
+    repo, plain = b.dir / "ring-repo", b.dir / "ring-plain"
+    b.firn("init", repo)
+    m = b.mount("c", repo)
+    (m / "main/zarr.json").write_bytes(GROUP)
+    (m / "main/a").mkdir()
+    (m / "main/a/zarr.json").write_bytes(array_json(READS * BLOCK, chunk=BLOCK))
+    plain.mkdir()
+    (m / "main/a/c").mkdir()
+    for i in range(READS):
+        data = os.urandom(BLOCK)
+        (m / f"main/a/c/{i}").write_bytes(data)
+        (plain / f"{i}").write_bytes(data)
+    b.firn("commit", m, "-m", "chunks")
+    b.umount(m)
+
+    def read(n, way):
+        m = b.mount("r", "--read-only", "-o", f"io_uring={way}", repo)
+        r = b.child("workers", "read", n, m / "main/a/c")
+        r["driver_mb"] = b.driver_mb(m)
+        b.umount(m)
+        return r
+
+    for n in 1, 4:
+        runs = b.interleave(on=lambda rep: read(n, "on"), off=lambda rep: read(n, "off"),
+                            plain=lambda rep: b.child("workers", "read", n, plain))
+        for way in "on", "off":
+            b.row(f"read {READS:,} x 16 KiB of a new read-only mount, processes: {n}, io_uring={way}",
+                  {"firn": runs[way], "plain": runs["plain"]})
 
 
 def write(b):

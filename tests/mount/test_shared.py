@@ -55,6 +55,7 @@ def check(m, which=range(0, N, 37)):
         assert (m.main / f"a/c/{i}").read_bytes() == content(i)
 
 
+@pytest.mark.sanitize
 def test_two_mounts__one_memory(repo, committed, mounts, cache):
     one = mounts.enter_context(repo.mount("-o", f"cache_dir={cache}"))
     assert files(cache) == [] and counts(one) == (0, 0)
@@ -107,6 +108,7 @@ def test_last_one_takes_it_away(repo, committed, cache):
     assert files(cache) == [] and mine.read_text() == "not a cache"
 
 
+@pytest.mark.sanitize
 def test_bound(repo, cache, mounts):
     """Of eight arrays, each in a manifest of more than 100 KB, there is room for three."""
     with repo.mount("-o", "cache_dir=off") as m:
@@ -156,6 +158,7 @@ def test_file_damaged__is_made_again(repo, committed, mounts, cache, how):
     assert counts(two) == (1, 0) and files(cache)[0].read_bytes() == data
 
 
+@pytest.mark.sanitize
 def test_file_cut_off_under_a_driver(repo, committed, mounts, cache, firn):
     """The driver dies of it, and its successor does without: nobody notices."""
     with firn.watching({name: f"{firn.env[name]}:handle_sigbus=0" for name in ("ASAN_OPTIONS", "TSAN_OPTIONS")}):

@@ -345,6 +345,22 @@ def test_another_users_mount__said(firn, repo):
             firn("umount", at)
 
 
+def doctor_of(system, tmp_path):
+    """What it says of a machine whose /sys is that directory."""
+    p = as_root("unshare", "-m", "sh", "-c", 'mount --bind "$0" /sys && exec "$1" doctor --json --state-dir "$2"', system, BIN / "firn", tmp_path / "state")
+    return json.loads(p.stdout)["checks"]
+
+
+@pytest.mark.parametrize("allowed, says", [("N", "enable_uring"), ("Y", "for read-only mounts"), (None, "Linux 6.14")])
+def test_doctor__io_uring(tmp_path, allowed, says):
+    system = tmp_path / "sys"
+    (system / "module/fuse/parameters").mkdir(parents=True)
+    if allowed:
+        (system / "module/fuse/parameters/enable_uring").write_text(f"{allowed}\n")
+    (found,) = [c for c in doctor_of(system, tmp_path) if c["check"] == "io_uring"]
+    assert found["result"] == "ok" and says in found["detail"]
+
+
 @pytest.mark.parametrize("driver, ns, result", [("haltpoll", 0, "warning"), ("haltpoll", 200_000, "ok"), ("acpi_idle", 0, None)])
 def test_doctor__processors_that_halt(tmp_path, driver, ns, result):
     """Whatever this machine has, by files laid over its own."""
@@ -352,9 +368,8 @@ def test_doctor__processors_that_halt(tmp_path, driver, ns, result):
     for name, text in (("devices/system/cpu/cpuidle/current_driver", driver), ("module/haltpoll/parameters/guest_halt_poll_ns", ns)):
         (system / name).parent.mkdir(parents=True)
         (system / name).write_text(f"{text}\n")
-    p = as_root("unshare", "-m", "sh", "-c", 'mount --bind "$0" /sys && exec "$1" doctor --json --state-dir "$2"', system, BIN / "firn", tmp_path / "state")
-    found = [c for c in json.loads(p.stdout)["checks"] if c["check"] == "idle processors"]
-    assert [c["result"] for c in found] == ([result] if result else []), p
+    found = [c for c in doctor_of(system, tmp_path) if c["check"] == "idle processors"]
+    assert [c["result"] for c in found] == ([result] if result else [])
     assert not found or ("200 us" if ns else "guest_halt_poll_ns") in found[0]["detail"]
 
 
