@@ -271,9 +271,13 @@ serve(void *data)
 	do
 		result = io_uring_submit_and_wait(&server->uring, 1);
 	while (result == -EINTR || (result >= 0 && take_completions(server)));
+	if (result < 0) {
+		/* Who asked on this processor would wait for ever. */
+		firn_daemon_log("io_uring: %s", g_strerror(-result));
+		_exit(EXIT_FAILURE);
+	}
 	/* What was answered last. */
-	if (result >= 0)
-		(void)io_uring_submit(&server->uring);
+	(void)io_uring_submit(&server->uring);
 	return NULL;
 }
 

@@ -97,14 +97,19 @@ check_header(FirnSpan file, GError **error)
 
 /* One frame of known size, in one go. */
 static GBytes *
-open_sized(FirnSpan frame, size_t size, GError **error)
+open_sized(FirnSpan frame, size_t size, const FirnRoom *room, GError **error)
 {
-	g_autofree uint8_t *out = g_try_malloc(MAX(size, 1u));
+	void *out = NULL;
+	g_autoptr(GBytes) bytes = room != NULL ? room->make(size, &out, room->data) : NULL;
 	size_t n;
 
-	if (out == NULL) {
-		(void)limit_error(error, size);
-		return NULL;
+	if (bytes == NULL) {
+		out = g_try_malloc(MAX(size, 1u));
+		if (out == NULL) {
+			(void)limit_error(error, size);
+			return NULL;
+		}
+		bytes = g_bytes_new_take(out, size);
 	}
 	n = ZSTD_decompress(out, size, frame.data, frame.len);
 	if (ZSTD_isError(n) || n != size) {
@@ -112,7 +117,7 @@ open_sized(FirnSpan frame, size_t size, GError **error)
 			    ZSTD_isError(n) ? ZSTD_getErrorName(n) : "wrong size");
 		return NULL;
 	}
-	return g_bytes_new_take(g_steal_pointer(&out), size);
+	return g_steal_pointer(&bytes);
 }
 
 /* Room for more output, at most `max_size` + 1 bytes so that excess is seen. */
@@ -177,7 +182,7 @@ limit_of(size_t len, size_t max_size)
 }
 
 static GBytes *
-open_frame(FirnSpan frame, size_t max_size, GError **error)
+open_frame(FirnSpan frame, size_t max_size, const FirnRoom *room, GError **error)
 {
 	static const uint8_t magic[4] = { 0x28, 0xb5, 0x2f, 0xfd };
 	unsigned long long size;
@@ -214,11 +219,18 @@ open_frame(FirnSpan frame, size_t max_size, GError **error)
 			    size);
 		return NULL;
 	}
-	return open_sized(frame, (size_t)size, error);
+	return open_sized(frame, (size_t)size, room, error);
 }
 
 GBytes *
 firn_envelope_open(GBytes *file, size_t max_size, FirnEnvelope *out_envelope, GError **error)
+{
+	return firn_envelope_open_in(file, max_size, NULL, out_envelope, error);
+}
+
+GBytes *
+firn_envelope_open_in(GBytes *file, size_t max_size, const FirnRoom *room,
+		      FirnEnvelope *out_envelope, GError **error)
 {
 	FirnSpan span;
 	FirnSpan body;
@@ -230,7 +242,7 @@ firn_envelope_open(GBytes *file, size_t max_size, FirnEnvelope *out_envelope, GE
 		return NULL;
 	body = (FirnSpan){ span.data + FIRN_ENVELOPE_SIZE, span.len - FIRN_ENVELOPE_SIZE };
 	if (span.data[COMPRESSION_AT] == COMPRESSION_ZSTD)
-		payload = open_frame(body, max_size, error);
+		payload = open_frame(body, max_size, room, error);
 	else if (body.len > max_size)
 		(void)limit_error(error, max_size);
 	else

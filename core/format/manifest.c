@@ -312,8 +312,14 @@ view_of(GBytes *payload, GError **error)
 FirnManifest *
 firn_manifest_open(GBytes *file, GError **error)
 {
-	GBytes *payload = firn_payload_open(file, FIRN_KIND_MANIFEST, &manifest_table,
-					    FIRN_PAYLOAD_MAX_TABLES_MANIFEST, NULL, error);
+	return firn_manifest_open_in(file, NULL, error);
+}
+
+FirnManifest *
+firn_manifest_open_in(GBytes *file, const FirnRoom *room, GError **error)
+{
+	GBytes *payload = firn_payload_open_in(file, FIRN_KIND_MANIFEST, &manifest_table,
+					       FIRN_PAYLOAD_MAX_TABLES_MANIFEST, room, NULL, error);
 
 	return payload != NULL ? view_of(payload, error) : NULL;
 }
@@ -327,19 +333,10 @@ firn_manifest_open_payload(GBytes *payload, GError **error)
 	return view_of(g_bytes_ref(payload), error);
 }
 
-FirnSpan
+GBytes *
 firn_manifest_payload(const FirnManifest *m)
 {
-	return m->b;
-}
-
-void
-firn_manifest_move(FirnManifest *m, GBytes *payload)
-{
-	g_assert(g_bytes_get_size(payload) == m->b.len);
-	g_bytes_unref(m->payload);
-	m->payload = g_bytes_ref(payload);
-	m->b = firn_payload_span(payload);
+	return m->payload;
 }
 
 FirnManifest *

@@ -1,6 +1,7 @@
 #ifndef FIRN_CORE_FORMAT_MANIFEST_H
 #define FIRN_CORE_FORMAT_MANIFEST_H
 
+#include "core/format/envelope.h"
 #include "core/format/types.h"
 
 /*
@@ -14,10 +15,10 @@ typedef struct FirnManifest FirnManifest;
 FirnManifest *firn_manifest_open(GBytes *file, GError **error) FIRN_MUST_USE;
 /* The same of what such a file decompresses to, at a multiple of 8 in memory. */
 FirnManifest *firn_manifest_open_payload(GBytes *payload, GError **error) FIRN_MUST_USE;
-/* What its file decompresses to; borrowed. */
-FirnSpan firn_manifest_payload(const FirnManifest *manifest);
-/* Hold `payload` instead, a copy at a multiple of 8, before anybody else has the manifest. */
-void firn_manifest_move(FirnManifest *manifest, GBytes *payload);
+/* The same of a file, which is decompressed into `room` if there is any. */
+FirnManifest *firn_manifest_open_in(GBytes *file, const FirnRoom *room, GError **error)
+	FIRN_MUST_USE;
+GBytes *firn_manifest_payload(const FirnManifest *manifest); /* what is viewed; borrowed */
 FirnManifest *firn_manifest_ref(FirnManifest *manifest);
 void firn_manifest_unref(FirnManifest *manifest); /* NULL is a no-op */
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(FirnManifest, firn_manifest_unref)

@@ -86,11 +86,18 @@ GBytes *
 firn_payload_open(GBytes *file, FirnKind kind, const FirnFlatTable *root, uint64_t max_tables,
 		  uint8_t *out_spec_version, GError **error)
 {
+	return firn_payload_open_in(file, kind, root, max_tables, NULL, out_spec_version, error);
+}
+
+GBytes *
+firn_payload_open_in(GBytes *file, FirnKind kind, const FirnFlatTable *root, uint64_t max_tables,
+		     const FirnRoom *room, uint8_t *out_spec_version, GError **error)
+{
 	g_autoptr(GBytes) opened = NULL;
 	g_autoptr(GBytes) payload = NULL;
 	FirnEnvelope envelope;
 
-	opened = firn_envelope_open(file, FIRN_FLAT_MAX_SIZE, &envelope, error);
+	opened = firn_envelope_open_in(file, FIRN_FLAT_MAX_SIZE, room, &envelope, error);
 	if (opened == NULL)
 		return NULL;
 	if (envelope.kind != kind) {

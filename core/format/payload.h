@@ -27,6 +27,11 @@ GBytes *firn_payload_open(GBytes *file, FirnKind kind, const FirnFlatTable *root
 			  uint64_t max_tables, uint8_t *out_spec_version, GError **error)
 	FIRN_MUST_USE;
 
+/* The same, with its bytes in `room` (may be NULL) if there is any. */
+GBytes *firn_payload_open_in(GBytes *file, FirnKind kind, const FirnFlatTable *root,
+			     uint64_t max_tables, const FirnRoom *room, uint8_t *out_spec_version,
+			     GError **error) FIRN_MUST_USE;
+
 /* Verify what was such a file's payload, at a multiple of 8.  Errors: FORMAT, LIMIT. */
 bool firn_payload_verify(FirnSpan payload, const FirnFlatTable *root, uint64_t max_tables,
 			 GError **error) FIRN_MUST_USE;

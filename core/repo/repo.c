@@ -112,13 +112,24 @@ find_shared(const ManifestRequest *request, const char *key, FirnSharedTurn **ou
 	return manifest;
 }
 
-static void
-share(FirnManifest *manifest, FirnSharedTurn *turn)
+static GBytes *
+place_shared(size_t size, void **out_memory, void *turn)
 {
-	g_autoptr(GBytes) payload = firn_shared_put(turn, firn_manifest_payload(manifest));
+	return firn_shared_make(turn, size, out_memory);
+}
 
-	if (payload != NULL)
-		firn_manifest_move(manifest, payload);
+/* Read, into what is shared if it is our turn (taken). */
+static FirnManifest *
+read_manifest(GBytes *file, FirnSharedTurn *turn, GError **error)
+{
+	const FirnRoom room = { place_shared, turn };
+	FirnManifest *manifest = firn_manifest_open_in(file, turn != NULL ? &room : NULL, error);
+
+	if (manifest != NULL && turn != NULL)
+		(void)firn_shared_publish(turn, firn_manifest_payload(manifest));
+	else
+		firn_shared_turn_drop(turn);
+	return manifest;
 }
 
 static gpointer
@@ -134,15 +145,13 @@ fetch_manifest(const FirnId12 *id, void *data, size_t *out_bytes, GError **error
 		file = firn_repo_fetch(request->repo, key, request->size, error);
 		if (file == NULL)
 			return NULL;
-		manifest = firn_manifest_open(file, error);
+		manifest = read_manifest(file, g_steal_pointer(&turn), error);
 		if (manifest == NULL) {
 			g_prefix_error(error, "%s: %s: ", firn_store_url(request->repo->store),
 				       key);
 			return NULL;
 		}
 		g_atomic_int_inc(&request->repo->n_read);
-		if (turn != NULL)
-			share(manifest, g_steal_pointer(&turn));
 	}
 	*out_bytes = firn_manifest_size(manifest);
 	return manifest;

@@ -40,7 +40,9 @@ struct FirnShared {
 struct FirnSharedTurn {
 	FirnShared *shared;
 	char *name;
-	int fd; /* locked */
+	int fd;       /* locked */
+	void *memory; /* of what was made; NULL: nothing was */
+	size_t size;  /* mapped there */
 };
 
 static int
@@ -71,15 +73,22 @@ unmap(gpointer data)
 	g_free(mapping);
 }
 
-/* The first `len` bytes of a file of `size`; NULL if they cannot be mapped.  Caller owns. */
+/*
+ * The first `len` bytes of a file of `size`; NULL if they cannot be mapped.  `out_memory`: all of
+ * them will be written there; NULL: nothing will be.  Caller owns.
+ */
 static GBytes *
-map_content(int fd, size_t len, size_t size)
+map_content(int fd, size_t len, size_t size, void **out_memory)
 {
+	int writing = out_memory != NULL ? PROT_WRITE : 0;
 	Mapping *mapping;
-	void *at = mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0);
+	void *at = mmap(NULL, size, PROT_READ | writing, MAP_SHARED | (writing ? MAP_POPULATE : 0),
+			fd, 0);
 
 	if (at == MAP_FAILED)
 		return NULL;
+	if (out_memory != NULL)
+		*out_memory = at;
 	mapping = g_new(Mapping, 1);
 	*mapping = (Mapping){ at, size };
 	return g_bytes_new_with_free_func(at, len, unmap, mapping);
@@ -104,7 +113,7 @@ map_checked(int fd, const char *name)
 	    st.st_size <= (off_t)sizeof trailer)
 		return NULL;
 	span.len = (size_t)st.st_size - sizeof trailer;
-	content = map_content(fd, span.len, (size_t)st.st_size);
+	content = map_content(fd, span.len, (size_t)st.st_size, NULL);
 	if (content == NULL)
 		return NULL;
 	span.data = g_bytes_get_data(content, NULL);
@@ -164,7 +173,7 @@ take_turn(FirnShared *shared, const char *name, bool *out_busy)
 		return NULL;
 	}
 	turn = g_new(FirnSharedTurn, 1);
-	*turn = (FirnSharedTurn){ shared, g_strdup(name), fd };
+	*turn = (FirnSharedTurn){ .shared = shared, .name = g_strdup(name), .fd = fd };
 	return turn;
 }
 
@@ -333,42 +342,50 @@ write_all(int fd, const void *data, size_t len, off_t at)
 	return true;
 }
 
-static GBytes *
-write_content(FirnSharedTurn *turn, FirnSpan content)
-{
-	g_autofree char *unfinished = unfinished_name(turn->name);
-	Trailer trailer = { .len = content.len, .checksum = checksum_of(turn->name, content) };
-	size_t size = content.len + sizeof trailer;
-	int directory = turn->shared->directory;
-	GBytes *mapped;
-
-	memcpy(trailer.magic, trailer_magic, sizeof trailer_magic);
-	/* A killed predecessor may have left something. */
-	if (ftruncate(turn->fd, 0) != 0 || !write_all(turn->fd, content.data, content.len, 0) ||
-	    !write_all(turn->fd, &trailer, sizeof trailer, (off_t)content.len))
-		return NULL;
-	mapped = map_content(turn->fd, content.len, size);
-	if (mapped != NULL && renameat(directory, unfinished, directory, turn->name) != 0)
-		g_clear_pointer(&mapped, g_bytes_unref);
-	return mapped;
-}
-
 GBytes *
-firn_shared_put(FirnSharedTurn *turn, FirnSpan content)
+firn_shared_make(FirnSharedTurn *turn, size_t size, void **out_memory)
 {
 	FirnShared *shared = turn->shared;
-	GBytes *mapped = NULL;
+	size_t all = size + sizeof(Trailer);
+	GBytes *content;
 
 	/* What takes most of the room would push out all else. */
-	if (content.len > 0 && content.len <= shared->max_bytes / 2) {
-		make_room(shared, content.len + sizeof(Trailer));
-		mapped = write_content(turn, content);
+	if (size == 0 || size > shared->max_bytes / 2)
+		return NULL;
+	make_room(shared, all);
+	/* A killed predecessor may have left something.  Memory that is not there would kill us later. */
+	if (ftruncate(turn->fd, 0) != 0 || posix_fallocate(turn->fd, 0, (off_t)all) != 0)
+		return NULL;
+	turn->size = all;
+	content = map_content(turn->fd, size, all, &turn->memory);
+	*out_memory = turn->memory;
+	return content;
+}
+
+bool
+firn_shared_publish(FirnSharedTurn *turn, GBytes *content)
+{
+	g_autofree char *unfinished = unfinished_name(turn->name);
+	int directory = turn->shared->directory;
+	FirnSpan span = { .data = g_bytes_get_data(content, &span.len) };
+	Trailer trailer = { .len = span.len };
+	bool ok;
+
+	/* There was no room for it. */
+	if (turn->memory == NULL || turn->memory != span.data) {
+		firn_shared_turn_drop(turn);
+		return false;
 	}
-	if (mapped != NULL)
+	memcpy(trailer.magic, trailer_magic, sizeof trailer_magic);
+	trailer.checksum = checksum_of(turn->name, span);
+	ok = mprotect(turn->memory, turn->size, PROT_READ) == 0 &&
+	     write_all(turn->fd, &trailer, sizeof trailer, (off_t)span.len) &&
+	     renameat(directory, unfinished, directory, turn->name) == 0;
+	if (ok)
 		end_turn(turn);
 	else
 		firn_shared_turn_drop(turn);
-	return mapped;
+	return ok;
 }
 
 char *

@@ -43,8 +43,16 @@ typedef struct FirnSharedTurn FirnSharedTurn;
  * wait for a tenth of a second.  `out_turn` NULL: only look.
  */
 GBytes *firn_shared_find(FirnShared *shared, const char *name, FirnSharedTurn **out_turn);
-/* Let `content` (borrowed) be what others find, and map it.  Takes `turn`.  NULL: there is no room. */
-GBytes *firn_shared_put(FirnSharedTurn *turn, FirnSpan content);
+/*
+ * Memory for content of `size` bytes, to be written at `*out_memory`, at a multiple of 8.  Caller
+ * owns; it is its own as long as nothing is published.  NULL: there is no room.
+ */
+GBytes *firn_shared_make(FirnSharedTurn *turn, size_t size, void **out_memory);
+/*
+ * Let that memory, which is never to be written again, be what others find.  Takes `turn`.  False:
+ * it is the caller's alone.
+ */
+bool firn_shared_publish(FirnSharedTurn *turn, GBytes *content);
 void firn_shared_turn_drop(FirnSharedTurn *turn); /* make nothing of it; NULL is a no-op */
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(FirnSharedTurn, firn_shared_turn_drop)
 

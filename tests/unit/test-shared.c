@@ -73,16 +73,30 @@ is_content(GBytes *content, uint8_t what, size_t len)
 	return content != NULL && g_bytes_equal(content, wanted);
 }
 
+/* Takes `turn`.  NULL: there is no room. */
+static GBytes *
+put(FirnSharedTurn *turn, uint8_t what, size_t len)
+{
+	void *memory = NULL;
+	g_autoptr(GBytes) made = firn_shared_make(turn, len, &memory);
+
+	if (made == NULL) {
+		firn_shared_turn_drop(turn);
+		return NULL;
+	}
+	memset(memory, what, len);
+	return firn_shared_publish(turn, made) ? g_steal_pointer(&made) : NULL;
+}
+
 /* Content that is not there yet: made, and mapped. */
 static GBytes *
 make(FirnShared *in, const char *name, uint8_t what, size_t len)
 {
-	g_autoptr(GBytes) bytes = content_of(what, len);
 	FirnSharedTurn *turn;
 
 	ck_assert_ptr_null(firn_shared_find(in, name, &turn));
 	ck_assert_ptr_nonnull(turn);
-	return firn_shared_put(turn, (FirnSpan){ g_bytes_get_data(bytes, NULL), len });
+	return put(turn, what, len);
 }
 
 static void
@@ -181,6 +195,25 @@ START_TEST(find__damaged__made_again)
 }
 END_TEST
 
+/* What lies elsewhere is not what others find. */
+START_TEST(publish__other_memory__nothing)
+{
+	g_autoptr(GBytes) elsewhere = content_of(7, 5000);
+	FirnSharedTurn *turn;
+	void *memory;
+
+	ck_assert_ptr_null(firn_shared_find(shared, "content-1", &turn));
+	ck_assert(!firn_shared_publish(turn, elsewhere));
+	ck_assert_ptr_null(firn_shared_find(shared, "content-1", &turn));
+	{
+		g_autoptr(GBytes) made = firn_shared_make(turn, 5000, &memory);
+
+		ck_assert(!firn_shared_publish(turn, elsewhere));
+	}
+	ck_assert_uint_eq(n_files(), 0);
+}
+END_TEST
+
 START_TEST(put__no_room__longest_unused_goes)
 {
 	g_autoptr(GBytes) held = make(shared, "content-1", 1, 20000);
@@ -229,11 +262,10 @@ END_TEST
 static void *
 put_late(void *data)
 {
-	g_autoptr(GBytes) bytes = content_of(7, 5000);
 	g_autoptr(GBytes) made = NULL;
 
 	g_usleep(20000);
-	made = firn_shared_put(data, (FirnSpan){ g_bytes_get_data(bytes, NULL), 5000 });
+	made = put(data, 7, 5000);
 	return made != NULL ? data : NULL;
 }
 
@@ -302,11 +334,9 @@ hammer(void *data)
 		g_autofree char *name = g_strdup_printf("content-%u", what);
 		FirnSharedTurn *turn;
 		g_autoptr(GBytes) found = firn_shared_find(own, name, &turn);
-		g_autoptr(GBytes) bytes = content_of(what, 9000);
 
 		if (turn != NULL)
-			found = firn_shared_put(turn,
-						(FirnSpan){ g_bytes_get_data(bytes, NULL), 9000 });
+			found = put(turn, what, 9000);
 		if (!is_content(found, what, 9000))
 			__atomic_add_fetch(failures, 1, __ATOMIC_SEQ_CST);
 	}
@@ -376,6 +406,7 @@ shared_suite(void)
 	tcase_add_test(tc, put__others_find_the_same_memory);
 	tcase_add_test(tc, put__name_is_made_of_the_file_as_it_is);
 	tcase_add_loop_test(tc, find__damaged__made_again, 0, 6);
+	tcase_add_test(tc, publish__other_memory__nothing);
 	tcase_add_test(tc, put__no_room__longest_unused_goes);
 	tcase_add_test(tc, turn__one_at_a_time);
 	tcase_add_test(tc, turn__who_waits_finds);
