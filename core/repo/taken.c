@@ -98,8 +98,9 @@ firn_taken_note(FirnRepo *repo, const FirnId12 *snapshot, GPtrArray *taken, bool
 		return false;
 	if (image == NULL)
 		return true;
-	*out_noted = firn_store_put(store, key, image, FIRN_PUT_ANY, NULL, NULL, error);
-	return *out_noted;
+	/* A put that fails may have given it its name, only not durably. */
+	*out_noted = true;
+	return firn_store_put(store, key, image, FIRN_PUT_ANY, NULL, NULL, error);
 }
 
 /* ---- after it ---- */

@@ -24,8 +24,8 @@ void firn_taken_add(GPtrArray *taken, const FirnSection *section);
 
 /*
  * Note durably what `snapshot`, which is about to be made, takes; `*out_noted`
- * false: nothing of it is published, so that there is no note.  Errors: as
- * firn_store_put().
+ * false: nothing of it is published, so that there is no note; on failure, true:
+ * there may be one, which the caller forgets.  Errors: as firn_store_put().
  */
 bool firn_taken_note(FirnRepo *repo, const FirnId12 *snapshot, GPtrArray *taken, bool *out_noted,
 		     GError **error) FIRN_MUST_USE;
