@@ -323,25 +323,6 @@ make_room(FirnShared *shared, size_t wanted)
 	}
 }
 
-static bool
-write_all(int fd, const void *data, size_t len, off_t at)
-{
-	const char *bytes = data;
-
-	while (len > 0) {
-		ssize_t n = pwrite(fd, bytes, len, at);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return false;
-		bytes += n;
-		at += n;
-		len -= (size_t)n;
-	}
-	return true;
-}
-
 GBytes *
 firn_shared_make(FirnSharedTurn *turn, size_t size, void **out_memory)
 {
@@ -378,8 +359,8 @@ firn_shared_publish(FirnSharedTurn *turn, GBytes *content)
 	}
 	memcpy(trailer.magic, trailer_magic, sizeof trailer_magic);
 	trailer.checksum = checksum_of(turn->name, span);
+	memcpy((uint8_t *)turn->memory + span.len, &trailer, sizeof trailer);
 	ok = mprotect(turn->memory, turn->size, PROT_READ) == 0 &&
-	     write_all(turn->fd, &trailer, sizeof trailer, (off_t)span.len) &&
 	     renameat(directory, unfinished, directory, turn->name) == 0;
 	if (ok)
 		end_turn(turn);
