@@ -192,12 +192,12 @@ serve_request(Server *server)
 
 /* ---- a thread ---- */
 
-/* Unmounted, which is how it ends; false. */
-static bool
+/* Returns where the mount has ended, which is how a thread does. */
+static void
 end_at(const Server *server, int errnum)
 {
 	if (server->op != CMD_REGISTER || errnum == ENOTCONN || errnum == ECANCELED)
-		return false;
+		return;
 	/* It asks nobody before all processors have a thread: better no mount than one that hangs. */
 	firn_daemon_log("the kernel refuses io_uring for processor %u: %s; mount with io_uring=off",
 			server->queue, g_strerror(errnum));
@@ -212,14 +212,16 @@ take_completions(Server *server)
 	bool requested = false, again = false, go_on = true;
 
 	while (io_uring_peek_cqe(&server->uring, &cqe) == 0) {
-		if (io_uring_cqe_get_data(cqe) == STOPPING)
+		if (io_uring_cqe_get_data(cqe) == STOPPING) {
 			go_on = false;
-		else if (cqe->res == 0)
+		} else if (cqe->res == 0) {
 			requested = true;
-		else if (cqe->res == -EINTR || cqe->res == -EAGAIN)
+		} else if (cqe->res == -EINTR || cqe->res == -EAGAIN) {
 			again = true;
-		else
-			go_on = end_at(server, -cqe->res);
+		} else {
+			end_at(server, -cqe->res);
+			go_on = false;
+		}
 		io_uring_cqe_seen(&server->uring, cqe);
 	}
 	if (requested)
